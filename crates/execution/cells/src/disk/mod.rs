@@ -1,0 +1,4 @@
+//! What cells keep as bytes, on disk or in transit: one file per kind of record.
+
+pub(crate) mod journal;
+pub(crate) mod snapshot;

@@ -1,0 +1,202 @@
+//! Links: the one-way streams of frames between hosts.
+//!
+//! A link may break at any moment and lose what was on it. Nothing here remembers it: every frame stays with its endpoint until it is
+//! acknowledged, and a new connection begins with sending all of that again. What waits in a queue is therefore bounded by the windows of the
+//! endpoints.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::host_name;
+use super::node::{Ack, Node};
+use crate::wire::link::{self, Item};
+use crate::wire::messages::{HostId, Rank, VERSION};
+use crate::wire::{self, Hello, Purpose, Stream, Tls};
+
+/// An acknowledgement waits this long for a frame of the same link to travel with.
+const ACK_DELAY: Duration = Duration::from_millis(1);
+/// As many different acknowledgements do not wait.
+const ACKS_MAX: usize = 64;
+const REDIAL_DELAY: Duration = Duration::from_millis(50);
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The way from this host to another.
+#[derive(Debug)]
+pub(crate) struct Link {
+    host: HostId,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    address: Option<SocketAddr>,
+    /// Counts the addresses: an older one is dialled no more.
+    n_addresses: u64,
+    queue: VecDeque<Item>,
+    /// (by, of) -> upto
+    acks: BTreeMap<(Rank, Rank), u64>,
+}
+
+impl Link {
+    pub(crate) fn new(host: HostId) -> Self {
+        Self { host, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, item: Item) {
+        let mut state = self.lock();
+        let was_empty = state.queue.is_empty();
+        match item {
+            Item::Ack { by, of, upto } => {
+                let n_before = state.acks.len();
+                let known = state.acks.entry((by, of)).or_default();
+                *known = upto.max(*known);
+                if n_before > 0 && n_before < ACKS_MAX {
+                    return;
+                }
+            }
+            frame @ Item::Frame { .. } => state.queue.push_back(frame),
+        }
+        if was_empty {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Where the host is to be found from now on.
+    pub(crate) fn redirect(&self, address: SocketAddr) {
+        let mut state = self.lock();
+        state.address = Some(address);
+        state.n_addresses += 1;
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.lock().address
+    }
+
+    /// Carries what is pushed, for as long as the process lives.
+    pub(crate) fn run(&self, node: &Node, tls: &Tls) {
+        let hello = Hello {
+            version: VERSION,
+            world: node.spec.world,
+            from: node.me,
+            purpose: Purpose::Link,
+        };
+        loop {
+            let (address, n_addresses) = self.next_address();
+            match self.connect(address, &hello, tls) {
+                Ok(mut stream) => {
+                    self.lock().queue.clear();
+                    node.reconnected(self.host, self);
+                    let error = self.carry(&mut stream, n_addresses);
+                    tracing::info!(host = self.host, %error, "link closed");
+                }
+                Err(error) => {
+                    tracing::info!(host = self.host, %address, %error, "link not established");
+                    let state = self.lock();
+                    drop(self.changed.wait_timeout(state, REDIAL_DELAY));
+                }
+            }
+        }
+    }
+
+    /// Waits for something to carry and an address to carry it to.
+    fn next_address(&self) -> (SocketAddr, u64) {
+        let mut state = self.lock();
+        loop {
+            let has_work = !state.queue.is_empty() || !state.acks.is_empty();
+            if let (Some(address), true) = (state.address, has_work) {
+                return (address, state.n_addresses);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn connect(&self, address: SocketAddr, hello: &Hello, tls: &Tls) -> io::Result<BufWriter<Stream>> {
+        let mut stream = tls.connect(address, &host_name(self.host))?;
+        wire::send(&mut stream, hello)?;
+        Ok(BufWriter::with_capacity(BUFFER_BYTES, stream))
+    }
+
+    fn carry(&self, stream: &mut BufWriter<Stream>, n_addresses: u64) -> io::Error {
+        loop {
+            let (items, acks) = match self.next_batch(n_addresses) {
+                Some(batch) => batch,
+                None => return io::Error::other("the host is elsewhere now"),
+            };
+            let acks = acks.into_iter().map(|((by, of), upto)| Item::Ack { by, of, upto });
+            let written = items
+                .into_iter()
+                .chain(acks)
+                .try_for_each(|item| link::write(stream, &item))
+                .and_then(|()| stream.flush());
+            if let Err(error) = written {
+                return error;
+            }
+        }
+    }
+
+    /// What goes out next; acknowledgements alone wait a little for company. `None`: the address has changed.
+    fn next_batch(&self, n_addresses: u64) -> Option<(VecDeque<Item>, BTreeMap<(Rank, Rank), u64>)> {
+        let mut state = self.lock();
+        let mut waited = false;
+        loop {
+            if state.n_addresses != n_addresses {
+                return None;
+            }
+            let acks_due = !state.acks.is_empty() && (waited || state.acks.len() >= ACKS_MAX);
+            if !state.queue.is_empty() || acks_due {
+                return Some((std::mem::take(&mut state.queue), std::mem::take(&mut state.acks)));
+            }
+            if state.acks.is_empty() {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let result = self.changed.wait_timeout(state, ACK_DELAY);
+                let (next, timeout) = result.unwrap_or_else(PoisonError::into_inner);
+                (state, waited) = (next, timeout.timed_out());
+            }
+        }
+    }
+}
+
+/// Takes in what comes over a link that another host has dialled, until it breaks.
+pub(crate) fn receive(node: &Arc<Node>, from: HostId, stream: Stream) -> io::Result<()> {
+    let mut stream = BufReader::with_capacity(BUFFER_BYTES, stream);
+    let mut acks: BTreeMap<(Rank, Rank), Ack> = BTreeMap::new();
+    loop {
+        if stream.buffer().is_empty() {
+            for ack in std::mem::take(&mut acks).into_values() {
+                acknowledge(node, ack);
+            }
+            if stream.fill_buf()?.is_empty() {
+                tracing::debug!(host = from, "a link ended");
+                return Ok(());
+            }
+        }
+        match link::read(&mut stream)? {
+            Item::Ack { by, of, upto } => node.acked(Ack { by, of, upto }),
+            Item::Frame { frame, from_epoch, to_epoch } => {
+                if let Some(ack) = node.arrived(frame, from_epoch, to_epoch)? {
+                    acks.insert((ack.by, ack.of), ack);
+                }
+            }
+        }
+    }
+}
+
+/// Sends an acknowledgement to where its rank is now.
+fn acknowledge(node: &Node, ack: Ack) {
+    let Some(host) = node.mailbox(ack.of).map(|mailbox| mailbox.location().host) else { return };
+    if host == node.me {
+        node.acked(ack);
+    } else {
+        node.link(host).push(Item::Ack { by: ack.by, of: ack.of, upto: ack.upto });
+    }
+}

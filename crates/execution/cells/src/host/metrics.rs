@@ -1,0 +1,39 @@
+//! The metrics of a cell host.
+
+use prometheus::{IntCounter, IntGauge};
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub received_frames: IntCounter,
+    pub received_bytes: IntCounter,
+    pub refused_frames: IntCounter,
+    pub resumed_ranks: IntCounter,
+    pub departed_ranks: IntCounter,
+    pub ranks: IntGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new(metrics: &telemetry::Metrics) -> Self {
+        let counter = |name: &str, help| metrics.counter(&format!("cloudskin_cell_{name}"), help);
+        Self {
+            received_frames: counter(
+                "received_frames_total",
+                "Frames between ranks taken in from other hosts.",
+            ),
+            received_bytes: counter(
+                "received_bytes_total",
+                "Message contents taken in from other hosts.",
+            ),
+            refused_frames: counter(
+                "refused_frames_total",
+                "Frames of an old epoch, or for a rank that is not here.",
+            ),
+            resumed_ranks: counter(
+                "resumed_ranks_total",
+                "Times that a rank went on here after it stood still.",
+            ),
+            departed_ranks: counter("departed_ranks_total", "Ranks that left for another host."),
+            ranks: metrics.gauge("cloudskin_cell_ranks", "Ranks that run here now."),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The process that holds the cells of one world on one machine.
+//!
+//! A host is told everything by its coordinator and asks for nothing but the module. It keeps in its directory what is its own alone: compiled
+//! code, and the journal of the ranks that have left it. When the coordinator is gone, it ends.
+//!
+//! Threads: this file's command loop; one accepting connections, and one for each; one for each link to another host ([`links`]); one sending
+//! events; one for each rank ([`crate::cell::life`]).
+
+pub(crate) mod incoming;
+mod links;
+mod metrics;
+pub(crate) mod node;
+mod uplink;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use wasm::engine::{Engine, Profile};
+use wasm::vfs::{HostDir, Vfs};
+
+use crate::cell::image::{Mounts, Program};
+use crate::cell::life::{self, Start};
+use crate::cell::stop::{self, StopRequest};
+use crate::disk::journal::Journal;
+use crate::instrument::Mobility;
+use crate::wire::messages::{
+    Begin, Command, Epoch, Event, Hello, HostId, Location, Purpose, Rank, StopPoint, VERSION,
+    WorldId, WorldSpec,
+};
+use crate::wire::{self, Identity, Stream, Tls, invalid};
+use incoming::Incoming;
+use metrics::Metrics;
+use node::{Node, NodeConfig};
+use uplink::Uplink;
+
+/// The coordinator's number among the hosts.
+pub(crate) const COORDINATOR: HostId = HostId::MAX;
+/// The name of the coordinator in its certificate.
+pub(crate) const COORDINATOR_NAME: &str = "coordinator.cloudskin";
+/// The most ranks of a world on one host; each reserves 8 GiB of addresses.
+pub(crate) const RANKS_MAX: u32 = 256;
+/// Pieces of a checkpoint that wait for the rank that begins from it.
+const PIECES_MAX: usize = 16;
+
+/// What a host is told on its standard input: who it is and whom it obeys.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HostConfig {
+    pub(crate) me: HostId,
+    pub(crate) world: WorldId,
+    /// The host's own directory.
+    pub(crate) dir: PathBuf,
+    pub(crate) coordinator: SocketAddr,
+    pub(crate) identity: Identity,
+    /// Engine profile: the portable interpreter instead of native code.
+    pub(crate) interpret: bool,
+    pub(crate) fail_point: Option<String>,
+}
+
+/// The name of a host, in its certificate and for `MPI_Get_processor_name`.
+pub(crate) fn host_name(host: HostId) -> String {
+    format!("host-{host}.cloudskin")
+}
+
+/// Serves until the coordinator closes the connection. This process serves its metrics at `metrics_address`.
+///
+/// # Errors
+/// When the host cannot begin or loses its coordinator in the middle of a message.
+pub fn serve(
+    config: HostConfig,
+    metrics: &telemetry::Metrics,
+    metrics_address: SocketAddr,
+) -> io::Result<()> {
+    let tls = Tls::new(&config.identity)?;
+    let (journal, commits) = Journal::open(&config.dir)?;
+    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
+    let address = listener.local_addr()?;
+    let (up, events) = Uplink::new();
+    let hello = |purpose| Hello { version: VERSION, world: config.world, from: config.me, purpose };
+    let mut outbound = tls.connect(config.coordinator, COORDINATOR_NAME)?;
+    wire::send(&mut outbound, &hello(Purpose::Events))?;
+    let mut inbound = tls.connect(config.coordinator, COORDINATOR_NAME)?;
+    wire::send(&mut inbound, &hello(Purpose::Commands))?;
+    rt::thread("events".into(), 1 << 20, move || send_events(&mut outbound, &events))?;
+    let committed = commits.iter().map(|commit| (commit.rank, commit.epoch)).collect();
+    up.send(Event::Ready { address, metrics: metrics_address, committed });
+    let host = Arc::new(Host {
+        metrics: Arc::new(Metrics::new(metrics)),
+        config,
+        tls,
+        up,
+        journal: Mutex::new(Some(journal)),
+        node: OnceLock::new(),
+        incoming: Mutex::default(),
+        joining: Mutex::default(),
+    });
+    let accepting = Arc::clone(&host);
+    rt::thread("accept".into(), 1 << 20, move || accepting.accept(&listener))?;
+    loop {
+        match wire::receive(&mut inbound) {
+            Ok(command) => host.obey(command)?,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn send_events(stream: &mut Stream, events: &Receiver<Event>) {
+    while let Ok(event) = events.recv() {
+        if let Err(error) = wire::send(stream, &event) {
+            tracing::info!(%error, "the coordinator does not listen any more");
+            return;
+        }
+    }
+}
+
+struct Host {
+    config: HostConfig,
+    tls: Tls,
+    up: Uplink,
+    metrics: Arc<Metrics>,
+    journal: Mutex<Option<Journal>>,
+    node: OnceLock<Arc<Node>>,
+    incoming: Mutex<HashMap<Rank, Arc<Incoming>>>,
+    joining: Mutex<Joining>,
+}
+
+/// A world that is being joined.
+#[derive(Default)]
+struct Joining {
+    wanted: Option<Join>,
+    pieces: HashMap<Rank, SyncSender<Vec<u8>>>,
+}
+
+struct Join {
+    spec: WorldSpec,
+    peers: Vec<(HostId, SocketAddr)>,
+    locations: Vec<Location>,
+    begin: Vec<Begin>,
+}
+
+impl Host {
+    fn obey(self: &Arc<Self>, command: Command) -> io::Result<()> {
+        match command {
+            Command::Join { spec, peers, locations, begin } => {
+                let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+                joining.wanted = Some(Join { spec: *spec, peers, locations, begin });
+                self.up.send(Event::ModuleWanted);
+            }
+            Command::Module(wasm) => self.join(&wasm),
+            Command::Piece { rank, bytes } => {
+                let joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+                // A rank whose thread has failed has reported that.
+                joining.pieces.get(&rank).map(|pieces| pieces.send(bytes).ok());
+            }
+            Command::Go => self.node()?.go(),
+            Command::Peer { host, address } => self.node()?.link(host).redirect(address),
+            Command::Prepare { rank, epoch } => self.prepare(rank, epoch)?,
+            Command::Move { rank, epoch, to, at } => self.send_away(rank, (to, epoch), at)?,
+            Command::Commit { rank, epoch } => self.decide(rank, epoch, Incoming::commit),
+            Command::Discard { rank, epoch } => self.decide(rank, epoch, Incoming::discard),
+            Command::Located(location) => self.node()?.located(location),
+            Command::Checkpoint { id } => self.checkpoint(id)?,
+            Command::Resume { id } => self.node()?.resume(id),
+        }
+        Ok(())
+    }
+
+    fn node(&self) -> io::Result<&Arc<Node>> {
+        self.node.get().ok_or_else(|| invalid("the coordinator speaks of a world that it has not named"))
+    }
+
+    fn join(self: &Arc<Self>, wasm: &[u8]) {
+        if let Err(reason) = self.try_join(wasm) {
+            self.up.send(Event::JoinFailed { reason });
+        }
+    }
+
+    fn try_join(self: &Arc<Self>, wasm: &[u8]) -> Result<(), String> {
+        let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let Join { spec, peers, locations, begin } = joining.wanted.take().ok_or("no world was named")?;
+        if spec.module != wasm::engine::sha256(wasm) {
+            return Err("the module is not the one that was named".into());
+        }
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let journal = journal.ok_or("this host has joined a world before")?;
+        let profile = if self.config.interpret { Profile::Pulley } else { Profile::Cell };
+        let slots = spec.size.min(RANKS_MAX) + 1;
+        let engine = Engine::new(profile, slots, &self.config.dir.join("code"))
+            .map_err(|error| error.to_string())?;
+        let config = NodeConfig {
+            me: self.config.me,
+            program: Program::new(&engine, wasm)?,
+            mounts: mounts(&spec)?,
+            spec,
+            up: self.up.clone(),
+            metrics: Arc::clone(&self.metrics),
+            journal,
+            fail_point: self.config.fail_point.clone(),
+        };
+        let node = Node::new(config, &locations).map_err(|error| error.to_string())?;
+        for (host, address) in peers {
+            self.meet(&node, host, address).map_err(|error| error.to_string())?;
+        }
+        for Begin { rank, trace, restore, .. } in begin {
+            let start = if restore {
+                let (sender, receiver) = sync_channel(PIECES_MAX);
+                joining.pieces.insert(rank, sender);
+                Start::Checkpoint(receiver)
+            } else {
+                Start::Fresh { trace }
+            };
+            life::spawn(&node, rank, start).map_err(|error| error.to_string())?;
+        }
+        if self.node.set(node).is_err() {
+            return Err("this host has joined a world before".into());
+        }
+        self.up.send(Event::Joined);
+        Ok(())
+    }
+
+    /// Starts the link to another host.
+    fn meet(&self, node: &Arc<Node>, host: HostId, address: SocketAddr) -> io::Result<()> {
+        if host == self.config.me {
+            return Ok(());
+        }
+        let link = node.link(host);
+        link.redirect(address);
+        let (node, tls) = (Arc::clone(node), self.tls.clone());
+        rt::thread(format!("link {host}"), 1 << 20, move || link.run(&node, &tls))?;
+        Ok(())
+    }
+
+    fn prepare(&self, rank: Rank, epoch: Epoch) -> io::Result<()> {
+        let node = self.node()?;
+        let incoming = Arc::new(Incoming::new(epoch));
+        let mut table = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = table.insert(rank, Arc::clone(&incoming)) {
+            earlier.discard();
+        }
+        life::spawn(node, rank, Start::Incoming(incoming))
+    }
+
+    /// Asks a rank to leave. The connection is made before it stops, so that it stands still for less time.
+    fn send_away(
+        self: &Arc<Self>,
+        rank: Rank,
+        (to, epoch): (HostId, Epoch),
+        at: StopPoint,
+    ) -> io::Result<()> {
+        let node = Arc::clone(self.node()?);
+        let host = Arc::clone(self);
+        rt::thread(format!("move {rank}"), 1 << 20, move || {
+            if let Err(reason) = host.try_send_away(&node, rank, (to, epoch), at) {
+                node.up.send(Event::MoveFailed { rank, epoch, reason });
+            }
+        })?;
+        Ok(())
+    }
+
+    fn try_send_away(
+        &self,
+        node: &Arc<Node>,
+        rank: Rank,
+        (to, epoch): (HostId, Epoch),
+        at: StopPoint,
+    ) -> Result<(), String> {
+        let mailbox = node.mailbox(rank).ok_or("there is no such rank")?;
+        if let Mobility::Fixed { reason } = &node.program.mobility {
+            return Err(format!("its module cannot move: {reason}"));
+        }
+        if mailbox.location().host != node.me || node.exit_of(rank).is_some() {
+            return Err("the rank does not run here".into());
+        }
+        let address = node.link(to).address().ok_or("the target is not known")?;
+        let connect = || -> io::Result<Stream> {
+            let mut stream = self.tls.connect(address, &host_name(to))?;
+            let purpose = Purpose::Transfer { rank, epoch };
+            let hello = Hello { version: VERSION, world: node.spec.world, from: node.me, purpose };
+            wire::send(&mut stream, &hello)?;
+            Ok(stream)
+        };
+        let stream = Box::new(connect().map_err(|error| format!("the target cannot be reached: {error}"))?);
+        let purpose = stop::Purpose::Move { stream, to, epoch };
+        if let Some(earlier) = mailbox.request_stop(StopRequest { at, purpose })
+            && let stop::Purpose::Move { epoch, .. } = earlier.purpose
+        {
+            let reason = "another request took its place".to_owned();
+            node.up.send(Event::MoveFailed { rank, epoch, reason });
+        }
+        // It may have ended between the check above and the request, and then nobody would answer.
+        if node.exit_of(rank).is_some() && mailbox.take_stop().is_some() {
+            return Err("the rank has ended".into());
+        }
+        Ok(())
+    }
+
+    fn decide(&self, rank: Rank, epoch: Epoch, decision: impl FnOnce(&Incoming)) {
+        let table = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(incoming) = table.get(&rank).filter(|incoming| incoming.epoch == epoch) {
+            decision(incoming);
+        }
+    }
+
+    fn checkpoint(&self, id: u32) -> io::Result<()> {
+        let node = self.node()?;
+        for rank in node.local_ranks() {
+            let mailbox = node.mailbox(rank).expect("a rank of this world");
+            let purpose = stop::Purpose::Checkpoint { id };
+            if node.exit_of(rank).is_none() {
+                mailbox.request_stop(StopRequest { at: StopPoint::NEXT, purpose });
+            }
+            if node.exit_of(rank).is_some() {
+                mailbox.take_stop();
+                let node = Arc::clone(node);
+                let body = move || life::checkpoint_of_ended(&node, id, rank);
+                rt::thread(format!("checkpoint {rank}"), 1 << 20, body)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        for socket in listener.incoming() {
+            let host = Arc::clone(self);
+            let served = socket.and_then(|socket| {
+                rt::thread("connection".into(), 1 << 20, move || {
+                    if let Err(error) = host.connection(socket) {
+                        tracing::info!(%error, "a connection ended");
+                    }
+                })
+            });
+            if let Err(error) = served {
+                tracing::warn!(%error, "a connection was not taken");
+            }
+        }
+    }
+
+    fn connection(&self, socket: TcpStream) -> io::Result<()> {
+        let mut stream = self.tls.accept(socket)?;
+        let hello: Hello = wire::receive(&mut stream)?;
+        if hello.version != VERSION || hello.world != self.config.world {
+            return Err(invalid("a connection of another world, incarnation or version is refused"));
+        }
+        // The peer dials again if this host has not joined yet.
+        let node = self.node()?;
+        match hello.purpose {
+            Purpose::Link => links::receive(node, hello.from, stream),
+            Purpose::Transfer { rank, epoch } => {
+                let table = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+                match table.get(&rank) {
+                    Some(incoming) if incoming.epoch == epoch => incoming.offer(stream),
+                    _ => return Err(invalid("a rank came that nobody has announced")),
+                }
+                Ok(())
+            }
+            Purpose::Commands | Purpose::Events => Err(invalid("this is not the coordinator")),
+        }
+    }
+}
+
+fn mounts(spec: &WorldSpec) -> Result<Mounts, String> {
+    let mount = |(guest, path): &(String, String)| {
+        let dir = HostDir::open(path.as_ref()).map_err(|error| format!("mount {path}: {error}"))?;
+        Ok((guest.clone(), Arc::new(dir) as Arc<dyn Vfs>))
+    };
+    spec.mounts.iter().map(mount).collect()
+}

@@ -1,0 +1,90 @@
+//! The only door to clock, randomness, threads and tasks.
+//!
+//! Everything that makes two runs of the same code differ comes through here, so that a reader can find it and clippy can forbid it
+//! elsewhere (see `clippy.toml`). Pure cores do not use this crate: they take `now` and random numbers as arguments.
+//!
+//! - [`now`], [`wall`]: the monotonic and the wall clock.
+//! - [`fill_random`]: the kernel's entropy.
+//! - [`thread`]: a named thread; [`spawn`]: a named asynchronous task that ends when its handle is dropped.
+
+use std::future::Future;
+use std::io;
+use std::time::{Instant, SystemTime};
+
+/// The monotonic clock.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The wall clock. It may jump; never measure with it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Fills `buffer` with the kernel's randomness.
+///
+/// # Panics
+/// If the kernel has none to give, which Linux does not do after boot.
+pub fn fill_random(buffer: &mut [u8]) {
+    getrandom::fill(buffer).expect("the kernel gives random bytes");
+}
+
+/// A random number, for names and seeds.
+#[must_use]
+pub fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// Starts a named thread with a stack of `stack_bytes`.
+///
+/// # Errors
+/// When the system refuses another thread.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn thread<T: Send + 'static>(
+    name: String,
+    stack_bytes: usize,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<T>> {
+    std::thread::Builder::new().name(name).stack_size(stack_bytes).spawn(body)
+}
+
+/// A running asynchronous task; dropping the handle ends it at its next await.
+#[derive(Debug)]
+#[must_use = "the task ends when its handle is dropped"]
+pub struct Task(tokio::task::JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Task {
+    /// Waits until the task is over.
+    pub async fn ended(mut self) {
+        if let Err(error) = (&mut self.0).await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+/// Starts an asynchronous task on the current runtime. `name` says in traces what it is.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Task {
+    use tracing::Instrument as _;
+    Task(tokio::spawn(future.instrument(tracing::debug_span!("task", name))))
+}
+
+/// The number of processors this process may run on.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,5 @@
+mod calls;
+mod guest;
+mod hostile;
+mod moving;
+mod waiting;
