@@ -106,10 +106,14 @@ fn cloudskin(root: &Path, command: &str, arguments: &[OsString]) -> Result<()> {
         .become_it()
 }
 
+/// Builds the binary and what it links.
+///
+/// Asked for examples, of which there are none, cargo gives dependencies the features that tests want as well. Without,
+/// demo and test would each compile their own copy of whatever those features reach.
 fn build(root: &Path) -> Result<()> {
     Cmd::new("cargo", root)
-        .args(["build", "--workspace", "--locked"])
-        .run()
+        .args(["build", "--workspace", "--bins", "--examples", "--locked"])
+        .run_aside()
 }
 
 /// The root of the repository: the toolbox is built where it is used.

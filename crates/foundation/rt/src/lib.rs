@@ -6,6 +6,7 @@
 //! - [`now`], [`wall`]: the monotonic and the wall clock.
 //! - [`fill_random`]: the kernel's entropy.
 //! - [`thread`]: a named thread; [`spawn`]: a named asynchronous task that ends when its handle is dropped.
+#![forbid(unsafe_code)]
 
 use std::future::Future;
 use std::io;
@@ -29,6 +30,7 @@ pub fn wall() -> SystemTime {
 ///
 /// # Panics
 /// If the kernel has none to give, which Linux does not do after boot.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub fn fill_random(buffer: &mut [u8]) {
     getrandom::fill(buffer).expect("the kernel gives random bytes");
 }
@@ -87,4 +89,10 @@ pub fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'stat
 #[must_use]
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The number of the user whom this process acts for.
+#[must_use]
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
 }

@@ -121,6 +121,8 @@ fn config(profile: Profile, slots: u32) -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         .memory_init_cow(true)
         .max_wasm_stack(GUEST_STACK_BYTES)
+        // No guest runs on such a stack, but it must not be smaller.
+        .async_stack_size(GUEST_STACK_BYTES)
         .relaxed_simd_deterministic(true)
         .wasm_multi_memory(true)
         .wasm_memory64(false)

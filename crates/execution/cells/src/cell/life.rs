@@ -50,6 +50,10 @@ enum Turn {
 
 /// Starts the thread of a rank.
 pub(crate) fn spawn(node: &Arc<Node>, rank: Rank, start: Start) -> io::Result<()> {
+    if matches!(start, Start::Fresh { .. }) {
+        // Open before any rank begins: nobody would repeat what comes too early.
+        open(node, rank, Endpoint::new(rank, node.spec.size, Limits::default()));
+    }
     let node = Arc::clone(node);
     let name = format!("rank {rank}");
     rt::thread(name, STACK_BYTES, move || {
@@ -78,7 +82,6 @@ fn fresh(node: &Arc<Node>, rank: Rank, trace: &[u8]) -> Result<Option<Image>, St
     let trace = trace_of(node.spec.trace, trace).map_err(|error| error.to_string())?;
     let image = Image::new(node, rank, trace)?;
     node.wait_for_go();
-    open(node, rank, Endpoint::new(rank, node.spec.size, Limits::default()));
     Ok(Some(image))
 }
 
@@ -159,6 +162,7 @@ fn epoch_of(node: &Node, rank: Rank) -> Epoch {
 /// Runs the guest to its end, or until it has left.
 fn live(node: &Arc<Node>, rank: Rank, mut image: Image) {
     node.n_running.fetch_add(1, Ordering::Relaxed);
+    node.metrics.ranks.inc();
     loop {
         let result = image.run();
         if result.is_err() || !image.is_unwound() {
@@ -171,6 +175,7 @@ fn live(node: &Arc<Node>, rank: Rank, mut image: Image) {
         image.rewind();
     }
     node.n_running.fetch_sub(1, Ordering::Relaxed);
+    node.metrics.ranks.dec();
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -38,8 +38,6 @@ use metrics::Metrics;
 use node::{Node, NodeConfig};
 use uplink::Uplink;
 
-/// The coordinator's number among the hosts.
-pub(crate) const COORDINATOR: HostId = HostId::MAX;
 /// The name of the coordinator in its certificate.
 pub(crate) const COORDINATOR_NAME: &str = "coordinator.cloudskin";
 /// The most ranks of a world on one host; each reserves 8 GiB of addresses.
@@ -64,6 +62,18 @@ pub struct HostConfig {
 /// The name of a host, in its certificate and for `MPI_Get_processor_name`.
 pub(crate) fn host_name(host: HostId) -> String {
     format!("host-{host}.cloudskin")
+}
+
+/// Reads what this host is; `None`: nobody needed it.
+///
+/// # Errors
+/// When the text breaks off, or is not such a configuration.
+pub fn read_config(input: &mut impl io::Read) -> io::Result<Option<HostConfig>> {
+    match wire::receive(input) {
+        Ok(config) => Ok(Some(config)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Serves until the coordinator closes the connection. This process serves its metrics at `metrics_address`.

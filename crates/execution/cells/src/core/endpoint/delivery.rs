@@ -107,8 +107,9 @@ impl Endpoint {
             .map(|(rank, _)| *rank)
     }
 
-    pub(crate) fn rank(&self) -> u32 {
-        self.rank
+    /// Its rank and the size of its world: after a restore, whose state was it?
+    pub(crate) fn place(&self) -> (u32, u32) {
+        (self.rank, self.size)
     }
 
     pub(crate) fn pending(&self) -> Pending {

@@ -375,6 +375,45 @@ fn data_waits_for_acknowledgements_and_wakes_the_rank() {
 }
 
 #[test]
+fn a_chunk_above_the_window_goes_alone() {
+    let limits = Limits {
+        window_bytes: 30,
+        ..TIGHT
+    };
+    let mut world = World::new(2, limits);
+    world.send(0, 1, (0, 7), 100, Mode::Standard);
+    let request = world.recv(1, ANY, None, 100);
+    world.settle();
+    assert_eq!(world.consume(1, request).len, 100);
+}
+
+#[test]
+fn answers_acknowledge_what_they_answer() {
+    let mut world = World::new(2, TIGHT);
+    for (mode, len) in [(Mode::Standard, 60), (Mode::Synchronous, 40)] {
+        for _ in 0..200 {
+            let sent = world.send(0, 1, (0, 7), len, mode);
+            // All acknowledgements but those in frames are lost.
+            while !world.wires.is_empty() {
+                let frame = world.wires.remove(0);
+                world.deliver(frame).expect("the frame is honest");
+                if world.ranks[1].pending().requests == 0 {
+                    world.recv(1, ANY, None, len);
+                }
+                let memory = super::memory();
+                world.ranks[0]
+                    .progress(&memory, &mut world.wires)
+                    .expect("spans are in memory");
+            }
+            world.consume(1, 0);
+            world.consume(0, sent);
+            // The last messages, and the credit for those before.
+            assert!(world.ranks[0].pending().unacked_frames <= 4);
+        }
+    }
+}
+
+#[test]
 fn only_what_a_rank_may_wait_for_wakes_it() {
     let mut world = World::new(2, TIGHT);
     let mut wakes = Vec::new();

@@ -1,0 +1,65 @@
+//! The command line.
+
+mod cc;
+mod cell;
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// One platform for the cloud-edge continuum.
+#[derive(Debug, Parser)]
+#[command(name = "cloudskin", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compile an MPI program in C to WebAssembly that can move while it runs; takes gcc's options.
+    Cc {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// Run MPI programs as cells, look at them, and move them.
+    #[command(subcommand)]
+    Cell(cell::Cell),
+    /// Smooth a photograph on four ranks that move between two hosts, and prove that nothing changed.
+    Demo(demo::Demo),
+}
+
+/// Runs the command; its error goes to standard error, and the code says how it ended.
+pub(crate) fn run(config: &Config) -> ExitCode {
+    // The compiler driver takes its arguments raw, `--version` and `--help` among them.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|command| command == "cc") {
+        return cc::run(&args.collect::<Vec<_>>(), config);
+    }
+    let result = match Cli::parse().command {
+        Command::Cc { args } => return cc::run(&args, config),
+        Command::Cell(cell) => cell.run(config),
+        Command::Demo(demo) => demo.run(config),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let mut out = std::io::stderr().lock();
+    // Nobody is left to tell if standard error is closed.
+    std::io::Write::write_fmt(&mut out, format_args!("cloudskin: {error:#}\n")).ok();
+    ExitCode::FAILURE
+}
+
+/// Prints a line to standard output.
+fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    std::io::Write::write_fmt(&mut out, format_args!("{line}\n"))?;
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! What the program takes from its environment: read once, here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// `PATH`
+    pub path: OsString,
+    /// For what can be made again: `$XDG_CACHE_HOME/cloudskin`.
+    pub cache_dir: PathBuf,
+    /// For running worlds, private to the user: `$XDG_RUNTIME_DIR/cloudskin`.
+    pub state_dir: PathBuf,
+}
+
+impl Config {
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    pub(crate) fn from_environment() -> Self {
+        let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let temporary = std::env::temp_dir();
+        let user = rt::user_id();
+        let cache_dir = dir("XDG_CACHE_HOME")
+            .or_else(|| dir("HOME").map(|home| home.join(".cache")))
+            .unwrap_or_else(|| temporary.clone());
+        let state_dir = match dir("XDG_RUNTIME_DIR") {
+            Some(dir) => dir.join("cloudskin"),
+            None => temporary.join(format!("cloudskin-{user}")),
+        };
+        Self {
+            path: std::env::var_os("PATH").unwrap_or_default(),
+            cache_dir: cache_dir.join("cloudskin"),
+            state_dir,
+        }
+    }
+}
