@@ -175,24 +175,36 @@ int MPI_Test(MPI_Request *request, int *flag, MPI_Status *status) {
     return *flag ? MPI_Wait(request, status) : report(MPI_COMM_NULL, __func__, class);
 }
 
-/* Delivers all of a list whose requests are complete. */
+/* What to report of a list with an error in it. A program that goes on finds the error in the
+ * statuses; one that ends here is told. */
+static int list_error(MPI_Comm comm, int class) {
+    bool goes_on = comm->handler->kind != HANDLER_FATAL;
+    return class != MPI_SUCCESS && goes_on ? MPI_ERR_IN_STATUS : class;
+}
+
+/* Delivers all of a list whose requests are complete; returns the first error among them. */
 static int deliver_all(int n, MPI_Request requests[], MPI_Status statuses[]) {
-    bool failed = false;
+    int first = MPI_SUCCESS;
     for (int i = 0; i < n; i++) {
         MPI_Status *status = statuses != MPI_STATUSES_IGNORE ? &statuses[i] : MPI_STATUS_IGNORE;
         if (requests[i] != MPI_REQUEST_NULL) {
-            failed = deliver(&requests[i], status) != MPI_SUCCESS || failed;
+            int class = deliver(&requests[i], status);
+            if (first == MPI_SUCCESS) first = class;
         } else if (status != MPI_STATUS_IGNORE) {
             empty_status(status, MPI_ANY_SOURCE);
         }
     }
-    return failed ? MPI_ERR_IN_STATUS : MPI_SUCCESS;
+    return first;
 }
 
-/* The communicator whose handler hears of an error among many requests. */
-static MPI_Comm first_comm(int n, MPI_Request requests[]) {
+/* The communicator whose handler hears of an error among many requests: that of the first one that
+ * failed. */
+static MPI_Comm blamed_comm(int n, MPI_Request requests[]) {
     for (int i = 0; i < n; i++) {
-        if (requests[i] != MPI_REQUEST_NULL) return requests[i]->comm;
+        MPI_Request request = requests[i];
+        if (request && request->complete && request->status.MPI_ERROR != MPI_SUCCESS) {
+            return request->comm;
+        }
     }
     return MPI_COMM_WORLD;
 }
@@ -200,10 +212,12 @@ static MPI_Comm first_comm(int n, MPI_Request requests[]) {
 int MPI_Waitall(int count, MPI_Request array_of_requests[], MPI_Status *array_of_statuses) {
     int class = check_list(count, array_of_requests, __func__);
     if (class != MPI_SUCCESS) return report(MPI_COMM_NULL, __func__, class);
-    MPI_Comm comm = first_comm(count, array_of_requests);
-    hold_comm(comm);
     class = progress(count, array_of_requests, ALL);
-    if (class == MPI_SUCCESS) class = deliver_all(count, array_of_requests, array_of_statuses);
+    MPI_Comm comm = blamed_comm(count, array_of_requests);
+    hold_comm(comm);
+    if (class == MPI_SUCCESS) {
+        class = list_error(comm, deliver_all(count, array_of_requests, array_of_statuses));
+    }
     class = report(comm, __func__, class);
     drop_comm(comm);
     return class;
@@ -262,48 +276,51 @@ int MPI_Testany(int count, MPI_Request array_of_requests[], int *index, int *fla
     return MPI_SUCCESS;
 }
 
-static int some(int n, MPI_Request requests[], enum until until, int *outcount, int indices[],
-                MPI_Status statuses[]) {
-    if (!outcount || (n > 0 && !indices)) return MPI_ERR_ARG;
-    if (all_null(n, requests)) {
-        *outcount = MPI_UNDEFINED;
-        return MPI_SUCCESS;
-    }
-    TRY(progress(n, requests, until));
-    bool failed = false;
+/* Delivers those of a list that are complete, packed at the front of the results; returns the first
+ * error among them. */
+static int deliver_some(int n, MPI_Request requests[], int *outcount, int indices[],
+                        MPI_Status statuses[]) {
+    int first = MPI_SUCCESS;
     *outcount = 0;
     for (int i = 0; i < n; i++) {
         if (requests[i] == MPI_REQUEST_NULL || !requests[i]->complete) continue;
         int at = (*outcount)++;
         MPI_Status *status = statuses != MPI_STATUSES_IGNORE ? &statuses[at] : MPI_STATUS_IGNORE;
         indices[at] = i;
-        failed = deliver(&requests[i], status) != MPI_SUCCESS || failed;
+        int class = deliver(&requests[i], status);
+        if (first == MPI_SUCCESS) first = class;
     }
-    return failed ? MPI_ERR_IN_STATUS : MPI_SUCCESS;
+    return first;
+}
+
+static int some(const char *function, int n, MPI_Request requests[], enum until until,
+                int *outcount, int indices[], MPI_Status statuses[]) {
+    int class = check_list(n, requests, function);
+    if (class == MPI_SUCCESS && (!outcount || (n > 0 && !indices))) class = MPI_ERR_ARG;
+    if (class == MPI_SUCCESS) class = progress(n, requests, until);
+    if (class != MPI_SUCCESS) return report(MPI_COMM_NULL, function, class);
+    if (all_null(n, requests)) {
+        *outcount = MPI_UNDEFINED;
+        return MPI_SUCCESS;
+    }
+    MPI_Comm comm = blamed_comm(n, requests);
+    hold_comm(comm);
+    class = list_error(comm, deliver_some(n, requests, outcount, indices, statuses));
+    class = report(comm, function, class);
+    drop_comm(comm);
+    return class;
 }
 
 int MPI_Waitsome(int incount, MPI_Request array_of_requests[], int *outcount,
                  int array_of_indices[], MPI_Status array_of_statuses[]) {
-    int class = check_list(incount, array_of_requests, __func__);
-    if (class != MPI_SUCCESS) return report(MPI_COMM_NULL, __func__, class);
-    MPI_Comm comm = first_comm(incount, array_of_requests);
-    hold_comm(comm);
-    class = some(incount, array_of_requests, ONE, outcount, array_of_indices, array_of_statuses);
-    class = report(comm, __func__, class);
-    drop_comm(comm);
-    return class;
+    return some(__func__, incount, array_of_requests, ONE, outcount, array_of_indices,
+                array_of_statuses);
 }
 
 int MPI_Testsome(int incount, MPI_Request array_of_requests[], int *outcount,
                  int array_of_indices[], MPI_Status array_of_statuses[]) {
-    int class = check_list(incount, array_of_requests, __func__);
-    if (class != MPI_SUCCESS) return report(MPI_COMM_NULL, __func__, class);
-    MPI_Comm comm = first_comm(incount, array_of_requests);
-    hold_comm(comm);
-    class = some(incount, array_of_requests, NOW, outcount, array_of_indices, array_of_statuses);
-    class = report(comm, __func__, class);
-    drop_comm(comm);
-    return class;
+    return some(__func__, incount, array_of_requests, NOW, outcount, array_of_indices,
+                array_of_statuses);
 }
 
 int MPI_Request_get_status(MPI_Request request, int *flag, MPI_Status *status) {

@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     int drop_halo = atoi(option(argc, argv, "--drop-halo", "0", &used));
     if (input == NULL || output == NULL || used != argc)
         die("usage: diffuse -i in.ppm -o out.ppm [-n iterations] [-k kappa] [--size WIDTH] [--drop-halo N]");
-    if (iterations < 1 || !(kappa > 0.0f) || width < 0 || width > SIDE_MAX)
+    if (iterations < 0 || !(kappa > 0.0f) || width < 0 || width > SIDE_MAX)
         die("an option is out of range");
 
     /* Rank 0 reads. All get the photograph as it is, and each scales the rows of its own band: so

@@ -509,7 +509,7 @@ impl Coordinator {
             let n = self.report.moves.len();
             match sinks {
                 // Losing a progress line must not end the program.
-                Some(sinks) => writeln!(sinks.stderr, "move {n}: {line}").ok(),
+                Some(sinks) => sinks.stderr.write_all(format!("move {n}: {line}\n").as_bytes()).ok(),
                 None => None,
             };
         }
@@ -538,7 +538,9 @@ impl Coordinator {
             Ended::Exit(0) => {}
             Ended::Exit(code) | Ended::Abort(code) => self.verdict = Some(Ok(code)),
             Ended::Trap(reason) => {
-                writeln!(sinks.stderr, "rank {rank}: {reason}")
+                sinks
+                    .stderr
+                    .write_all(format!("rank {rank}: {reason}\n").as_bytes())
                     .map_err(|error| Error::io("write output", error))?;
                 self.verdict = Some(Ok(TRAP_CODE));
             }
