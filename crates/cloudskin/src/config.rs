@@ -16,7 +16,11 @@ pub(crate) struct Config {
 impl Config {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     pub(crate) fn from_environment() -> Self {
-        let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let dir = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|dir| dir.is_absolute())
+        };
         let temporary = std::env::temp_dir();
         let user = rt::user_id();
         let cache_dir = dir("XDG_CACHE_HOME")

@@ -1,7 +1,11 @@
 //! What the black-box tests share: where the program is, and how to run it.
 #![forbid(unsafe_code)]
 
+mod process;
+
 use std::path::PathBuf;
+
+pub use process::{DEADLINE, Ended, Output, Process, kill};
 
 /// The program under test, as `cargo build --workspace` has made it beside the tests.
 ///
@@ -10,9 +14,16 @@ use std::path::PathBuf;
 #[must_use]
 pub fn cloudskin() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
-    let directory = test.ancestors().nth(2).expect("tests stand in target/PROFILE/deps");
+    let directory = test
+        .ancestors()
+        .nth(2)
+        .expect("tests stand in target/PROFILE/deps");
     let program = directory.join("cloudskin");
-    assert!(program.exists(), "{} is missing: run `./x test`, or cargo build --workspace", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: run `./x test`, or cargo build --workspace",
+        program.display()
+    );
     program
 }
 

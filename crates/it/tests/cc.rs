@@ -250,7 +250,7 @@ fn drivers_that_start_together_share_an_empty_cache() -> Result<()> {
         ensure!(contains(&dir.path().join(format!("prog{number}")), MARK)?);
     }
     // One library, and no temporary directories.
-    let caches: Vec<_> = fs::read_dir(cache.path().join("cloudskin"))?.collect();
+    let caches: Vec<_> = fs::read_dir(cache.path().join("cloudskin/cc"))?.collect();
     ensure!(caches.len() == 1, "{caches:?}");
     Ok(())
 }

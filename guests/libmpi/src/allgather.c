@@ -78,7 +78,8 @@ static int allgather(struct side out, const struct side *in, MPI_Comm comm) {
 
 int MPI_Allgather(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void *recvbuf,
                   int recvcount, MPI_Datatype recvtype, MPI_Comm comm) {
-    struct side out = {.buf = (void *)sendbuf, .count = sendcount, .type = sendtype, .shared = true};
+    struct side out = {
+        .buf = (void *)sendbuf, .count = sendcount, .type = sendtype, .shared = true};
     struct side in = {.buf = recvbuf, .count = recvcount, .type = recvtype};
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = allgather(out, &in, comm);
@@ -88,7 +89,8 @@ int MPI_Allgather(const void *sendbuf, int sendcount, MPI_Datatype sendtype, voi
 int MPI_Allgatherv(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void *recvbuf,
                    const int recvcounts[], const int displs[], MPI_Datatype recvtype,
                    MPI_Comm comm) {
-    struct side out = {.buf = (void *)sendbuf, .count = sendcount, .type = sendtype, .shared = true};
+    struct side out = {
+        .buf = (void *)sendbuf, .count = sendcount, .type = sendtype, .shared = true};
     struct side in = {.buf = recvbuf, .counts = recvcounts, .displs = displs, .type = recvtype};
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS && (!recvcounts || !displs)) class = MPI_ERR_ARG;

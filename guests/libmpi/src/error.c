@@ -81,10 +81,6 @@ static const struct text *text_of(int class) {
     return &TEXTS[class >= 0 && class < n ? class : MPI_ERR_UNKNOWN];
 }
 
-const char *error_name(int class) {
-    return text_of(class)->name;
-}
-
 /* One write for the whole line, so that lines of several ranks do not mix. */
 static void print_fatal(const char *function, int class) {
     char line[512];

@@ -4,8 +4,8 @@
  * passes the error class through `report`, which calls the communicator's error handler. Internal
  * functions return an error class, MPI_SUCCESS being 0, and report nothing.
  *
- * No address of a function that may block is taken anywhere: an indirect call to it would make every
- * call of its type in the program, also in the C library, a place where the cell may stop. */
+ * No address of a function that may block is taken anywhere: an indirect call to it would make
+ * every call of its type in the program, also in the C library, a place where the cell may stop. */
 #ifndef CLOUDSKIN_INTERNAL_H
 #define CLOUDSKIN_INTERNAL_H
 
@@ -15,6 +15,38 @@
 
 #include "host.h"
 #include "mpi.h"
+
+/* The linker knows one name space for this library and the program: there, what crosses files has
+ * names that no program uses. */
+#define allgather_bytes cloudskin_allgather_bytes
+#define batch_begin cloudskin_batch_begin
+#define batch_finish cloudskin_batch_finish
+#define batch_recv cloudskin_batch_recv
+#define batch_send cloudskin_batch_send
+#define bcast_bytes cloudskin_bcast_bytes
+#define check_comm cloudskin_check_comm
+#define check_op cloudskin_check_op
+#define check_root cloudskin_check_root
+#define complete_empty cloudskin_complete_empty
+#define drop_comm cloudskin_drop_comm
+#define drop_group cloudskin_drop_group
+#define drop_handler cloudskin_drop_handler
+#define empty_status cloudskin_empty_status
+#define exchange_blocks cloudskin_exchange_blocks
+#define fill_status cloudskin_fill_status
+#define finish_orphans cloudskin_finish_orphans
+#define fold_items cloudskin_fold_items
+#define group_world cloudskin_group_world
+#define hold_comm cloudskin_hold_comm
+#define hold_group cloudskin_hold_group
+#define hold_handler cloudskin_hold_handler
+#define message_bytes cloudskin_message_bytes
+#define new_group cloudskin_new_group
+#define new_request cloudskin_new_request
+#define report cloudskin_report
+#define require_running cloudskin_require_running
+#define settle_group cloudskin_settle_group
+#define start_comms cloudskin_start_comms
 
 /* The number of host requests that are kept on the stack; more are allocated. */
 #define BATCH 64
@@ -133,7 +165,6 @@ struct cloudskin_request {
 
 /* error.c */
 int report(MPI_Comm comm, const char *function, int class);
-const char *error_name(int class);
 void hold_handler(MPI_Errhandler handler);
 void drop_handler(MPI_Errhandler handler);
 

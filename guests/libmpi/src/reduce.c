@@ -19,8 +19,8 @@ struct job {
     uint32_t len;
 };
 
-/* The value so far of a contiguous range of ranks. It starts as the caller's operand, which is never
- * written to, and lives in a buffer of our own after the first combination. */
+/* The value so far of a contiguous range of ranks. It starts as the caller's operand, which is
+ * never written to, and lives in a buffer of our own after the first combination. */
 struct accumulator {
     const struct job *job;
     const void *value;

@@ -1,5 +1,5 @@
-/* collectives.c: every collective operation, from every root, on several communicators. The expected
- * result is computed by each rank for itself. Runs with any number of ranks. */
+/* collectives.c: every collective operation, from every root, on several communicators. Each rank
+ * computes the expected result for itself. Runs with any number of ranks. */
 #include <stdint.h>
 #include <string.h>
 

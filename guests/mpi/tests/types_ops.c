@@ -1,7 +1,7 @@
 /* types_ops.c: every predefined datatype with every operation that takes it.
  *
- * Open MPI 4.1 does not pass: it takes MPI_UNSIGNED_LONG for signed and MPI_OFFSET for unsigned when
- * it compares. */
+ * Open MPI 4.1 does not pass: when it compares, it takes MPI_UNSIGNED_LONG for signed and
+ * MPI_OFFSET for unsigned. */
 #include <complex.h>
 #include <stdbool.h>
 #include <stdint.h>

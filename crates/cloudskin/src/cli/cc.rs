@@ -7,7 +7,11 @@ use crate::config::Config;
 
 /// The driver's configuration.
 pub(super) fn driver(config: &Config) -> cells::cc::Config {
-    cells::cc::Config { cache_dir: config.cache_dir.join("cc"), path: config.path.clone(), root: None }
+    cells::cc::Config {
+        cache_dir: config.cache_dir.join("cc"),
+        path: config.path.clone(),
+        root: None,
+    }
 }
 
 pub(super) fn run(args: &[OsString], config: &Config) -> ExitCode {

@@ -97,7 +97,9 @@ impl Cell {
             Self::Run(run) => run.run(config),
             Self::Ps { json } => ps(config, json),
             Self::Stop { world } => ask(config, &world, &Request::Stop),
-            Self::Move { world, rank, host } => ask(config, &world, &Request::Move { rank, to: host }),
+            Self::Move { world, rank, host } => {
+                ask(config, &world, &Request::Move { rank, to: host })
+            }
             Self::Host { log } => roles::host::run(&log),
         }
     }
@@ -108,11 +110,15 @@ impl Run {
         let telemetry = roles::telemetry("cell", &self.log, self.metrics)?;
         let world = self.world(config)?;
         let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr());
-        let sinks = Sinks { stdout: &mut stdout, stderr: &mut stderr };
+        let sinks = Sinks {
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+        };
         telemetry.health.clear("starting");
         let report = cells::world::run(world, sinks)?;
         if let Some(path) = &self.record {
-            fs::write(path, &report.recording).with_context(|| format!("write {}", path.display()))?;
+            fs::write(path, &report.recording)
+                .with_context(|| format!("write {}", path.display()))?;
         }
         for (rank, hash) in &report.hashes {
             writeln!(stdout, "hash rank={rank} blake3={hash}")?;
@@ -126,8 +132,14 @@ impl Run {
             && let Some(wanted) = self.bounce
             && report.missing_moves > 0
         {
-            let why = report.failed_moves.last().map_or("the program ended first", String::as_str);
-            bail!("only {} of {wanted} moves happened: {why}", wanted - report.missing_moves);
+            let why = report
+                .failed_moves
+                .last()
+                .map_or("the program ended first", String::as_str);
+            bail!(
+                "only {} of {wanted} moves happened: {why}",
+                wanted - report.missing_moves
+            );
         }
         Ok(u8::try_from(report.exit_code & 0xff).map_or(ExitCode::FAILURE, ExitCode::from))
     }
@@ -135,7 +147,12 @@ impl Run {
     fn world(&self, config: &Config) -> anyhow::Result<World> {
         let module = fs::read(&self.program)
             .with_context(|| format!("read the program {}", self.program.display()))?;
-        let name = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = self
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let mut args = vec![name.clone()];
         args.extend(self.args.iter().cloned());
         let proof = match (&self.record, &self.replay) {
@@ -147,8 +164,14 @@ impl Run {
         };
         let schedule = self
             .bounce
-            .map_or(Schedule::None, |n_moves| Schedule::Bounce { n_moves, seed: self.seed });
-        let checkpoint_every = self.checkpoint_every.map(Duration::try_from_secs_f64).transpose();
+            .map_or(Schedule::None, |n_moves| Schedule::Bounce {
+                n_moves,
+                seed: self.seed,
+            });
+        let checkpoint_every = self
+            .checkpoint_every
+            .map(Duration::try_from_secs_f64)
+            .transpose();
         if self.bounce.is_some() && self.hosts < 2 {
             bail!("--bounce needs somewhere to go: use --hosts 2");
         }
@@ -158,8 +181,16 @@ impl Run {
             n_ranks: self.ranks,
             n_hosts: self.hosts,
             args,
-            env: self.env.iter().map(|pair| key_value(pair)).collect::<anyhow::Result<_>>()?,
-            mounts: self.dirs.iter().map(|dir| mount(dir)).collect::<anyhow::Result<_>>()?,
+            env: self
+                .env
+                .iter()
+                .map(|pair| key_value(pair))
+                .collect::<anyhow::Result<_>>()?,
+            mounts: self
+                .dirs
+                .iter()
+                .map(|dir| mount(dir))
+                .collect::<anyhow::Result<_>>()?,
             memory_bytes_max: self.memory_max.saturating_mul(1 << 20),
             hash_memory: self.hash_memory,
             proof,
@@ -180,7 +211,8 @@ fn ps(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
     let mut is_first = true;
     for world in admin::worlds(&config.state_dir)? {
         // It may end while it is asked.
-        let Ok(Answer::Status(status)) = admin::ask(&config.state_dir, &world, &Request::Status) else {
+        let Ok(Answer::Status(status)) = admin::ask(&config.state_dir, &world, &Request::Status)
+        else {
             continue;
         };
         if json {
@@ -199,13 +231,26 @@ fn ps(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn text_of(status: &Status) -> String {
-    let Status { world, pid, module, seconds, moves, hosts, ranks } = status;
+    let Status {
+        world,
+        pid,
+        module,
+        seconds,
+        moves,
+        hosts,
+        ranks,
+    } = status;
     let mut text = format!("{world}  {pid:<7}  {seconds:<7.1}  {moves:<5}  {module}");
     for host in hosts {
         let on = ranks.iter().filter(|rank| rank.host == host.host);
-        let on: Vec<_> = on.map(|rank| format!("{} {}", rank.rank, rank.state)).collect();
+        let on: Vec<_> = on
+            .map(|rank| format!("{} {}", rank.rank, rank.state))
+            .collect();
         let (host, pid, metrics) = (host.host, host.pid, &host.metrics);
-        text += &format!("\n  host {host}  pid {pid}  http://{metrics}/metrics  ranks: {}", on.join(", "));
+        text += &format!(
+            "\n  host {host}  pid {pid}  http://{metrics}/metrics  ranks: {}",
+            on.join(", ")
+        );
     }
     text
 }
@@ -214,7 +259,9 @@ fn json_of(status: &Status) -> String {
     let hosts: Vec<_> = status
         .hosts
         .iter()
-        .map(|host| serde_json::json!({"host": host.host, "pid": host.pid, "metrics": host.metrics}))
+        .map(
+            |host| serde_json::json!({"host": host.host, "pid": host.pid, "metrics": host.metrics}),
+        )
         .collect();
     let ranks: Vec<_> = status
         .ranks
@@ -246,11 +293,16 @@ fn mount(text: &str) -> anyhow::Result<(String, PathBuf)> {
 }
 
 fn key_value(text: &str) -> anyhow::Result<(String, String)> {
-    let (key, value) = text.split_once('=').with_context(|| format!("--env {text}: NAME=VALUE is wanted"))?;
+    let (key, value) = text
+        .split_once('=')
+        .with_context(|| format!("--env {text}: NAME=VALUE is wanted"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 fn fail_point(text: &str) -> Result<(u32, String), String> {
     let (host, step) = text.split_once(':').ok_or("HOST:STEP is wanted")?;
-    Ok((host.parse().map_err(|_| "HOST is a number")?, step.to_owned()))
+    Ok((
+        host.parse().map_err(|_| "HOST is a number")?,
+        step.to_owned(),
+    ))
 }

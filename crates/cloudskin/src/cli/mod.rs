@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod cc;
 mod cell;
 mod demo;
@@ -30,6 +31,8 @@ enum Command {
     Cell(cell::Cell),
     /// Smooth a photograph on four ranks that move between two hosts, and prove that nothing changed.
     Demo(demo::Demo),
+    /// Measure what things cost, against a peer or a physical limit.
+    Bench(bench::Bench),
 }
 
 /// Runs the command; its error goes to standard error, and the code says how it ended.
@@ -43,6 +46,7 @@ pub(crate) fn run(config: &Config) -> ExitCode {
         Command::Cc { args } => return cc::run(&args, config),
         Command::Cell(cell) => cell.run(config),
         Command::Demo(demo) => demo.run(config),
+        Command::Bench(bench) => bench.run(config),
     };
     match result {
         Ok(code) => code,

@@ -10,7 +10,9 @@ use anyhow::Context as _;
 pub(crate) fn run(log: &str) -> anyhow::Result<ExitCode> {
     let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0).into();
     let telemetry = super::telemetry("cell-host", log, address)?;
-    let Some(config) = cells::host::read_config(&mut io::stdin().lock()).context("read what this host is")? else {
+    let Some(config) =
+        cells::host::read_config(&mut io::stdin().lock()).context("read what this host is")?
+    else {
         return Ok(ExitCode::SUCCESS);
     };
     telemetry.health.clear("starting");

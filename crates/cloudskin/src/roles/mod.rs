@@ -16,10 +16,23 @@ pub(crate) struct Telemetry {
 }
 
 /// Sets up logging and serves metrics and health at `address`.
-pub(crate) fn telemetry(role: &'static str, log: &str, address: SocketAddr) -> anyhow::Result<Telemetry> {
+pub(crate) fn telemetry(
+    role: &'static str,
+    log: &str,
+    address: SocketAddr,
+) -> anyhow::Result<Telemetry> {
     telemetry::init(role, LogFormat::Text, log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let (metrics, health) = (Metrics::new(), Health::starting("starting"));
     let service = runtime.block_on(telemetry::serve(address, metrics.clone(), health.clone()))?;
-    Ok(Telemetry { metrics, health, address: service.addr, _runtime: runtime, _service: service })
+    Ok(Telemetry {
+        metrics,
+        health,
+        address: service.addr,
+        _runtime: runtime,
+        _service: service,
+    })
 }

@@ -26,7 +26,11 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), source: None }
+        Self {
+            kind,
+            context: context.into(),
+            source: None,
+        }
     }
 
     /// `doing` in the present tense: "open the module".
@@ -36,6 +40,10 @@ impl Error {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Kind::Invalid,
             _ => Kind::Unavailable,
         };
-        Self { kind, context: doing.to_string(), source: Some(source) }
+        Self {
+            kind,
+            context: doing.to_string(),
+            source: Some(source),
+        }
     }
 }

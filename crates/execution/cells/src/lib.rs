@@ -14,6 +14,7 @@
 //! rank that moves. [`cell`]: one rank as a running guest. [`host`]: the process around it. [`world`]: the coordinator. Then
 //! [`instrument`] and [`cc`], which stand by themselves.
 
+pub mod bench;
 pub mod cc;
 mod cell;
 mod core;

@@ -53,7 +53,10 @@ pub fn thread<T: Send + 'static>(
     stack_bytes: usize,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<std::thread::JoinHandle<T>> {
-    std::thread::Builder::new().name(name).stack_size(stack_bytes).spawn(body)
+    std::thread::Builder::new()
+        .name(name)
+        .stack_size(stack_bytes)
+        .spawn(body)
 }
 
 /// A running asynchronous task; dropping the handle ends it at its next await.
@@ -82,7 +85,9 @@ impl Task {
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Task {
     use tracing::Instrument as _;
-    Task(tokio::spawn(future.instrument(tracing::debug_span!("task", name))))
+    Task(tokio::spawn(
+        future.instrument(tracing::debug_span!("task", name)),
+    ))
 }
 
 /// The number of processors this process may run on.

@@ -64,7 +64,10 @@ struct Verdict {
 
 impl Demo {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
-        ensure!(self.ranks > 0 && self.size > 0 && self.iterations > 0, "ranks, size and iterations are positive");
+        ensure!(
+            self.ranks > 0 && self.size > 0 && self.iterations > 0,
+            "ranks, size and iterations are positive"
+        );
         fs::create_dir_all(&self.out).with_context(|| format!("create {}", self.out.display()))?;
         let out = fs::canonicalize(&self.out)?;
         let photo = match &self.image {
@@ -81,13 +84,36 @@ impl Demo {
         };
         let iterations = self.iterations.to_string();
         let full = ["-n".to_owned(), iterations];
-        run("scale the photograph, for comparison", "input.ppm", &["-n".into(), "0".into()], Schedule::None)?;
-        let unmoved = run("run it on two hosts, without moves", "unmoved.ppm", &full, Schedule::None)?;
+        run(
+            "scale the photograph, for comparison",
+            "input.ppm",
+            &["-n".into(), "0".into()],
+            Schedule::None,
+        )?;
+        let unmoved = run(
+            "run it on two hosts, without moves",
+            "unmoved.ppm",
+            &full,
+            Schedule::None,
+        )?;
         let times = self.times(unmoved.duration);
-        let report = run("run it again, and move every rank there and back", "moved.ppm", &full, times)?;
-        let drop = ["--drop-halo".to_owned(), (self.iterations / 2).max(1).to_string()];
+        let report = run(
+            "run it again, and move every rank there and back",
+            "moved.ppm",
+            &full,
+            times,
+        )?;
+        let drop = [
+            "--drop-halo".to_owned(),
+            (self.iterations / 2).max(1).to_string(),
+        ];
         let canary = [full.as_slice(), drop.as_slice()].concat();
-        run("run it with one lost message, which must show", "canary.ppm", &canary, Schedule::None)?;
+        run(
+            "run it with one lost message, which must show",
+            "canary.ppm",
+            &canary,
+            Schedule::None,
+        )?;
 
         let read = |name: &str| fs::read(out.join(name)).with_context(|| format!("read {name}"));
         let moved = read("moved.ppm")?;
@@ -95,14 +121,24 @@ impl Demo {
             is_identical: moved == read("unmoved.ppm")?,
             differs_from_input: moved != read("input.ppm")?,
             canary_noticed: self.ranks == 1 || moved != read("canary.ppm")?,
-            pause_ms_max: report.moves.iter().map(|m| m.pause().as_secs_f64() * 1e3).fold(0.0, f64::max),
+            pause_ms_max: report
+                .moves
+                .iter()
+                .map(|m| m.pause().as_secs_f64() * 1e3)
+                .fold(0.0, f64::max),
             disruption_pct: disruption(&report) * 100.0,
             report,
         };
         for name in ["input", "moved"] {
-            picture::to_bmp(&read(&format!("{name}.ppm"))?, &out.join(format!("{name}.bmp")))?;
+            picture::to_bmp(
+                &read(&format!("{name}.ppm"))?,
+                &out.join(format!("{name}.bmp")),
+            )?;
         }
-        fs::write(out.join("timeline.svg"), timeline::draw(&verdict.report, self.ranks, BASELINE))?;
+        fs::write(
+            out.join("timeline.svg"),
+            timeline::draw(&verdict.report, self.ranks, BASELINE),
+        )?;
         self.tell(&verdict, &out)
     }
 
@@ -112,14 +148,21 @@ impl Demo {
         let mut state = self.seed;
         for place in (1..order.len()).rev() {
             // Knuth's 64-bit multiplier; the high bits are good enough to shuffle with.
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let other = usize::try_from(state >> 33).unwrap_or(0) % (place + 1);
             order.swap(place, other);
         }
         let moves: Vec<u32> = order.iter().chain(&order).copied().collect();
         let step = (MOVES_UNTIL - MOVES_FROM) / f64::from(self.ranks * 2);
         let at = |n: u32| unmoved.mul_f64(MOVES_FROM + step * f64::from(n));
-        Schedule::Timed((0..).zip(moves).map(|(n, rank)| (at(n), rank)).collect::<VecDeque<_>>())
+        Schedule::Timed(
+            (0..)
+                .zip(moves)
+                .map(|(n, rank)| (at(n), rank))
+                .collect::<VecDeque<_>>(),
+        )
     }
 
     fn diffuse(
@@ -130,7 +173,14 @@ impl Demo {
         (picture, args): (&str, &[String]),
         schedule: Schedule,
     ) -> anyhow::Result<Report> {
-        let fixed = ["diffuse", "-i", "/out/photo.ppm", "-o", &format!("/out/{picture}"), "--size"];
+        let fixed = [
+            "diffuse",
+            "-i",
+            "/out/photo.ppm",
+            "-o",
+            &format!("/out/{picture}"),
+            "--size",
+        ];
         let mut argv: Vec<String> = fixed.map(str::to_owned).to_vec();
         argv.push(self.size.to_string());
         argv.extend_from_slice(args);
@@ -156,8 +206,18 @@ impl Demo {
             state_dir: config.state_dir.clone(),
         };
         let (mut stdout, mut stderr) = (Indented, Indented);
-        let report = cells::world::run(world, Sinks { stdout: &mut stdout, stderr: &mut stderr })?;
-        ensure!(report.exit_code == 0, "diffuse ended with code {}", report.exit_code);
+        let report = cells::world::run(
+            world,
+            Sinks {
+                stdout: &mut stdout,
+                stderr: &mut stderr,
+            },
+        )?;
+        ensure!(
+            report.exit_code == 0,
+            "diffuse ended with code {}",
+            report.exit_code
+        );
         Ok(report)
     }
 
@@ -177,7 +237,10 @@ impl Demo {
             verdict.pause_ms_max,
             verdict.disruption_pct
         ))?;
-        progress(&format!("look at {0}/input.bmp, {0}/moved.bmp and {0}/timeline.svg", out.display()))?;
+        progress(&format!(
+            "look at {0}/input.bmp, {0}/moved.bmp and {0}/timeline.svg",
+            out.display()
+        ))?;
         if self.json {
             let line = serde_json::json!({
                 "ok": ok,
@@ -194,9 +257,15 @@ impl Demo {
         }
         if !all_moved {
             let wanted = self.ranks * 2;
-            bail!("{migrations} of {wanted} moves happened: the program ended first; try a larger --size");
+            bail!(
+                "{migrations} of {wanted} moves happened: the program ended first; try a larger --size"
+            );
         }
-        Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if ok {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -204,7 +273,13 @@ fn compile(out: &Path, config: &Config) -> anyhow::Result<Vec<u8>> {
     let (source, module) = (out.join("diffuse.c"), out.join("diffuse.wasm"));
     fs::write(&source, PROGRAM)?;
     fs::write(out.join("picture.h"), HEADER)?;
-    let args = ["-O3".into(), "-ffp-contract=off".into(), source.into(), "-o".into(), module.clone().into()];
+    let args = [
+        "-O3".into(),
+        "-ffp-contract=off".into(),
+        source.into(),
+        "-o".into(),
+        module.clone().into(),
+    ];
     let code = cells::cc::run(&args, &cc::driver(config))?;
     ensure!(code == 0, "the compiler ended with code {code}");
     Ok(fs::read(module)?)
@@ -213,11 +288,16 @@ fn compile(out: &Path, config: &Config) -> anyhow::Result<Vec<u8>> {
 /// The time lost around moves as a part of the run's: for each iteration in which a rank stood still, what it took beyond the median of
 /// those before it.
 fn disruption(report: &Report) -> f64 {
-    let Some(marks) = report.marks.first_key_value().map(|(_, marks)| marks) else { return 0.0 };
+    let Some(marks) = report.marks.first_key_value().map(|(_, marks)| marks) else {
+        return 0.0;
+    };
     let mut lost_ns = 0;
     for (n, pair) in marks.windows(2).enumerate() {
         let (start, end) = (pair[0].1, pair[1].1);
-        let is_disturbed = report.moves.iter().any(|m| m.frozen_ns < end && m.resumed_ns > start);
+        let is_disturbed = report
+            .moves
+            .iter()
+            .any(|m| m.frozen_ns < end && m.resumed_ns > start);
         if is_disturbed {
             let before = &marks[n.saturating_sub(BASELINE)..=n];
             lost_ns += (end - start).saturating_sub(median(before));

@@ -4,9 +4,9 @@ use wasm::wasi::Step;
 use wasmtime::{Caller, Linker, Result};
 
 use super::{Cell, diverged, enter, unwind};
-use crate::core::endpoint::frame::Frame;
 use crate::core::endpoint::Endpoint;
 use crate::core::endpoint::call::{Envelope, Mode, Source, Span, Status, Wanted};
+use crate::core::endpoint::frame::Frame;
 use crate::core::trace::{Matched, Outcome, Trace, mismatch};
 
 const MODULE: &str = "cloudskin_mpi";
@@ -56,12 +56,21 @@ fn send(
     if enter(&mut caller, "send", collective(ctx, tag)) == Step::Unwind {
         return Ok(0);
     }
-    let mode = if mode == 0 { Mode::Standard } else { Mode::Synchronous };
+    let mode = if mode == 0 {
+        Mode::Standard
+    } else {
+        Mode::Synchronous
+    };
     let (memory, cell) = parts(&mut caller);
     cell.in_context(ctx, tag);
     with_endpoint(memory, cell, |endpoint, memory, out| {
-        let request =
-            endpoint.send(Envelope { ctx, dest, tag }, Span { ptr, len }, mode, memory, out)?;
+        let request = endpoint.send(
+            Envelope { ctx, dest, tag },
+            Span { ptr, len },
+            mode,
+            memory,
+            out,
+        )?;
         endpoint.progress(memory, out)?;
         Ok(request)
     })
@@ -81,12 +90,27 @@ fn recv(
     let (memory, cell) = parts(&mut caller);
     cell.in_context(ctx, tag);
     let replay = matches!(cell.trace, Trace::Replay(_));
-    let mut wanted = Wanted { ctx, source: source_of(source), tag: (tag != -1).then_some(tag) };
+    let mut wanted = Wanted {
+        ctx,
+        source: source_of(source),
+        tag: (tag != -1).then_some(tag),
+    };
     if replay && wanted.source == Source::Any {
-        let ordinal = cell.mailbox().lock().as_ref().map_or(0, Endpoint::next_wildcard);
-        let none = Matched { source: cell.rank, tag: TAG_OF_NONE };
+        let ordinal = cell
+            .mailbox()
+            .lock()
+            .as_ref()
+            .map_or(0, Endpoint::next_wildcard);
+        let none = Matched {
+            source: cell.rank,
+            tag: TAG_OF_NONE,
+        };
         let matched = cell.trace.wildcard(ordinal).unwrap_or(none);
-        wanted = Wanted { ctx, source: Source::Replay(matched.source), tag: Some(matched.tag) };
+        wanted = Wanted {
+            ctx,
+            source: Source::Replay(matched.source),
+            tag: Some(matched.tag),
+        };
     }
     with_endpoint(memory, cell, |endpoint, memory, out| {
         let request = endpoint.recv(wanted, Span { ptr, len }, memory, out)?;
@@ -104,33 +128,46 @@ fn wait(mut caller: Caller<'_, Cell>, reqs: u32, n: u32, min: u32, statuses: u32
     let requests = read_requests(&mut caller, reqs, n)?;
     let goal = Goal::new(&caller.data().trace, min.min(n), &requests)?;
     let (memory, _) = parts(&mut caller);
-    let statuses = Span { ptr: statuses, len: n * u32::try_from(STATUS_BYTES)? };
+    let statuses = Span {
+        ptr: statuses,
+        len: n * u32::try_from(STATUS_BYTES)?,
+    };
     slice(memory, statuses)?;
-    block(&mut caller, "wait", inside, |endpoint, memory, cell, out| {
-        endpoint.progress(memory, out)?;
-        let mut done = Vec::new();
-        for (position, request) in (0..).zip(&requests) {
-            if goal.wants(position) && endpoint.completed(*request)? {
-                done.push(position);
+    block(
+        &mut caller,
+        "wait",
+        inside,
+        |endpoint, memory, cell, out| {
+            endpoint.progress(memory, out)?;
+            let mut done = Vec::new();
+            for (position, request) in (0..).zip(&requests) {
+                if goal.wants(position) && endpoint.completed(*request)? {
+                    done.push(position);
+                }
             }
-        }
-        if done.len() < goal.min() {
-            return Ok(None);
-        }
-        slice(memory, statuses)?.fill(0);
-        for position in &done {
-            let status = endpoint.consume(requests[*position as usize], memory, out)?;
-            if let Some(ordinal) = status.wildcard {
-                let matched = Matched { source: status.source, tag: status.tag };
-                cell.trace.record_wildcard(ordinal, matched).map_err(diverged)?;
+            if done.len() < goal.min() {
+                return Ok(None);
             }
-            write_status(memory, statuses.ptr + position * 24, &status)?;
-        }
-        let consumed = u32::try_from(done.len())?;
-        goal.pass(&mut cell.trace, done)?;
-        cell.idle(consumed == 0);
-        Ok(Some(consumed))
-    })
+            slice(memory, statuses)?.fill(0);
+            for position in &done {
+                let status = endpoint.consume(requests[*position as usize], memory, out)?;
+                if let Some(ordinal) = status.wildcard {
+                    let matched = Matched {
+                        source: status.source,
+                        tag: status.tag,
+                    };
+                    cell.trace
+                        .record_wildcard(ordinal, matched)
+                        .map_err(diverged)?;
+                }
+                write_status(memory, statuses.ptr + position * 24, &status)?;
+            }
+            let consumed = u32::try_from(done.len())?;
+            goal.pass(&mut cell.trace, done)?;
+            cell.idle(consumed == 0);
+            Ok(Some(consumed))
+        },
+    )
     .map(|consumed| consumed.unwrap_or(0))
 }
 
@@ -171,7 +208,9 @@ impl Goal {
 
     fn pass(&self, trace: &mut Trace, done: Vec<u32>) -> Result<()> {
         match self {
-            Self::AtLeast { is_open: true, .. } => trace.record(|| Outcome::Waited(done)).map_err(diverged),
+            Self::AtLeast { is_open: true, .. } => {
+                trace.record(|| Outcome::Waited(done)).map_err(diverged)
+            }
             Self::AtLeast { is_open: false, .. } => Ok(()),
             Self::These(_) => {
                 trace.advance();
@@ -193,7 +232,11 @@ fn probe(
     if enter(&mut caller, "probe", inside) == Step::Unwind {
         return Ok(0);
     }
-    let mut wanted = Wanted { ctx, source: source_of(source), tag: (tag != -1).then_some(tag) };
+    let mut wanted = Wanted {
+        ctx,
+        source: source_of(source),
+        tag: (tag != -1).then_some(tag),
+    };
     let mut must_find = block_flag != 0;
     match caller.data().trace.peek().map_err(diverged)? {
         None => {}
@@ -202,45 +245,74 @@ fn probe(
             return Ok(0);
         }
         Some(Outcome::Probed(Some(Matched { source, tag }))) => {
-            wanted = Wanted { ctx, source: Source::Rank(*source), tag: Some(*tag) };
+            wanted = Wanted {
+                ctx,
+                source: Source::Rank(*source),
+                tag: Some(*tag),
+            };
             must_find = true;
         }
         Some(other) => return Err(diverged(mismatch("probe", other))),
     }
     let (memory, _) = parts(&mut caller);
-    slice(memory, Span { ptr: status, len: 24 })?;
-    let found = block(&mut caller, "probe", inside, |endpoint, memory, cell, out| {
-        endpoint.progress(memory, out)?;
-        let found = endpoint.probe(wanted)?;
-        if found.is_none() && must_find {
-            return Ok(None);
-        }
-        let matched = found.map(|found| Matched { source: found.source, tag: found.tag });
-        cell.trace.record(|| Outcome::Probed(matched)).map_err(diverged)?;
-        cell.trace.advance();
-        cell.idle(found.is_none());
-        if let Some(found) = &found {
-            write_status(memory, status, found)?;
-        }
-        Ok(Some(u32::from(found.is_some())))
-    })?;
+    slice(
+        memory,
+        Span {
+            ptr: status,
+            len: 24,
+        },
+    )?;
+    let found = block(
+        &mut caller,
+        "probe",
+        inside,
+        |endpoint, memory, cell, out| {
+            endpoint.progress(memory, out)?;
+            let found = endpoint.probe(wanted)?;
+            if found.is_none() && must_find {
+                return Ok(None);
+            }
+            let matched = found.map(|found| Matched {
+                source: found.source,
+                tag: found.tag,
+            });
+            cell.trace
+                .record(|| Outcome::Probed(matched))
+                .map_err(diverged)?;
+            cell.trace.advance();
+            cell.idle(found.is_none());
+            if let Some(found) = &found {
+                write_status(memory, status, found)?;
+            }
+            Ok(Some(u32::from(found.is_some())))
+        },
+    )?;
     Ok(found.unwrap_or(0))
 }
 
 fn cancel(mut caller: Caller<'_, Cell>, request: u32) -> Result<u32> {
     let (memory, cell) = parts(&mut caller);
-    with_endpoint(memory, cell, |endpoint, _, _| Ok(u32::from(endpoint.cancel(request)?)))
+    with_endpoint(memory, cell, |endpoint, _, _| {
+        Ok(u32::from(endpoint.cancel(request)?))
+    })
 }
 
 fn abort(code: i32) -> Result<()> {
     Err(wasmtime::Error::new(Aborted(code)))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a double holds ns of 100 days exactly, and this is a clock")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a double holds ns of 100 days exactly, and this is a clock"
+)]
 fn clock(mut caller: Caller<'_, Cell>) -> Result<f64> {
     let cell = caller.data_mut();
     let now = cell.clock;
-    match cell.trace.outcome(|| Outcome::Clock(now.now_ns())).map_err(diverged)? {
+    match cell
+        .trace
+        .outcome(|| Outcome::Clock(now.now_ns()))
+        .map_err(diverged)?
+    {
         Outcome::Clock(ns) => Ok(ns as f64 / 1e9),
         other => Err(diverged(mismatch("clock", &other))),
     }
@@ -276,9 +348,13 @@ fn block<R>(
     loop {
         let (memory, cell) = parts(caller);
         let node = std::sync::Arc::clone(&cell.node);
-        let mailbox = node.mailbox(cell.rank).expect("a cell is a rank of its world");
+        let mailbox = node
+            .mailbox(cell.rank)
+            .expect("a cell is a rank of its world");
         let mut guard = mailbox.lock();
-        let endpoint = guard.as_mut().expect("the mailbox of a running cell is open");
+        let endpoint = guard
+            .as_mut()
+            .expect("the mailbox of a running cell is open");
         let result = attempt(endpoint, memory, cell, &mut out)?;
         if !out.is_empty() || result.is_some() {
             drop(guard);
@@ -311,7 +387,9 @@ fn with_endpoint<R>(
     let mut out = Vec::new();
     let result = {
         let mut guard = cell.mailbox().lock();
-        let endpoint = guard.as_mut().expect("the mailbox of a running cell is open");
+        let endpoint = guard
+            .as_mut()
+            .expect("the mailbox of a running cell is open");
         call(endpoint, memory, &mut out)?
     };
     cell.node.route(&mut out);
@@ -327,7 +405,9 @@ fn slice(memory: &mut [u8], span: Span) -> Result<&mut [u8]> {
     let start = span.ptr as usize;
     memory
         .get_mut(start..start + span.len as usize)
-        .ok_or_else(|| wasmtime::Error::msg(format!("{} bytes at {} leave memory", span.len, span.ptr)))
+        .ok_or_else(|| {
+            wasmtime::Error::msg(format!("{} bytes at {} leave memory", span.len, span.ptr))
+        })
 }
 
 fn read_requests(caller: &mut Caller<'_, Cell>, ptr: u32, n: u32) -> Result<Vec<u32>> {
@@ -336,7 +416,12 @@ fn read_requests(caller: &mut Caller<'_, Cell>, ptr: u32, n: u32) -> Result<Vec<
     }
     let (memory, _) = parts(caller);
     let bytes = slice(memory, Span { ptr, len: n * 4 })?;
-    Ok(bytes.as_chunks::<4>().0.iter().map(|request| u32::from_le_bytes(*request)).collect())
+    Ok(bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|request| u32::from_le_bytes(*request))
+        .collect())
 }
 
 fn write_status(memory: &mut [u8], ptr: u32, status: &Status) -> Result<()> {
@@ -367,9 +452,23 @@ impl Cell {
 /// The collective that traffic with this tag belongs to; see the table of `docs/cell-abi.md`.
 fn collective(ctx: u32, tag: i32) -> Option<&'static str> {
     const NAMES: [&str; 12] = [
-        "barrier", "bcast", "reduce", "allreduce", "gather", "scatter", "allgather", "alltoall",
-        "scan", "exscan", "reduce_scatter", "communicator",
+        "barrier",
+        "bcast",
+        "reduce",
+        "allreduce",
+        "gather",
+        "scatter",
+        "allgather",
+        "alltoall",
+        "scan",
+        "exscan",
+        "reduce_scatter",
+        "communicator",
     ];
     let op = usize::try_from(tag >> 24).ok()?;
-    if ctx % 2 == 0 { None } else { NAMES.get(op.checked_sub(1)?).copied() }
+    if ctx.is_multiple_of(2) {
+        None
+    } else {
+        NAMES.get(op.checked_sub(1)?).copied()
+    }
 }

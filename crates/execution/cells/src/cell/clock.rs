@@ -10,14 +10,20 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { guest_ns: 0, host: rt::now() }
+        Self {
+            guest_ns: 0,
+            host: rt::now(),
+        }
     }
 
     /// A clock that stood at `monotonic_ns` when the wall clock was `wall_ns`. The time since then passes for the guest, too, if the wall clocks
     /// of both machines make that a time that can be.
     pub(crate) fn resume(monotonic_ns: u64, wall_ns: u64) -> Self {
         let elapsed = wall_now_ns().saturating_sub(wall_ns);
-        Self { guest_ns: monotonic_ns.saturating_add(elapsed), host: rt::now() }
+        Self {
+            guest_ns: monotonic_ns.saturating_add(elapsed),
+            host: rt::now(),
+        }
     }
 
     pub(crate) fn now_ns(&self) -> u64 {

@@ -17,8 +17,8 @@ use crate::core::trace::Trace;
 use crate::disk::snapshot::{self, Header, Value};
 use crate::host::node::Node;
 use crate::instrument::{self, Mobility};
-use crate::wire::messages::{Rank, TraceMode};
 use crate::wire::invalid;
+use crate::wire::messages::{Rank, TraceMode};
 
 const PAGE_BYTES: usize = 4096;
 
@@ -31,7 +31,9 @@ pub(crate) struct Program {
 
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Program").field("sha256", &self.sha256).finish_non_exhaustive()
+        f.debug_struct("Program")
+            .field("sha256", &self.sha256)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +46,11 @@ impl Program {
         let module = engine.module(wasm).map_err(|error| error.to_string())?;
         let linker = linker(engine.inner()).map_err(chain)?;
         let pre = linker.instantiate_pre(&module).map_err(chain)?;
-        Ok(Self { pre, mobility, sha256: wasm::engine::sha256(wasm) })
+        Ok(Self {
+            pre,
+            mobility,
+            sha256: wasm::engine::sha256(wasm),
+        })
     }
 }
 
@@ -85,7 +91,10 @@ impl Image {
             frozen: None,
             n_idle: 0,
             output_seq: 0,
-            marks: Marks { is_on: spec.marks, ..Marks::default() },
+            marks: Marks {
+                is_on: spec.marks,
+                ..Marks::default()
+            },
             inside_collective: None,
             memory_bytes_max: spec.memory_bytes_max,
             resuming: None,
@@ -93,7 +102,10 @@ impl Image {
         let program = &node.program;
         let mut store = Store::new(program.pre.module().engine(), cell);
         store.limiter(|cell| cell);
-        let instance = program.pre.instantiate(&mut store).map_err(|error| format!("{error:#}"))?;
+        let instance = program
+            .pre
+            .instantiate(&mut store)
+            .map_err(|error| format!("{error:#}"))?;
         let memory = instance
             .get_memory(&mut store, "memory")
             .ok_or("the module exports no memory `memory`")?;
@@ -108,7 +120,12 @@ impl Image {
         cell.memory = Some(memory);
         cell.wasi.set_memory(memory);
         cell.state = moving.as_ref().map(|moving| moving.state);
-        Ok(Self { store, start, memory, moving })
+        Ok(Self {
+            store,
+            start,
+            memory,
+            moving,
+        })
     }
 
     /// Runs the guest until it ends, or has unwound.
@@ -118,14 +135,22 @@ impl Image {
 
     /// Whether the guest has unwound.
     pub(crate) fn is_unwound(&mut self) -> bool {
-        let Some(moving) = &self.moving else { return false };
+        let Some(moving) = &self.moving else {
+            return false;
+        };
         matches!(moving.state.get(&mut self.store), Val::I32(UNWINDING))
     }
 
     /// Lets [`run`](Self::run) go on where the guest unwound.
     pub(crate) fn rewind(&mut self) {
-        let moving = self.moving.as_ref().expect("only instrumented guests unwind");
-        moving.state.set(&mut self.store, Val::I32(REWINDING)).expect("the state is a mutable i32");
+        let moving = self
+            .moving
+            .as_ref()
+            .expect("only instrumented guests unwind");
+        moving
+            .state
+            .set(&mut self.store, Val::I32(REWINDING))
+            .expect("the state is a mutable i32");
         self.store.data_mut().is_rewinding = true;
     }
 
@@ -137,25 +162,39 @@ impl Image {
     ///
     /// # Errors
     /// Of kind `InvalidInput` when the guest has something that cannot follow it: nothing is written then.
-    pub(crate) fn write(&mut self, endpoint: format::State, out: &mut impl Write) -> io::Result<u64> {
+    pub(crate) fn write(
+        &mut self,
+        endpoint: format::State,
+        out: &mut impl Write,
+    ) -> io::Result<u64> {
         let header = self.header(endpoint)?;
-        let moving = self.moving.as_ref().expect("only instrumented guests unwind");
+        let moving = self
+            .moving
+            .as_ref()
+            .expect("only instrumented guests unwind");
         let frames = &moving.frames.data(&self.store)[..header.frames_bytes as usize];
         snapshot::write(out, &header, self.memory.data(&self.store), frames)
     }
 
     fn header(&mut self, endpoint: format::State) -> io::Result<Header> {
-        let moving = self.moving.as_ref().expect("only instrumented guests unwind");
+        let moving = self
+            .moving
+            .as_ref()
+            .expect("only instrumented guests unwind");
         let Val::I32(frames_end) = moving.frames_end.get(&mut self.store) else {
             return Err(invalid("the guest has no end of frames"));
         };
         // A hostile guest may have put anything there.
         let room = moving.frames.data_size(&self.store);
-        let frames_bytes = u32::try_from(frames_end).ok().filter(|end| *end as usize <= room);
-        let frames_bytes = frames_bytes.ok_or_else(|| invalid("the guest's frames leave their memory"))?;
-        let globals = moving.globals.iter().map(|(name, global)| {
-            Ok((name.clone(), value_of(&global.get(&mut self.store))?))
-        });
+        let frames_bytes = u32::try_from(frames_end)
+            .ok()
+            .filter(|end| *end as usize <= room);
+        let frames_bytes =
+            frames_bytes.ok_or_else(|| invalid("the guest's frames leave their memory"))?;
+        let globals = moving
+            .globals
+            .iter()
+            .map(|(name, global)| Ok((name.clone(), value_of(&global.get(&mut self.store))?)));
         let globals = globals.collect::<io::Result<_>>()?;
         let memory_pages = self.memory.size(&self.store);
         let cell = self.store.data_mut();
@@ -183,9 +222,13 @@ impl Image {
 
     /// Empties the pages that instantiation has filled, so that what a snapshot leaves out is zero. Takes its time: not during a move.
     pub(crate) fn blank(&mut self) {
-        let Mobility::Movable { data_end, .. } = self.store.data().node.program.mobility else { return };
+        let Mobility::Movable { data_end, .. } = self.store.data().node.program.mobility else {
+            return;
+        };
         let memory = self.memory.data_mut(&mut self.store);
-        let end = usize::try_from(data_end).unwrap_or(usize::MAX).min(memory.len());
+        let end = usize::try_from(data_end)
+            .unwrap_or(usize::MAX)
+            .min(memory.len());
         for page in memory[..end].chunks_mut(PAGE_BYTES) {
             if page != &[0; PAGE_BYTES][..page.len()] {
                 page.fill(0);
@@ -204,7 +247,10 @@ impl Image {
     }
 
     /// Like [`restore`](Self::restore), from a checkpoint, which may be of a rank that has ended: then its exit code comes along.
-    pub(crate) fn restore_or_ended(&mut self, input: impl Read) -> io::Result<(Endpoint, Option<i32>)> {
+    pub(crate) fn restore_or_ended(
+        &mut self,
+        input: impl Read,
+    ) -> io::Result<(Endpoint, Option<i32>)> {
         let (mut reader, header) = snapshot::Reader::new(input)?;
         self.take_on(&mut reader, header)
     }
@@ -216,7 +262,13 @@ impl Image {
     ) -> io::Result<(Endpoint, Option<i32>)> {
         let cell = self.store.data();
         let program = (header.module.as_str(), header.rank, header.size);
-        if program != (cell.node.program.sha256.as_str(), cell.rank, cell.node.spec.size) {
+        if program
+            != (
+                cell.node.program.sha256.as_str(),
+                cell.rank,
+                cell.node.spec.size,
+            )
+        {
             return Err(invalid("the snapshot is of another module, rank or world"));
         }
         if header.exited.is_none() {
@@ -234,6 +286,9 @@ impl Image {
         cell.output_seq = header.output_seq;
         cell.marks.last_tag = header.collective_tag;
         let endpoint = Endpoint::restore(header.endpoint, Limits::default()).map_err(invalid)?;
+        if endpoint.place() != (header.rank, header.size) {
+            return Err(invalid("the snapshot has the messages of another rank"));
+        }
         Ok((endpoint, header.exited))
     }
 
@@ -242,19 +297,25 @@ impl Image {
         reader: &mut snapshot::Reader<R>,
         header: &Header,
     ) -> io::Result<()> {
-        let moving = self.moving.as_ref().ok_or_else(|| invalid("the module is not instrumented"))?;
+        let moving = self
+            .moving
+            .as_ref()
+            .ok_or_else(|| invalid("the module is not instrumented"))?;
         let pages = self.memory.size(&self.store);
         let more = header.memory_pages.checked_sub(pages);
         let more = more.ok_or_else(|| invalid("the snapshot has less memory than its module"))?;
-        self.memory.grow(&mut self.store, more).map_err(|error| invalid(error.to_string()))?;
+        self.memory
+            .grow(&mut self.store, more)
+            .map_err(|error| invalid(error.to_string()))?;
         while let Some(range) = reader.next()? {
             let memory = match range.memory {
                 snapshot::Memory::Linear => self.memory,
                 snapshot::Memory::Frames => moving.frames,
             };
-            let target = range.offset.checked_add(range.len).and_then(|end| {
-                memory.data_mut(&mut self.store).get_mut(range.offset..end)
-            });
+            let target = range
+                .offset
+                .checked_add(range.len)
+                .and_then(|end| memory.data_mut(&mut self.store).get_mut(range.offset..end));
             reader.fill(target.ok_or_else(|| invalid("a block leaves its memory"))?)?;
         }
         moving.restore_globals(&mut self.store, header)?;
@@ -272,8 +333,13 @@ impl Moving {
         Self {
             state: global(store, instrument::STATE),
             frames_end: global(store, instrument::FRAMES_END),
-            frames: instance.get_memory(&mut *store, instrument::FRAMES).expect(PROMISED),
-            globals: globals.iter().map(|(name, _)| (name.clone(), global(store, name))).collect(),
+            frames: instance
+                .get_memory(&mut *store, instrument::FRAMES)
+                .expect(PROMISED),
+            globals: globals
+                .iter()
+                .map(|(name, _)| (name.clone(), global(store, name)))
+                .collect(),
         }
     }
 
@@ -283,10 +349,14 @@ impl Moving {
             return Err(invalid("the snapshot has other globals than its module"));
         }
         for ((_, global), (_, value)) in self.globals.iter().zip(&header.globals) {
-            global.set(&mut *store, val_of(*value)).map_err(|error| invalid(error.to_string()))?;
+            global
+                .set(&mut *store, val_of(*value))
+                .map_err(|error| invalid(error.to_string()))?;
         }
         let frames_end = i32::try_from(header.frames_bytes).map_err(invalid)?;
-        self.frames_end.set(store, Val::I32(frames_end)).map_err(|error| invalid(error.to_string()))
+        self.frames_end
+            .set(store, Val::I32(frames_end))
+            .map_err(|error| invalid(error.to_string()))
     }
 }
 
@@ -297,7 +367,11 @@ fn value_of(val: &Val) -> io::Result<Value> {
         Val::F32(bits) => Value::F32(*bits),
         Val::F64(bits) => Value::F64(*bits),
         Val::V128(value) => Value::V128(value.as_u128()),
-        _ => return Err(invalid("the guest has a mutable global that holds a reference")),
+        _ => {
+            return Err(invalid(
+                "the guest has a mutable global that holds a reference",
+            ));
+        }
     })
 }
 

@@ -35,7 +35,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// How a cell begins.
 #[derive(Debug)]
 pub(crate) enum Start {
-    Fresh { trace: Vec<u8> },
+    Fresh {
+        trace: Vec<u8>,
+    },
     /// A snapshot in pieces; an empty one ends it.
     Checkpoint(Receiver<Vec<u8>>),
     Incoming(Arc<Incoming>),
@@ -52,7 +54,11 @@ enum Turn {
 pub(crate) fn spawn(node: &Arc<Node>, rank: Rank, start: Start) -> io::Result<()> {
     if matches!(start, Start::Fresh { .. }) {
         // Open before any rank begins: nobody would repeat what comes too early.
-        open(node, rank, Endpoint::new(rank, node.spec.size, Limits::default()));
+        open(
+            node,
+            rank,
+            Endpoint::new(rank, node.spec.size, Limits::default()),
+        );
     }
     let node = Arc::clone(node);
     let name = format!("rank {rank}");
@@ -75,7 +81,13 @@ pub(crate) fn spawn(node: &Arc<Node>, rank: Rank, start: Start) -> io::Result<()
 }
 
 fn exit_event(rank: Rank, ended: Ended, outputs: u64) -> Event {
-    Event::Exited { rank, ended, outputs, hash: None, trace: Vec::new() }
+    Event::Exited {
+        rank,
+        ended,
+        outputs,
+        hash: None,
+        trace: Vec::new(),
+    }
 }
 
 fn fresh(node: &Arc<Node>, rank: Rank, trace: &[u8]) -> Result<Option<Image>, String> {
@@ -92,8 +104,13 @@ fn from_checkpoint(
 ) -> Result<Option<Image>, String> {
     let mut image = Image::new(node, rank, Trace::Off)?;
     image.blank();
-    let mut pieces = Pieces { pieces, current: io::Cursor::default() };
-    let restored = image.restore_or_ended(&mut pieces).map_err(|error| error.to_string())?;
+    let mut pieces = Pieces {
+        pieces,
+        current: io::Cursor::default(),
+    };
+    let restored = image
+        .restore_or_ended(&mut pieces)
+        .map_err(|error| error.to_string())?;
     node.wait_for_go();
     let (endpoint, exited) = restored;
     open(node, rank, endpoint);
@@ -113,13 +130,19 @@ fn arrive(node: &Arc<Node>, rank: Rank, incoming: &Incoming) -> Result<Option<Im
     let mut image = match Image::new(node, rank, Trace::Off) {
         Ok(image) => image,
         Err(reason) => {
-            node.up.send(Event::MoveFailed { rank, epoch, reason });
+            node.up.send(Event::MoveFailed {
+                rank,
+                epoch,
+                reason,
+            });
             return Ok(None);
         }
     };
     image.blank();
     node.up.send(Event::Prepared { rank, epoch });
-    let Some(stream) = incoming.wait_for_stream() else { return Ok(None) };
+    let Some(stream) = incoming.wait_for_stream() else {
+        return Ok(None);
+    };
     node.fail_point("target-offered");
     let input = BufReader::with_capacity(TRANSFER_BUFFER_BYTES, stream);
     let (endpoint, input) = match image.restore(input) {
@@ -145,18 +168,27 @@ fn arrive(node: &Arc<Node>, rank: Rank, incoming: &Incoming) -> Result<Option<Im
     }
     node.fail_point("target-committed");
     open(node, rank, endpoint);
-    node.located(Location { rank, host: node.me, epoch });
+    node.located(Location {
+        rank,
+        host: node.me,
+        epoch,
+    });
     node.revived(rank);
     image.store.data_mut().resuming = Some(epoch);
     Ok(Some(image))
 }
 
 fn open(node: &Node, rank: Rank, endpoint: Endpoint) {
-    node.mailbox(rank).expect("a rank of this world").open(endpoint);
+    node.mailbox(rank)
+        .expect("a rank of this world")
+        .open(endpoint);
 }
 
 fn epoch_of(node: &Node, rank: Rank) -> Epoch {
-    node.mailbox(rank).expect("a rank of this world").location().epoch
+    node.mailbox(rank)
+        .expect("a rank of this world")
+        .location()
+        .epoch
 }
 
 /// Runs the guest to its end, or until it has left.
@@ -187,13 +219,24 @@ enum Next {
 /// Does what the guest has unwound for.
 fn stand_still(node: &Arc<Node>, rank: Rank, image: &mut Image) -> Next {
     let mailbox = node.mailbox(rank).expect("a rank of this world");
-    let endpoint = mailbox.close().expect("the mailbox of a running cell is open");
+    let endpoint = mailbox
+        .close()
+        .expect("the mailbox of a running cell is open");
     image.store.data_mut().flush_marks();
-    let stop = image.store.data_mut().stop.take().expect("a guest unwinds because it has to stop");
+    let stop = image
+        .store
+        .data_mut()
+        .stop
+        .take()
+        .expect("a guest unwinds because it has to stop");
     match stop.purpose {
         Purpose::Move { stream, to, epoch } => {
             if let Err(reason) = depart(node, image, &endpoint, *stream, (to, epoch)) {
-                node.up.send(Event::MoveFailed { rank, epoch, reason });
+                node.up.send(Event::MoveFailed {
+                    rank,
+                    epoch,
+                    reason,
+                });
             } else {
                 return Next::Gone;
             }
@@ -203,7 +246,10 @@ fn stand_still(node: &Arc<Node>, rank: Rank, image: &mut Image) -> Next {
                 image.write(endpoint.save(), out).map(drop)
             });
             if let Err(error) = written {
-                node.up.send(Event::CheckpointFailed { id, reason: error.to_string() });
+                node.up.send(Event::CheckpointFailed {
+                    id,
+                    reason: error.to_string(),
+                });
             }
             node.wait_for_resume(id);
         }
@@ -249,12 +295,20 @@ fn depart(
     assert_eq!(source, Source::Committed, "a recorded move is committed");
     node.fail_point("source-recorded");
     let report = image.store.data().report(pending, bytes);
-    node.up.send(Event::Committed { rank, epoch, report });
+    node.up.send(Event::Committed {
+        rank,
+        epoch,
+        report,
+    });
     if let Err(error) = wire::send(&mut stream, &Turn::Commit) {
         tracing::info!(rank, %error, "the coordinator has to tell the target to run the rank");
     }
     node.fail_point("source-committed");
-    node.located(Location { rank, host: to, epoch });
+    node.located(Location {
+        rank,
+        host: to,
+        epoch,
+    });
     node.metrics.departed_ranks.inc();
     Ok(())
 }
@@ -267,7 +321,9 @@ fn offer(image: &mut Image, endpoint: &Endpoint, stream: Stream) -> io::Result<(
     let mut stream = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     match wire::receive(&mut stream)? {
         Turn::Held => Ok((bytes, stream)),
-        Turn::Commit => Err(wire::invalid("the target of a move says what only its source can say")),
+        Turn::Commit => Err(wire::invalid(
+            "the target of a move says what only its source can say",
+        )),
     }
 }
 
@@ -275,7 +331,10 @@ fn offer(image: &mut Image, endpoint: &Endpoint, stream: Stream) -> io::Result<(
 fn end(node: &Arc<Node>, rank: Rank, image: &mut Image, result: wasmtime::Result<()>) {
     let ended = match result {
         Ok(()) => Ended::Exit(0),
-        Err(error) => match (error.downcast_ref::<wasi::Exit>(), error.downcast_ref::<Aborted>()) {
+        Err(error) => match (
+            error.downcast_ref::<wasi::Exit>(),
+            error.downcast_ref::<Aborted>(),
+        ) {
             (Some(exit), _) => Ended::Exit(i32::from(u8::try_from(exit.0 & 0xff).expect("8 bits"))),
             (_, Some(aborted)) => Ended::Abort(aborted.0),
             (None, None) => Ended::Trap(error.root_cause().to_string()),
@@ -289,17 +348,33 @@ fn end(node: &Arc<Node>, rank: Rank, image: &mut Image, result: wasmtime::Result
         trace @ Trace::Record(_) => postcard::to_stdvec(trace).unwrap_or_default(),
         Trace::Off | Trace::Replay(_) => Vec::new(),
     };
-    let hash = node.spec.hash_memory.then(|| blake3::hash(image.memory()).to_hex().to_string());
+    let hash = node
+        .spec
+        .hash_memory
+        .then(|| blake3::hash(image.memory()).to_hex().to_string());
     if let Ended::Exit(code) = ended {
         node.note_exit(rank, code);
     }
-    node.up.send(Event::Exited { rank, ended, outputs, hash, trace });
+    node.up.send(Event::Exited {
+        rank,
+        ended,
+        outputs,
+        hash,
+        trace,
+    });
     let mailbox = node.mailbox(rank).expect("a rank of this world");
-    for purpose in stop.into_iter().chain(mailbox.take_stop().map(|stop| stop.purpose)) {
+    for purpose in stop
+        .into_iter()
+        .chain(mailbox.take_stop().map(|stop| stop.purpose))
+    {
         match purpose {
             Purpose::Move { epoch, .. } => {
                 let reason = "the rank has ended".to_owned();
-                node.up.send(Event::MoveFailed { rank, epoch, reason });
+                node.up.send(Event::MoveFailed {
+                    rank,
+                    epoch,
+                    reason,
+                });
             }
             Purpose::Checkpoint { id } => checkpoint_of_ended(node, id, rank),
         }
@@ -309,8 +384,12 @@ fn end(node: &Arc<Node>, rank: Rank, image: &mut Image, result: wasmtime::Result
 /// The part in a checkpoint of a rank that has ended: its messages.
 pub(crate) fn checkpoint_of_ended(node: &Arc<Node>, id: u32, rank: Rank) {
     let mailbox = node.mailbox(rank).expect("a rank of this world");
-    let Some(exited) = node.exit_of(rank) else { return };
-    let Some(endpoint) = mailbox.close() else { return };
+    let Some(exited) = node.exit_of(rank) else {
+        return;
+    };
+    let Some(endpoint) = mailbox.close() else {
+        return;
+    };
     let header = Header {
         module: node.program.sha256.clone(),
         rank,
@@ -327,15 +406,23 @@ pub(crate) fn checkpoint_of_ended(node: &Arc<Node>, id: u32, rank: Rank) {
         collective_tag: None,
         exited: Some(exited),
     };
-    let written =
-        write_pieces(node, id, rank, |out| snapshot::write(out, &header, &[], &[]).map(drop));
+    let written = write_pieces(node, id, rank, |out| {
+        snapshot::write(out, &header, &[], &[]).map(drop)
+    });
     if let Err(error) = written {
-        node.up.send(Event::CheckpointFailed { id, reason: error.to_string() });
+        node.up.send(Event::CheckpointFailed {
+            id,
+            reason: error.to_string(),
+        });
     }
     node.wait_for_resume(id);
     mailbox.open(endpoint);
     let epoch = epoch_of(node, rank);
-    node.up.send(Event::Running { rank, epoch, resumed_ns: wall_now_ns() });
+    node.up.send(Event::Running {
+        rank,
+        epoch,
+        resumed_ns: wall_now_ns(),
+    });
 }
 
 fn write_pieces(
@@ -347,7 +434,11 @@ fn write_pieces(
     let mut out = BufWriter::with_capacity(PIECE_BYTES, PieceWriter { node, id, rank });
     write(&mut out)?;
     out.flush()?;
-    node.up.send(Event::Piece { id, rank, bytes: Vec::new() });
+    node.up.send(Event::Piece {
+        id,
+        rank,
+        bytes: Vec::new(),
+    });
     Ok(())
 }
 
@@ -362,7 +453,11 @@ impl Write for PieceWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let bytes = &bytes[..bytes.len().min(PIECE_BYTES)];
         if !bytes.is_empty() {
-            self.node.up.send(Event::Piece { id: self.id, rank: self.rank, bytes: bytes.to_vec() });
+            self.node.up.send(Event::Piece {
+                id: self.id,
+                rank: self.rank,
+                bytes: bytes.to_vec(),
+            });
         }
         Ok(bytes.len())
     }

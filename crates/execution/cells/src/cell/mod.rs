@@ -79,7 +79,9 @@ struct Marks {
 
 impl Cell {
     fn mailbox(&self) -> &Mailbox {
-        self.node.mailbox(self.rank).expect("a cell is a rank of its world")
+        self.node
+            .mailbox(self.rank)
+            .expect("a cell is a rank of its world")
     }
 
     /// Whether the guest has to stop here.
@@ -89,7 +91,9 @@ impl Cell {
         {
             self.stop = Some(Stop::new(request, self.n_calls));
         }
-        self.stop.as_ref().is_some_and(|stop| stop.is_due(self.n_calls, is_blocked))
+        self.stop
+            .as_ref()
+            .is_some_and(|stop| stop.is_due(self.n_calls, is_blocked))
     }
 
     fn report(&self, pending: Pending, bytes: u64) -> FreezeReport {
@@ -122,7 +126,10 @@ impl Cell {
     fn flush_marks(&mut self) {
         let marks = std::mem::take(&mut self.marks.marks);
         if !marks.is_empty() {
-            self.node.up.send(Event::Marks { rank: self.rank, marks });
+            self.node.up.send(Event::Marks {
+                rank: self.rank,
+                marks,
+            });
         }
     }
 
@@ -137,7 +144,11 @@ impl Cell {
 }
 
 /// Begins a control point: ends a rewind, or begins an unwind if the rank is to stop.
-fn enter(caller: &mut Caller<'_, Cell>, call: &'static str, collective: Option<&'static str>) -> Step {
+fn enter(
+    caller: &mut Caller<'_, Cell>,
+    call: &'static str,
+    collective: Option<&'static str>,
+) -> Step {
     let cell = caller.data_mut();
     if cell.is_rewinding {
         cell.is_rewinding = false;
@@ -146,26 +157,47 @@ fn enter(caller: &mut Caller<'_, Cell>, call: &'static str, collective: Option<&
         return Step::Proceed;
     }
     cell.n_calls += 1;
-    if cell.must_stop(false) { unwind(caller, call, collective) } else { Step::Proceed }
+    if cell.must_stop(false) {
+        unwind(caller, call, collective)
+    } else {
+        Step::Proceed
+    }
 }
 
 fn resumed(cell: &mut Cell) {
     if let Some(epoch) = cell.resuming.take() {
         cell.node.metrics.resumed_ranks.inc();
-        cell.node.up.send(Event::Running { rank: cell.rank, epoch, resumed_ns: wall_now_ns() });
+        cell.node.up.send(Event::Running {
+            rank: cell.rank,
+            epoch,
+            resumed_ns: wall_now_ns(),
+        });
     }
 }
 
 /// Begins to unwind: the caller returns zero to the guest.
-fn unwind(caller: &mut Caller<'_, Cell>, call: &'static str, collective: Option<&'static str>) -> Step {
+fn unwind(
+    caller: &mut Caller<'_, Cell>,
+    call: &'static str,
+    collective: Option<&'static str>,
+) -> Step {
     set_state(caller, UNWINDING);
-    caller.data_mut().frozen = Some(Frozen { call, collective, wall_ns: wall_now_ns() });
+    caller.data_mut().frozen = Some(Frozen {
+        call,
+        collective,
+        wall_ns: wall_now_ns(),
+    });
     Step::Unwind
 }
 
 fn set_state(caller: &mut Caller<'_, Cell>, state: i32) {
-    let global = caller.data().state.expect("only instrumented guests unwind");
-    global.set(caller, Val::I32(state)).expect("the state is a mutable i32");
+    let global = caller
+        .data()
+        .state
+        .expect("only instrumented guests unwind");
+    global
+        .set(caller, Val::I32(state))
+        .expect("the state is a mutable i32");
 }
 
 impl wasi::Host for Cell {
@@ -178,7 +210,9 @@ impl wasi::Host for Cell {
         let outcome = self.trace.outcome(|| {
             Outcome::Clock(match clock {
                 wasi::Clock::Realtime => wall_now_ns(),
-                wasi::Clock::Monotonic | wasi::Clock::ProcessCpu | wasi::Clock::ThreadCpu => now.now_ns(),
+                wasi::Clock::Monotonic | wasi::Clock::ProcessCpu | wasi::Clock::ThreadCpu => {
+                    now.now_ns()
+                }
             })
         });
         match outcome {
@@ -243,11 +277,21 @@ impl wasi::Host for Cell {
 }
 
 impl ResourceLimiter for Cell {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired as u64 <= self.memory_bytes_max)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= 1 << 20)
     }
 }

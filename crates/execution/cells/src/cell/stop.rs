@@ -1,7 +1,7 @@
 //! Requests to a rank to stand still, and when it does.
 
-use crate::wire::messages::{Epoch, HostId, StopPoint};
 use crate::wire::Stream;
+use crate::wire::messages::{Epoch, HostId, StopPoint};
 
 /// Somebody wants the rank to stop.
 #[derive(Debug)]
@@ -14,7 +14,11 @@ pub(crate) struct StopRequest {
 #[derive(Debug)]
 pub(crate) enum Purpose {
     /// Its state goes over this connection.
-    Move { stream: Box<Stream>, to: HostId, epoch: Epoch },
+    Move {
+        stream: Box<Stream>,
+        to: HostId,
+        epoch: Epoch,
+    },
     /// Its state goes to the coordinator, and it waits for this checkpoint to be over.
     Checkpoint { id: u32 },
 }

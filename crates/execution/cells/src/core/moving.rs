@@ -7,11 +7,13 @@
 //!     │◀──Lost/Refused─────┤                        Expecting|Held ──Discard──▶ Gone
 //!   (effect Resume)     Recorded (durable) → effect Commit
 //!                          ▼
-//!                       Committed ──Running──▶ Released (effect Release)
+//!                       Committed
 //! ```
-//! The decision is the source's record: before it is durable only the source may run the rank, afterwards only the target. So a source that
-//! loses the target before the record resumes; after it, it never does, and repeats "commit" (also through the coordinator) until it is
-//! answered. A target that loses the source while it holds a copy keeps it and waits: it cannot know the decision.
+//! The decision is the source's record: before it is durable only the source may run the rank,
+//! afterwards only the target. So a source that loses the target before the record resumes. After the
+//! record it never does, and tells the target both directly and through the coordinator, which
+//! repeats it. A target that loses the source while it holds a copy keeps it and waits: it cannot
+//! know the decision.
 
 /// The side that the rank leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +22,8 @@ pub(crate) enum Source {
     Offering,
     /// The record is being written: whether it is durable is not known.
     Recording,
+    /// The rank is gone for good.
     Committed,
-    Released,
     /// The record could not be written for sure: the rank runs neither here nor there until the journal is read again.
     InDoubt,
 }
@@ -36,8 +38,6 @@ pub(crate) enum SourceInput {
     Lost,
     Recorded,
     RecordFailed,
-    /// The target runs the rank.
-    Running,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +49,6 @@ pub(crate) enum SourceEffect {
     Record,
     /// Tell the target, directly and through the coordinator.
     Commit,
-    /// Forget the rank's state.
-    Release,
 }
 
 impl Source {
@@ -63,7 +61,6 @@ impl Source {
             (Self::Offering, In::Lost) => (Self::Running, SourceEffect::Resume),
             (Self::Recording, In::Recorded) => (Self::Committed, SourceEffect::Commit),
             (Self::Recording, In::RecordFailed) => (Self::InDoubt, SourceEffect::None),
-            (Self::Committed, In::Running) => (Self::Released, SourceEffect::Release),
             (state, _) => (state, SourceEffect::None),
         }
     }
@@ -145,14 +142,16 @@ mod tests {
         }
 
         fn feed_source(mut self, input: SourceInput) -> Vec<Self> {
-            let Some(source) = self.source else { return vec![self] };
+            let Some(source) = self.source else {
+                return vec![self];
+            };
             let (mut next, effect) = source.step(input);
             if self.broken && input == SourceInput::Lost {
                 next = Source::Running;
             }
             self.source = Some(next);
             match effect {
-                SourceEffect::None | SourceEffect::Resume | SourceEffect::Release => vec![self],
+                SourceEffect::None | SourceEffect::Resume => vec![self],
                 SourceEffect::Commit => {
                     self.to_target.push(TargetInput::Commit);
                     vec![self]
@@ -183,12 +182,9 @@ mod tests {
 
         fn feed_target(mut self, input: TargetInput) -> Self {
             if let Some(target) = self.target {
-                let (next, effect) = target.step(input);
-                self.target = Some(next);
-                match (input, effect) {
-                    (TargetInput::Received, _) => self.to_source.push(SourceInput::Held),
-                    (_, TargetEffect::Run) => self.to_source.push(SourceInput::Running),
-                    _ => {}
+                self.target = Some(target.step(input).0);
+                if input == TargetInput::Received {
+                    self.to_source.push(SourceInput::Held);
                 }
             }
             self
@@ -215,12 +211,26 @@ mod tests {
                 next.extend(state.feed_source(input));
             }
             next.extend(self.clone().feed_source(SourceInput::Lost));
-            next.push(Self { source: None, ..self.clone() });
-            next.push(Self { target: None, ..self.clone() });
+            next.push(Self {
+                source: None,
+                ..self.clone()
+            });
+            next.push(Self {
+                target: None,
+                ..self.clone()
+            });
             if self.source.is_none() || self.source == Some(Source::InDoubt) {
                 // The source's journal is read again, by it or for it; what it says is told to the target. The rank's state there is gone.
-                let mut back = Self { source: None, source_came_back: true, ..self.clone() };
-                let told = if self.recorded { TargetInput::Commit } else { TargetInput::Discard };
+                let mut back = Self {
+                    source: None,
+                    source_came_back: true,
+                    ..self.clone()
+                };
+                let told = if self.recorded {
+                    TargetInput::Commit
+                } else {
+                    TargetInput::Discard
+                };
                 back.to_target.push(told);
                 if back.to_target.len() < 4 {
                     next.push(back);
@@ -249,7 +259,10 @@ mod tests {
     #[test]
     fn never_two_copies_run_whatever_is_lost_and_whoever_crashes() {
         let n_states = explore(false).expect("no state with two running copies");
-        assert!(n_states > 100, "the exploration reached only {n_states} states");
+        assert!(
+            n_states > 100,
+            "the exploration reached only {n_states} states"
+        );
     }
 
     #[test]

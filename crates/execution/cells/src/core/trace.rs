@@ -53,10 +53,7 @@ const RECORDS_MAX: usize = 50_000_000;
 
 impl Trace {
     /// Passes one outcome: `live` computes it, unless it is replayed.
-    pub(crate) fn outcome(
-        &mut self,
-        live: impl FnOnce() -> Outcome,
-    ) -> Result<Outcome, Diverged> {
+    pub(crate) fn outcome(&mut self, live: impl FnOnce() -> Outcome) -> Result<Outcome, Diverged> {
         match self {
             Self::Off => Ok(live()),
             Self::Record(log) => {
@@ -92,8 +89,14 @@ impl Trace {
     }
 
     /// Records what the `ordinal`-th receive from any source got.
-    pub(crate) fn record_wildcard(&mut self, ordinal: u64, matched: Matched) -> Result<(), Diverged> {
-        let Self::Record(log) = self else { return Ok(()) };
+    pub(crate) fn record_wildcard(
+        &mut self,
+        ordinal: u64,
+        matched: Matched,
+    ) -> Result<(), Diverged> {
+        let Self::Record(log) = self else {
+            return Ok(());
+        };
         let ordinal = usize::try_from(ordinal).unwrap_or(usize::MAX);
         if ordinal >= RECORDS_MAX {
             return Err(Diverged("the recording is full".into()));
@@ -149,10 +152,18 @@ mod tests {
         let mut trace = Trace::Record(Log::default());
         trace.outcome(|| Outcome::Clock(7)).expect("room");
         trace.record(|| Outcome::Waited(vec![1])).expect("room");
-        trace.record_wildcard(1, Matched { source: 3, tag: 5 }).expect("room");
+        trace
+            .record_wildcard(1, Matched { source: 3, tag: 5 })
+            .expect("room");
         let mut trace = trace.into_replay();
-        assert_eq!(trace.outcome(|| unreachable!()).expect("recorded"), Outcome::Clock(7));
-        assert_eq!(trace.peek().expect("recorded"), Some(&Outcome::Waited(vec![1])));
+        assert_eq!(
+            trace.outcome(|| unreachable!()).expect("recorded"),
+            Outcome::Clock(7)
+        );
+        assert_eq!(
+            trace.peek().expect("recorded"),
+            Some(&Outcome::Waited(vec![1]))
+        );
         trace.advance();
         trace.peek().expect_err("the recording is over");
         assert_eq!(trace.wildcard(0), None);

@@ -37,8 +37,12 @@ impl Journal {
     /// On I/O errors, and when a record before the last is damaged.
     pub(crate) fn open(dir: &Path) -> io::Result<(Self, Vec<Commit>)> {
         let path = dir.join("moves.journal");
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).truncate(false).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         File::open(dir)?.sync_all()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -47,7 +51,13 @@ impl Journal {
             file.set_len(intact as u64)?;
             file.sync_all()?;
         }
-        Ok((Self { file, failed: false }, commits))
+        Ok((
+            Self {
+                file,
+                failed: false,
+            },
+            commits,
+        ))
     }
 
     /// Makes `commit` durable.
@@ -58,7 +68,10 @@ impl Journal {
         if self.failed {
             return Err(io::Error::other("the journal failed before"));
         }
-        let written = self.file.write_all(&encode(commit)).and_then(|()| self.file.sync_data());
+        let written = self
+            .file
+            .write_all(&encode(commit))
+            .and_then(|()| self.file.sync_data());
         self.failed = written.is_err();
         written
     }
@@ -82,7 +95,11 @@ fn decode_all(bytes: &[u8]) -> io::Result<(Vec<Commit>, usize)> {
         match decode(record) {
             Some(commit) => commits.push(commit),
             None if (n + 1) * RECORD_BYTES >= bytes.len() => break,
-            None => return Err(invalid(format!("record {n} of the move journal is damaged"))),
+            None => {
+                return Err(invalid(format!(
+                    "record {n} of the move journal is damaged"
+                )));
+            }
         }
     }
     let intact = commits.len() * RECORD_BYTES;
@@ -91,18 +108,32 @@ fn decode_all(bytes: &[u8]) -> io::Result<(Vec<Commit>, usize)> {
 
 fn decode(record: &[u8]) -> Option<Commit> {
     let field = |at: usize| {
-        record.get(at..at + 4).map(|b| u32::from_le_bytes(b.try_into().expect("4 bytes")))
+        record
+            .get(at..at + 4)
+            .map(|b| u32::from_le_bytes(b.try_into().expect("4 bytes")))
     };
     let intact = record.starts_with(MAGIC) && field(20)? == crc32c::crc32c(&record[..20]);
-    intact.then_some(Commit { rank: field(8)?, epoch: field(12)?, to: field(16)? })
+    intact.then_some(Commit {
+        rank: field(8)?,
+        epoch: field(12)?,
+        to: field(16)?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FIRST: Commit = Commit { rank: 1, epoch: 2, to: 3 };
-    const SECOND: Commit = Commit { rank: 4, epoch: 5, to: 6 };
+    const FIRST: Commit = Commit {
+        rank: 1,
+        epoch: 2,
+        to: 3,
+    };
+    const SECOND: Commit = Commit {
+        rank: 4,
+        epoch: 5,
+        to: 6,
+    };
 
     #[test]
     fn golden() {
@@ -133,7 +164,10 @@ mod tests {
         let (mut journal, commits) = Journal::open(dir.path()).expect("opens");
         assert!(commits.is_empty());
         journal.record(FIRST).expect("recorded");
-        journal.file.write_all(&encode(SECOND)[..7]).expect("written");
+        journal
+            .file
+            .write_all(&encode(SECOND)[..7])
+            .expect("written");
         let (mut journal, commits) = Journal::open(dir.path()).expect("opens");
         assert_eq!(commits, [FIRST]);
         journal.record(SECOND).expect("recorded");

@@ -90,7 +90,11 @@ pub(crate) fn write(
     memory: &[u8],
     frames: &[u8],
 ) -> io::Result<u64> {
-    let mut blocks = Blocks { out, n_blocks: 0, bytes: 12 };
+    let mut blocks = Blocks {
+        out,
+        n_blocks: 0,
+        bytes: 12,
+    };
     blocks.out.write_all(MAGIC)?;
     blocks.out.write_all(&VERSION.to_le_bytes())?;
     blocks.out.write_all(&0_u16.to_le_bytes())?;
@@ -193,13 +197,23 @@ impl<R: Read> Reader<R> {
                 "snapshot version {version}, flags {flags:#x}: this program reads version {VERSION} without flags"
             )));
         }
-        let mut reader = Self { input, n_blocks: 0, pending: None };
+        let mut reader = Self {
+            input,
+            n_blocks: 0,
+            pending: None,
+        };
         let (kind, _, len, sum) = reader.head()?;
         if kind != Kind::Header || len > HEADER_BYTES_MAX {
             return Err(invalid("a snapshot starts with its header"));
         }
         let mut header = Vec::with_capacity(len.min(1 << 20));
-        if reader.input.by_ref().take(len as u64).read_to_end(&mut header)? < len {
+        if reader
+            .input
+            .by_ref()
+            .take(len as u64)
+            .read_to_end(&mut header)?
+            < len
+        {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         sum.check(&header)?;
@@ -225,7 +239,11 @@ impl<R: Read> Reader<R> {
         if len > BLOCK_BYTES_MAX {
             return Err(invalid("block too long"));
         }
-        let range = Range { memory, offset, len };
+        let range = Range {
+            memory,
+            offset,
+            len,
+        };
         self.pending = Some((range, sum));
         Ok(Some(range))
     }
@@ -259,6 +277,143 @@ impl<R: Read> Reader<R> {
         self.n_blocks += 1;
         let offset = usize::try_from(offset).map_err(invalid)?;
         let len = usize::try_from(len).map_err(invalid)?;
-        Ok((kind, offset, len, Sum { stored, head: crc32c::crc32c(&head[..13]) }))
+        Ok((
+            kind,
+            offset,
+            len,
+            Sum {
+                stored,
+                head: crc32c::crc32c(&head[..13]),
+            },
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm::wasi::Wasi;
+
+    use super::*;
+    use crate::core::endpoint::Endpoint;
+    use crate::core::endpoint::call::{Envelope, Limits, Mode, Source, Span, Wanted};
+    use crate::core::trace::{Log, Trace};
+
+    /// A rank with a posted receive, a message to itself in flight, and a page between two empty ones.
+    fn sample() -> (Header, Vec<u8>, Vec<u8>) {
+        let mut memory = vec![0; 3 * PAGE_BYTES];
+        memory[PAGE_BYTES + 5] = 7;
+        let mut endpoint = Endpoint::new(1, 2, Limits::default());
+        let (span, mut out) = (Span { ptr: 0, len: 8 }, Vec::new());
+        let source = Source::Rank(0);
+        let wanted = Wanted {
+            ctx: 0,
+            source,
+            tag: Some(3),
+        };
+        endpoint
+            .recv(wanted, span, &memory, &mut out)
+            .expect("posted");
+        let envelope = Envelope {
+            ctx: 0,
+            dest: 0,
+            tag: 4,
+        };
+        endpoint
+            .send(envelope, span, Mode::Standard, &memory, &mut out)
+            .expect("sent");
+        let wasi = Wasi::new(
+            vec!["prog".into()],
+            vec![("KEY".into(), "value".into())],
+            Vec::new(),
+        );
+        let header = Header {
+            module: "ab".repeat(32),
+            rank: 1,
+            size: 2,
+            memory_pages: 1,
+            frames_bytes: 4,
+            globals: vec![
+                ("cloudskin:global:0".into(), Value::I32(-1)),
+                ("cloudskin:global:1".into(), Value::F64(f64::NAN.to_bits())),
+            ],
+            wasi: Some(wasi.save().expect("no file is open")),
+            endpoint: endpoint.save(),
+            trace: Trace::Record(Log::default()),
+            monotonic_ns: 5,
+            wall_ns: 6,
+            output_seq: 7,
+            collective_tag: Some(4 << 24),
+            exited: None,
+        };
+        (header, memory, vec![1, 2, 3, 4])
+    }
+
+    fn written() -> Vec<u8> {
+        let (header, memory, frames) = sample();
+        let mut bytes = Vec::new();
+        let size = write(&mut bytes, &header, &memory, &frames).expect("a vector takes all");
+        assert_eq!(size, bytes.len() as u64);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<(Header, Vec<(Range, Vec<u8>)>)> {
+        let (mut reader, header) = Reader::new(bytes)?;
+        let mut ranges = Vec::new();
+        while let Some(range) = reader.next()? {
+            let mut content = vec![0; range.len];
+            reader.fill(&mut content)?;
+            ranges.push((range, content));
+        }
+        Ok((header, ranges))
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_empty_pages_are_left_out() {
+        let (header, memory, frames) = sample();
+        let (header_again, ranges) = read(&written()).expect("a snapshot");
+        assert_eq!(format!("{header:?}"), format!("{header_again:?}"));
+        let (linear, saved) = (Memory::Linear, Memory::Frames);
+        let page = Range {
+            memory: linear,
+            offset: PAGE_BYTES,
+            len: PAGE_BYTES,
+        };
+        let stack = Range {
+            memory: saved,
+            offset: 0,
+            len: 4,
+        };
+        let content = memory[PAGE_BYTES..2 * PAGE_BYTES].to_vec();
+        assert_eq!(ranges, [(page, content), (stack, frames)]);
+    }
+
+    /// The layout of version 1 does not change: what it wrote must be readable for ever.
+    #[test]
+    fn golden() {
+        let golden = include_bytes!("golden/snapshot-1.bin");
+        read(golden).expect("the snapshot of version 1 is readable");
+        assert_eq!(
+            written(),
+            golden,
+            "the layout has changed: raise VERSION, and keep reading the old one"
+        );
+    }
+
+    #[test]
+    fn a_snapshot_cut_anywhere_is_refused() {
+        let bytes = written();
+        for cut in 0..bytes.len() {
+            read(&bytes[..cut]).expect_err("a snapshot cut short");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_refused() {
+        let bytes = written();
+        for at in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x10;
+            read(&bytes).expect_err("a damaged snapshot");
+        }
     }
 }

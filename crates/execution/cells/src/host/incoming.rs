@@ -25,8 +25,16 @@ struct State {
 
 impl Incoming {
     pub(crate) fn new(epoch: Epoch) -> Self {
-        let state = State { target: Target::Expecting, stream: None, socket: None };
-        Self { epoch, state: Mutex::new(state), changed: Condvar::new() }
+        let state = State {
+            target: Target::Expecting,
+            stream: None,
+            socket: None,
+        };
+        Self {
+            epoch,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -53,7 +61,10 @@ impl Incoming {
             if let Some(stream) = state.stream.take() {
                 return Some(stream);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -89,7 +100,10 @@ impl Incoming {
     pub(crate) fn wait_for_decision(&self) -> bool {
         let mut state = self.lock();
         while state.target == Target::Held {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.target == Target::Running
     }

@@ -31,19 +31,25 @@ pub(crate) struct Link {
     changed: Condvar,
 }
 
+/// (by, of) -> upto
+type Acks = BTreeMap<(Rank, Rank), u64>;
+
 #[derive(Debug, Default)]
 struct State {
     address: Option<SocketAddr>,
     /// Counts the addresses: an older one is dialled no more.
     n_addresses: u64,
     queue: VecDeque<Item>,
-    /// (by, of) -> upto
-    acks: BTreeMap<(Rank, Rank), u64>,
+    acks: Acks,
 }
 
 impl Link {
     pub(crate) fn new(host: HostId) -> Self {
-        Self { host, state: Mutex::default(), changed: Condvar::new() }
+        Self {
+            host,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -115,11 +121,19 @@ impl Link {
             if let (Some(address), true) = (state.address, has_work) {
                 return (address, state.n_addresses);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn connect(&self, address: SocketAddr, hello: &Hello, tls: &Tls) -> io::Result<BufWriter<Stream>> {
+    fn connect(
+        &self,
+        address: SocketAddr,
+        hello: &Hello,
+        tls: &Tls,
+    ) -> io::Result<BufWriter<Stream>> {
         let mut stream = tls.connect(address, &host_name(self.host))?;
         wire::send(&mut stream, hello)?;
         Ok(BufWriter::with_capacity(BUFFER_BYTES, stream))
@@ -131,7 +145,9 @@ impl Link {
                 Some(batch) => batch,
                 None => return io::Error::other("the host is elsewhere now"),
             };
-            let acks = acks.into_iter().map(|((by, of), upto)| Item::Ack { by, of, upto });
+            let acks = acks
+                .into_iter()
+                .map(|((by, of), upto)| Item::Ack { by, of, upto });
             let written = items
                 .into_iter()
                 .chain(acks)
@@ -144,7 +160,7 @@ impl Link {
     }
 
     /// What goes out next; acknowledgements alone wait a little for company. `None`: the address has changed.
-    fn next_batch(&self, n_addresses: u64) -> Option<(VecDeque<Item>, BTreeMap<(Rank, Rank), u64>)> {
+    fn next_batch(&self, n_addresses: u64) -> Option<(VecDeque<Item>, Acks)> {
         let mut state = self.lock();
         let mut waited = false;
         loop {
@@ -153,10 +169,16 @@ impl Link {
             }
             let acks_due = !state.acks.is_empty() && (waited || state.acks.len() >= ACKS_MAX);
             if !state.queue.is_empty() || acks_due {
-                return Some((std::mem::take(&mut state.queue), std::mem::take(&mut state.acks)));
+                return Some((
+                    std::mem::take(&mut state.queue),
+                    std::mem::take(&mut state.acks),
+                ));
             }
             if state.acks.is_empty() {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             } else {
                 let result = self.changed.wait_timeout(state, ACK_DELAY);
                 let (next, timeout) = result.unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +204,11 @@ pub(crate) fn receive(node: &Arc<Node>, from: HostId, stream: Stream) -> io::Res
         }
         match link::read(&mut stream)? {
             Item::Ack { by, of, upto } => node.acked(Ack { by, of, upto }),
-            Item::Frame { frame, from_epoch, to_epoch } => {
+            Item::Frame {
+                frame,
+                from_epoch,
+                to_epoch,
+            } => {
                 if let Some(ack) = node.arrived(frame, from_epoch, to_epoch)? {
                     acks.insert((ack.by, ack.of), ack);
                 }
@@ -193,10 +219,16 @@ pub(crate) fn receive(node: &Arc<Node>, from: HostId, stream: Stream) -> io::Res
 
 /// Sends an acknowledgement to where its rank is now.
 fn acknowledge(node: &Node, ack: Ack) {
-    let Some(host) = node.mailbox(ack.of).map(|mailbox| mailbox.location().host) else { return };
+    let Some(host) = node.mailbox(ack.of).map(|mailbox| mailbox.location().host) else {
+        return;
+    };
     if host == node.me {
         node.acked(ack);
     } else {
-        node.link(host).push(Item::Ack { by: ack.by, of: ack.of, upto: ack.upto });
+        node.link(host).push(Item::Ack {
+            by: ack.by,
+            of: ack.of,
+            upto: ack.upto,
+        });
     }
 }

@@ -8,9 +8,9 @@
 
 pub(crate) mod incoming;
 mod links;
-mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod node;
-mod uplink;
+pub(crate) mod uplink;
 
 use std::collections::HashMap;
 use std::io;
@@ -90,14 +90,28 @@ pub fn serve(
     let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
     let address = listener.local_addr()?;
     let (up, events) = Uplink::new();
-    let hello = |purpose| Hello { version: VERSION, world: config.world, from: config.me, purpose };
+    let hello = |purpose| Hello {
+        version: VERSION,
+        world: config.world,
+        from: config.me,
+        purpose,
+    };
     let mut outbound = tls.connect(config.coordinator, COORDINATOR_NAME)?;
     wire::send(&mut outbound, &hello(Purpose::Events))?;
     let mut inbound = tls.connect(config.coordinator, COORDINATOR_NAME)?;
     wire::send(&mut inbound, &hello(Purpose::Commands))?;
-    rt::thread("events".into(), 1 << 20, move || send_events(&mut outbound, &events))?;
-    let committed = commits.iter().map(|commit| (commit.rank, commit.epoch)).collect();
-    up.send(Event::Ready { address, metrics: metrics_address, committed });
+    rt::thread("events".into(), 1 << 20, move || {
+        send_events(&mut outbound, &events)
+    })?;
+    let committed = commits
+        .iter()
+        .map(|commit| (commit.rank, commit.epoch))
+        .collect();
+    up.send(Event::Ready {
+        address,
+        metrics: metrics_address,
+        committed,
+    });
     let host = Arc::new(Host {
         metrics: Arc::new(Metrics::new(metrics)),
         config,
@@ -109,7 +123,9 @@ pub fn serve(
         joining: Mutex::default(),
     });
     let accepting = Arc::clone(&host);
-    rt::thread("accept".into(), 1 << 20, move || accepting.accept(&listener))?;
+    rt::thread("accept".into(), 1 << 20, move || {
+        accepting.accept(&listener)
+    })?;
     loop {
         match wire::receive(&mut inbound) {
             Ok(command) => host.obey(command)?,
@@ -156,21 +172,39 @@ struct Join {
 impl Host {
     fn obey(self: &Arc<Self>, command: Command) -> io::Result<()> {
         match command {
-            Command::Join { spec, peers, locations, begin } => {
+            Command::Join {
+                spec,
+                peers,
+                locations,
+                begin,
+            } => {
                 let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
-                joining.wanted = Some(Join { spec: *spec, peers, locations, begin });
+                joining.wanted = Some(Join {
+                    spec: *spec,
+                    peers,
+                    locations,
+                    begin,
+                });
                 self.up.send(Event::ModuleWanted);
             }
             Command::Module(wasm) => self.join(&wasm),
             Command::Piece { rank, bytes } => {
                 let joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
                 // A rank whose thread has failed has reported that.
-                joining.pieces.get(&rank).map(|pieces| pieces.send(bytes).ok());
+                joining
+                    .pieces
+                    .get(&rank)
+                    .map(|pieces| pieces.send(bytes).ok());
             }
             Command::Go => self.node()?.go(),
             Command::Peer { host, address } => self.node()?.link(host).redirect(address),
             Command::Prepare { rank, epoch } => self.prepare(rank, epoch)?,
-            Command::Move { rank, epoch, to, at } => self.send_away(rank, (to, epoch), at)?,
+            Command::Move {
+                rank,
+                epoch,
+                to,
+                at,
+            } => self.send_away(rank, (to, epoch), at)?,
             Command::Commit { rank, epoch } => self.decide(rank, epoch, Incoming::commit),
             Command::Discard { rank, epoch } => self.decide(rank, epoch, Incoming::discard),
             Command::Located(location) => self.node()?.located(location),
@@ -181,7 +215,9 @@ impl Host {
     }
 
     fn node(&self) -> io::Result<&Arc<Node>> {
-        self.node.get().ok_or_else(|| invalid("the coordinator speaks of a world that it has not named"))
+        self.node
+            .get()
+            .ok_or_else(|| invalid("the coordinator speaks of a world that it has not named"))
     }
 
     fn join(self: &Arc<Self>, wasm: &[u8]) {
@@ -192,13 +228,26 @@ impl Host {
 
     fn try_join(self: &Arc<Self>, wasm: &[u8]) -> Result<(), String> {
         let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
-        let Join { spec, peers, locations, begin } = joining.wanted.take().ok_or("no world was named")?;
+        let Join {
+            spec,
+            peers,
+            locations,
+            begin,
+        } = joining.wanted.take().ok_or("no world was named")?;
         if spec.module != wasm::engine::sha256(wasm) {
             return Err("the module is not the one that was named".into());
         }
-        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let journal = self
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let journal = journal.ok_or("this host has joined a world before")?;
-        let profile = if self.config.interpret { Profile::Pulley } else { Profile::Cell };
+        let profile = if self.config.interpret {
+            Profile::Pulley
+        } else {
+            Profile::Cell
+        };
         let slots = spec.size.min(RANKS_MAX) + 1;
         let engine = Engine::new(profile, slots, &self.config.dir.join("code"))
             .map_err(|error| error.to_string())?;
@@ -214,9 +263,16 @@ impl Host {
         };
         let node = Node::new(config, &locations).map_err(|error| error.to_string())?;
         for (host, address) in peers {
-            self.meet(&node, host, address).map_err(|error| error.to_string())?;
+            self.meet(&node, host, address)
+                .map_err(|error| error.to_string())?;
         }
-        for Begin { rank, trace, restore, .. } in begin {
+        for Begin {
+            rank,
+            trace,
+            restore,
+            ..
+        } in begin
+        {
             let start = if restore {
                 let (sender, receiver) = sync_channel(PIECES_MAX);
                 joining.pieces.insert(rank, sender);
@@ -241,7 +297,9 @@ impl Host {
         let link = node.link(host);
         link.redirect(address);
         let (node, tls) = (Arc::clone(node), self.tls.clone());
-        rt::thread(format!("link {host}"), 1 << 20, move || link.run(&node, &tls))?;
+        rt::thread(format!("link {host}"), 1 << 20, move || {
+            link.run(&node, &tls)
+        })?;
         Ok(())
     }
 
@@ -266,7 +324,11 @@ impl Host {
         let host = Arc::clone(self);
         rt::thread(format!("move {rank}"), 1 << 20, move || {
             if let Err(reason) = host.try_send_away(&node, rank, (to, epoch), at) {
-                node.up.send(Event::MoveFailed { rank, epoch, reason });
+                node.up.send(Event::MoveFailed {
+                    rank,
+                    epoch,
+                    reason,
+                });
             }
         })?;
         Ok(())
@@ -290,17 +352,27 @@ impl Host {
         let connect = || -> io::Result<Stream> {
             let mut stream = self.tls.connect(address, &host_name(to))?;
             let purpose = Purpose::Transfer { rank, epoch };
-            let hello = Hello { version: VERSION, world: node.spec.world, from: node.me, purpose };
+            let hello = Hello {
+                version: VERSION,
+                world: node.spec.world,
+                from: node.me,
+                purpose,
+            };
             wire::send(&mut stream, &hello)?;
             Ok(stream)
         };
-        let stream = Box::new(connect().map_err(|error| format!("the target cannot be reached: {error}"))?);
+        let stream =
+            Box::new(connect().map_err(|error| format!("the target cannot be reached: {error}"))?);
         let purpose = stop::Purpose::Move { stream, to, epoch };
         if let Some(earlier) = mailbox.request_stop(StopRequest { at, purpose })
             && let stop::Purpose::Move { epoch, .. } = earlier.purpose
         {
             let reason = "another request took its place".to_owned();
-            node.up.send(Event::MoveFailed { rank, epoch, reason });
+            node.up.send(Event::MoveFailed {
+                rank,
+                epoch,
+                reason,
+            });
         }
         // It may have ended between the check above and the request, and then nobody would answer.
         if node.exit_of(rank).is_some() && mailbox.take_stop().is_some() {
@@ -322,7 +394,10 @@ impl Host {
             let mailbox = node.mailbox(rank).expect("a rank of this world");
             let purpose = stop::Purpose::Checkpoint { id };
             if node.exit_of(rank).is_none() {
-                mailbox.request_stop(StopRequest { at: StopPoint::NEXT, purpose });
+                mailbox.request_stop(StopRequest {
+                    at: StopPoint::NEXT,
+                    purpose,
+                });
             }
             if node.exit_of(rank).is_some() {
                 mailbox.take_stop();
@@ -354,7 +429,9 @@ impl Host {
         let mut stream = self.tls.accept(socket)?;
         let hello: Hello = wire::receive(&mut stream)?;
         if hello.version != VERSION || hello.world != self.config.world {
-            return Err(invalid("a connection of another world, incarnation or version is refused"));
+            return Err(invalid(
+                "a connection of another world, incarnation or version is refused",
+            ));
         }
         // The peer dials again if this host has not joined yet.
         let node = self.node()?;

@@ -106,7 +106,9 @@ impl Node {
 
     /// The mailboxes of all ranks whose endpoint may be here.
     fn local(&self) -> impl Iterator<Item = &Mailbox> {
-        self.mailboxes.iter().filter(|mailbox| mailbox.location().host == self.me)
+        self.mailboxes
+            .iter()
+            .filter(|mailbox| mailbox.location().host == self.me)
     }
 
     /// Hands frames to the endpoints or links of their receivers, and whatever these answer likewise.
@@ -116,7 +118,9 @@ impl Node {
         }
         let mut queue = VecDeque::from(std::mem::take(frames));
         while let Some(frame) = queue.pop_front() {
-            let Some(mailbox) = self.mailbox(frame.to) else { continue };
+            let Some(mailbox) = self.mailbox(frame.to) else {
+                continue;
+            };
             let at = mailbox.location();
             if at.host == self.me {
                 if let Some(ack) = self.deliver(mailbox, frame, frames) {
@@ -124,8 +128,14 @@ impl Node {
                     self.acked(ack);
                 }
             } else {
-                let from = self.mailbox(frame.from).map_or(0, |from| from.location().epoch);
-                self.link(at.host).push(Item::Frame { frame, from_epoch: from, to_epoch: at.epoch });
+                let from = self
+                    .mailbox(frame.from)
+                    .map_or(0, |from| from.location().epoch);
+                self.link(at.host).push(Item::Frame {
+                    frame,
+                    from_epoch: from,
+                    to_epoch: at.epoch,
+                });
             }
         }
     }
@@ -141,7 +151,9 @@ impl Node {
         to_epoch: Epoch,
     ) -> io::Result<Option<Ack>> {
         let (Some(to), Some(from)) = (self.mailbox(frame.to), self.mailbox(frame.from)) else {
-            return Err(crate::wire::invalid("a frame between ranks that do not exist"));
+            return Err(crate::wire::invalid(
+                "a frame between ranks that do not exist",
+            ));
         };
         let here = to.location();
         if here.host != self.me || here.epoch != to_epoch || from_epoch < from.location().epoch {
@@ -149,7 +161,9 @@ impl Node {
             return Ok(None);
         }
         self.metrics.received_frames.inc();
-        self.metrics.received_bytes.inc_by(frame.body.payload() as u64);
+        self.metrics
+            .received_bytes
+            .inc_by(frame.body.payload() as u64);
         let mut answers = Vec::new();
         let ack = self.deliver(to, frame, &mut answers);
         self.route(&mut answers);
@@ -158,9 +172,14 @@ impl Node {
 
     /// Notes an acknowledgement, if its rank is here.
     pub(crate) fn acked(&self, ack: Ack) {
-        let Some(mailbox) = self.mailbox(ack.of) else { return };
+        let Some(mailbox) = self.mailbox(ack.of) else {
+            return;
+        };
         let mut endpoint = mailbox.lock();
-        match endpoint.as_mut().map(|endpoint| endpoint.acked(ack.by, ack.upto)) {
+        match endpoint
+            .as_mut()
+            .map(|endpoint| endpoint.acked(ack.by, ack.upto))
+        {
             Some(Ok(true)) => mailbox.changed.notify_all(),
             Some(Ok(false)) | None => {}
             Some(Err(violation)) => self.broken(&violation.to_string()),
@@ -181,12 +200,18 @@ impl Node {
         if delivery.wake {
             to.changed.notify_all();
         }
-        (delivery.outcome != Outcome::Held).then_some(Ack { by, of, upto: delivery.ack })
+        (delivery.outcome != Outcome::Held).then_some(Ack {
+            by,
+            of,
+            upto: delivery.ack,
+        })
     }
 
     /// A rank is (again) at a place: what it has not acknowledged goes there.
     pub(crate) fn located(&self, location: Location) {
-        let Some(mailbox) = self.mailbox(location.rank) else { return };
+        let Some(mailbox) = self.mailbox(location.rank) else {
+            return;
+        };
         if !mailbox.relocate(location) {
             return;
         }
@@ -201,7 +226,9 @@ impl Node {
 
     /// Sends everything that `rank`, which has just come to life here, knows unacknowledged.
     pub(crate) fn revived(&self, rank: Rank) {
-        let Some(mailbox) = self.mailbox(rank) else { return };
+        let Some(mailbox) = self.mailbox(rank) else {
+            return;
+        };
         let mut frames = Vec::new();
         if let Some(endpoint) = mailbox.lock().as_ref() {
             for to in endpoint.unacked_by() {
@@ -215,16 +242,30 @@ impl Node {
     pub(crate) fn reconnected(&self, host: HostId, link: &Link) {
         for local in self.local() {
             let guard = local.lock();
-            let Some(endpoint) = guard.as_ref() else { continue };
-            for other in self.mailboxes.iter().filter(|other| other.location().host == host) {
+            let Some(endpoint) = guard.as_ref() else {
+                continue;
+            };
+            for other in self
+                .mailboxes
+                .iter()
+                .filter(|other| other.location().host == host)
+            {
                 let (here, there) = (local.location(), other.location());
                 for frame in endpoint.unacked_to(there.rank) {
                     let (from_epoch, to_epoch) = (here.epoch, there.epoch);
-                    link.push(Item::Frame { frame, from_epoch, to_epoch });
+                    link.push(Item::Frame {
+                        frame,
+                        from_epoch,
+                        to_epoch,
+                    });
                 }
                 let upto = endpoint.accepted_from(there.rank);
                 if upto > 0 {
-                    link.push(Item::Ack { by: here.rank, of: there.rank, upto });
+                    link.push(Item::Ack {
+                        by: here.rank,
+                        of: there.rank,
+                        upto,
+                    });
                 }
             }
         }
@@ -233,7 +274,11 @@ impl Node {
     /// The link to a host; it dials when its address is known.
     pub(crate) fn link(&self, host: HostId) -> Arc<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(links.entry(host).or_insert_with(|| Arc::new(Link::new(host))))
+        Arc::clone(
+            links
+                .entry(host)
+                .or_insert_with(|| Arc::new(Link::new(host))),
+        )
     }
 
     /// The ranks whose place is here.
@@ -258,7 +303,9 @@ impl Node {
 
     pub(crate) fn wait_for_go(&self) {
         let phase = self.phase();
-        let waited = self.phase_changed.wait_while(phase, |phase| !phase.has_begun);
+        let waited = self
+            .phase_changed
+            .wait_while(phase, |phase| !phase.has_begun);
         drop(waited);
     }
 
@@ -270,7 +317,9 @@ impl Node {
 
     pub(crate) fn wait_for_resume(&self, id: u32) {
         let phase = self.phase();
-        let waited = self.phase_changed.wait_while(phase, |phase| phase.resumed < id);
+        let waited = self
+            .phase_changed
+            .wait_while(phase, |phase| phase.resumed < id);
         drop(waited);
     }
 
@@ -284,7 +333,10 @@ impl Node {
 
     /// Makes the record of a move durable.
     pub(crate) fn record(&self, commit: Commit) -> io::Result<()> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner).record(commit)
+        self.journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record(commit)
     }
 
     /// Kills this process here if it was told to: how tests see what the others make of it.
@@ -299,7 +351,9 @@ impl Node {
     /// Reports that a peer is not to be trusted, or that this host cannot go on; the coordinator decides.
     pub(crate) fn broken(&self, reason: &str) {
         tracing::error!(reason, "the world is broken");
-        self.up.send(Event::Broken { reason: reason.to_owned() });
+        self.up.send(Event::Broken {
+            reason: reason.to_owned(),
+        });
     }
 }
 
@@ -335,18 +389,24 @@ impl Mailbox {
         let packed = self.location.load(Ordering::Acquire);
         let low = u32::try_from(packed & u64::from(u32::MAX)).expect("32 bits");
         let high = u32::try_from(packed >> 32).expect("32 bits");
-        Place { rank: self.rank, host: high, epoch: low }
+        Place {
+            rank: self.rank,
+            host: high,
+            epoch: low,
+        }
     }
 
     /// False: this is older than what is known.
     fn relocate(&self, location: Location) -> bool {
         let mut is_news = false;
         // A plain store could lose against a newer location that another thread sets.
-        let update = self.location.fetch_update(Ordering::AcqRel, Ordering::Acquire, |packed| {
-            let known = u32::try_from(packed & u64::from(u32::MAX)).expect("32 bits");
-            is_news = location.epoch >= known;
-            is_news.then(|| pack(location))
-        });
+        let update = self
+            .location
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |packed| {
+                let known = u32::try_from(packed & u64::from(u32::MAX)).expect("32 bits");
+                is_news = location.epoch >= known;
+                is_news.then(|| pack(location))
+            });
         update.is_ok() && is_news
     }
 
@@ -371,7 +431,10 @@ impl Mailbox {
         at_most: Option<Duration>,
     ) -> MutexGuard<'a, Option<Endpoint>> {
         match at_most {
-            None => self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            None => self
+                .changed
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(at_most) => {
                 let waited = self.changed.wait_timeout(guard, at_most);
                 waited.unwrap_or_else(PoisonError::into_inner).0

@@ -241,7 +241,10 @@ impl<'s> Emitter<'s> {
         let resume = self.resume;
         let mut sink = self.sink();
         sink.block(BlockType::Empty);
-        sink.global_get(state).i32_const(REWINDING).i32_ne().br_if(0);
+        sink.global_get(state)
+            .i32_const(REWINDING)
+            .i32_ne()
+            .br_if(0);
         sink.global_get(frames_end).i32_const(4).i32_sub();
         sink.i32_load(frame_slot(0)).local_set(resume);
         self.branch_to_item(items, depths);
@@ -311,7 +314,8 @@ impl<'s> Emitter<'s> {
         let site = &self.shape.calls[to_usize(item.last) - 1];
         let frame = self.frame(site);
         let mut sink = self.sink();
-        sink.global_get(frames_end).i32_const(frame.size.cast_signed());
+        sink.global_get(frames_end)
+            .i32_const(frame.size.cast_signed());
         sink.i32_sub().global_set(frames_end);
         for (local, ty, offset) in frame.slots {
             sink.global_get(frames_end);
@@ -335,7 +339,10 @@ impl<'s> Emitter<'s> {
             sink.local_set(*local);
         }
         if matches!(shape.ops[item.op].kind, Kind::If)
-            && let Some(last) = shape.sequences.get(&(item.op + 1)).and_then(|arm| arm.last())
+            && let Some(last) = shape
+                .sequences
+                .get(&(item.op + 1))
+                .and_then(|arm| arm.last())
         {
             let height = item.bottom() + to_u32(item.taken.len()) - 1;
             let condition = self.spill_local(height, ValType::I32);
@@ -359,7 +366,8 @@ impl<'s> Emitter<'s> {
         }
         sink.global_get(frames_end).i32_const(number.cast_signed());
         sink.i32_store(frame_slot(frame.size - 4));
-        sink.global_get(frames_end).i32_const(frame.size.cast_signed());
+        sink.global_get(frames_end)
+            .i32_const(frame.size.cast_signed());
         sink.i32_add().global_set(frames_end);
         for ty in results {
             zero(&mut sink, *ty);

@@ -49,8 +49,7 @@ impl Suspendable {
     }
 
     pub(super) fn reached_by_type(&self, type_index: u32) -> bool {
-        self.types
-            .contains(&self.canonical[to_usize(type_index)])
+        self.types.contains(&self.canonical[to_usize(type_index)])
     }
 }
 

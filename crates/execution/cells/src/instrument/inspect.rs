@@ -46,7 +46,10 @@ fn movable(module: &Module<'_>) -> Result<Mobility, String> {
         format!("not instrumented by `{PASS}` version {VERSION} (compile it again)")
     })?;
     frames_memory(module)?;
-    let pass_globals = [pass_global(module, STATE)?, pass_global(module, FRAMES_END)?];
+    let pass_globals = [
+        pass_global(module, STATE)?,
+        pass_global(module, FRAMES_END)?,
+    ];
     if pass_globals[0] == pass_globals[1] {
         return Err(format!("`{STATE}` and `{FRAMES_END}` are the same global"));
     }

@@ -228,7 +228,8 @@ impl<'s> Pass<'s> {
             }
             Kind::If => {
                 // Without a second arm, a false condition leads to the end.
-                self.live.add(frame.second_arm.as_ref().unwrap_or(&frame.label));
+                self.live
+                    .add(frame.second_arm.as_ref().unwrap_or(&frame.label));
             }
             _ => {}
         }

@@ -69,7 +69,11 @@ pub fn instrument(wasm: &[u8]) -> Result<Vec<u8>, Error> {
         let n_memories = module.memories.len();
         return Err(Error::CannotMove(format!("it has {n_memories} memories")));
     }
-    if let Some(name) = module.exports.keys().find(|name| name.starts_with(RESERVED)) {
+    if let Some(name) = module
+        .exports
+        .keys()
+        .find(|name| name.starts_with(RESERVED))
+    {
         let reason = format!("it exports `{}`, a reserved name", module::shorten(name));
         return Err(Error::CannotMove(reason));
     }

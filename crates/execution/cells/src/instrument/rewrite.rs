@@ -187,7 +187,11 @@ fn exports(module: &Module<'_>, globals: Globals) -> Addition {
     let mut exports = vec![
         (FRAMES.to_owned(), ExportKind::Memory, emit::FRAMES_MEMORY),
         (STATE.to_owned(), ExportKind::Global, globals.state),
-        (FRAMES_END.to_owned(), ExportKind::Global, globals.frames_end),
+        (
+            FRAMES_END.to_owned(),
+            ExportKind::Global,
+            globals.frames_end,
+        ),
     ];
     for (index, _) in module.mutable_globals() {
         exports.push((format!("{GLOBAL}{index}"), ExportKind::Global, index));

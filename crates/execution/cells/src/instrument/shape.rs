@@ -356,7 +356,11 @@ impl<'m, 'a> Walk<'m, 'a> {
         let items = self.shape.sequences.get_mut(&around.sequence);
         let item = items.and_then(|items| items.last_mut());
         let item = item.expect("an item is in the sequence around it");
-        assert_eq!(Some(item.op), open.op, "items close in the order of the code");
+        assert_eq!(
+            Some(item.op),
+            open.op,
+            "items close in the order of the code"
+        );
         item.last = last;
     }
 

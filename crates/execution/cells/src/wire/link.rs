@@ -18,24 +18,41 @@ use crate::core::endpoint::frame::{Body, Frame};
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     /// A frame, with the epochs of its sender and of its receiver as the sending host knows them.
-    Frame { frame: Frame, from_epoch: Epoch, to_epoch: Epoch },
+    Frame {
+        frame: Frame,
+        from_epoch: Epoch,
+        to_epoch: Epoch,
+    },
     /// `by` has accepted the first `upto` frames of `of`.
     Ack { by: Rank, of: Rank, upto: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
 enum Head {
-    Frame { from: u32, to: u32, from_epoch: u32, to_epoch: u32, seq: u64, ack: u64, body: BodyHead },
+    Frame(FrameHead),
     Ack { by: u32, of: u32, upto: u64 },
 }
 
+/// A frame but for its payload.
+#[derive(Serialize, Deserialize)]
+struct FrameHead {
+    from: u32,
+    to: u32,
+    from_epoch: u32,
+    to_epoch: u32,
+    seq: u64,
+    ack: u64,
+    body: BodyHead,
+}
+
+/// The fields of a [`Body`], in its order.
 #[derive(Serialize, Deserialize)]
 enum BodyHead {
-    Eager { ctx: u32, tag: i32 },
-    Rts { ctx: u32, tag: i32, len: u32, send_req: u32 },
-    Cts { send_req: u32, recv_req: u32, len: u32 },
-    Data { recv_req: u32 },
-    Credit { bytes: u64, messages: u32 },
+    Eager(u32, i32),
+    Rts(u32, i32, u32, u32),
+    Cts(u32, u32, u32),
+    Data(u32),
+    Credit(u64, u32),
 }
 
 const HEAD_BYTES_MAX: usize = 96;
@@ -69,55 +86,100 @@ pub(crate) fn read(input: &mut impl Read) -> io::Result<Item> {
         return Err(invalid("an item of a link has a longer head than it needs"));
     }
     let mut payload = Vec::with_capacity(payload_len.min(1 << 20));
-    if input.by_ref().take(payload_len as u64).read_to_end(&mut payload)? < payload_len {
+    if input
+        .by_ref()
+        .take(payload_len as u64)
+        .read_to_end(&mut payload)?
+        < payload_len
+    {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     join(head, payload)
 }
 
 fn split(item: &Item) -> (Head, &[u8]) {
-    let (frame, from_epoch, to_epoch) = match item {
-        Item::Ack { by, of, upto } => return (Head::Ack { by: *by, of: *of, upto: *upto }, &[]),
-        Item::Frame { frame, from_epoch, to_epoch } => (frame, *from_epoch, *to_epoch),
-    };
-    let (body, payload): (_, &[u8]) = match &frame.body {
-        Body::Eager { ctx, tag, data } => (BodyHead::Eager { ctx: *ctx, tag: *tag }, data),
-        Body::Rts { ctx, tag, len, send_req } => {
-            (BodyHead::Rts { ctx: *ctx, tag: *tag, len: *len, send_req: *send_req }, &[])
+    match item {
+        &Item::Ack { by, of, upto } => (Head::Ack { by, of, upto }, &[]),
+        Item::Frame {
+            frame,
+            from_epoch,
+            to_epoch,
+        } => {
+            let (body, payload) = split_body(&frame.body);
+            let head = FrameHead {
+                from: frame.from,
+                to: frame.to,
+                from_epoch: *from_epoch,
+                to_epoch: *to_epoch,
+                seq: frame.seq,
+                ack: frame.ack,
+                body,
+            };
+            (Head::Frame(head), payload)
         }
-        Body::Cts { send_req, recv_req, len } => {
-            (BodyHead::Cts { send_req: *send_req, recv_req: *recv_req, len: *len }, &[])
-        }
-        Body::Data { recv_req, data } => (BodyHead::Data { recv_req: *recv_req }, data),
-        Body::Credit { bytes, messages } => {
-            (BodyHead::Credit { bytes: *bytes, messages: *messages }, &[])
-        }
-    };
-    let Frame { from, to, seq, ack, .. } = *frame;
-    (Head::Frame { from, to, from_epoch, to_epoch, seq, ack, body }, payload)
+    }
+}
+
+fn split_body(body: &Body) -> (BodyHead, &[u8]) {
+    match *body {
+        Body::Eager { ctx, tag, ref data } => (BodyHead::Eager(ctx, tag), data),
+        Body::Rts {
+            ctx,
+            tag,
+            len,
+            send_req,
+        } => (BodyHead::Rts(ctx, tag, len, send_req), &[]),
+        Body::Cts {
+            send_req,
+            recv_req,
+            len,
+        } => (BodyHead::Cts(send_req, recv_req, len), &[]),
+        Body::Data { recv_req, ref data } => (BodyHead::Data(recv_req), data),
+        Body::Credit { bytes, messages } => (BodyHead::Credit(bytes, messages), &[]),
+    }
 }
 
 fn join(head: Head, payload: Vec<u8>) -> io::Result<Item> {
-    let carries = matches!(
-        head,
-        Head::Frame { body: BodyHead::Eager { .. } | BodyHead::Data { .. }, .. }
-    );
+    let head = match head {
+        Head::Frame(head) => head,
+        Head::Ack { by, of, upto } if payload.is_empty() => return Ok(Item::Ack { by, of, upto }),
+        Head::Ack { .. } => return Err(invalid("an acknowledgement has a payload")),
+    };
+    let frame = Frame {
+        from: head.from,
+        to: head.to,
+        seq: head.seq,
+        ack: head.ack,
+        body: join_body(head.body, payload)?,
+    };
+    Ok(Item::Frame {
+        frame,
+        from_epoch: head.from_epoch,
+        to_epoch: head.to_epoch,
+    })
+}
+
+fn join_body(head: BodyHead, payload: Vec<u8>) -> io::Result<Body> {
+    let carries = matches!(head, BodyHead::Eager(..) | BodyHead::Data(..));
     if !carries && !payload.is_empty() {
-        return Err(invalid("an item of a link has a payload that it must not have"));
+        return Err(invalid("a frame has a payload that it must not have"));
     }
     let data = Bytes::from(payload);
     Ok(match head {
-        Head::Ack { by, of, upto } => Item::Ack { by, of, upto },
-        Head::Frame { from, to, from_epoch, to_epoch, seq, ack, body } => {
-            let body = match body {
-                BodyHead::Eager { ctx, tag } => Body::Eager { ctx, tag, data },
-                BodyHead::Rts { ctx, tag, len, send_req } => Body::Rts { ctx, tag, len, send_req },
-                BodyHead::Cts { send_req, recv_req, len } => Body::Cts { send_req, recv_req, len },
-                BodyHead::Data { recv_req } => Body::Data { recv_req, data },
-                BodyHead::Credit { bytes, messages } => Body::Credit { bytes, messages },
-            };
-            Item::Frame { frame: Frame { from, to, seq, ack, body }, from_epoch, to_epoch }
-        }
+        BodyHead::Eager(ctx, tag) => Body::Eager { ctx, tag, data },
+        BodyHead::Data(recv_req) => Body::Data { recv_req, data },
+        BodyHead::Credit(bytes, messages) => Body::Credit { bytes, messages },
+        BodyHead::Rts(ctx, tag, len, send_req) => Body::Rts {
+            ctx,
+            tag,
+            len,
+            send_req,
+        },
+        BodyHead::Cts(send_req, recv_req, len) => Body::Cts {
+            send_req,
+            recv_req,
+            len,
+        },
     })
 }
 
@@ -128,21 +190,47 @@ mod tests {
     fn items() -> Vec<Item> {
         let data = Bytes::from_static(b"content");
         let bodies = [
-            Body::Eager { ctx: 0, tag: -7, data: data.clone() },
-            Body::Rts { ctx: u32::MAX, tag: i32::MAX, len: u32::MAX, send_req: u32::MAX },
-            Body::Cts { send_req: 1, recv_req: 2, len: 3 },
+            Body::Eager {
+                ctx: 0,
+                tag: -7,
+                data: data.clone(),
+            },
+            Body::Rts {
+                ctx: u32::MAX,
+                tag: i32::MAX,
+                len: u32::MAX,
+                send_req: u32::MAX,
+            },
+            Body::Cts {
+                send_req: 1,
+                recv_req: 2,
+                len: 3,
+            },
             Body::Data { recv_req: 9, data },
-            Body::Credit { bytes: u64::MAX, messages: u32::MAX },
+            Body::Credit {
+                bytes: u64::MAX,
+                messages: u32::MAX,
+            },
         ];
         let mut items: Vec<Item> = bodies
             .into_iter()
             .map(|body| Item::Frame {
-                frame: Frame { from: u32::MAX, to: 2, seq: u64::MAX, ack: u64::MAX, body },
+                frame: Frame {
+                    from: u32::MAX,
+                    to: 2,
+                    seq: u64::MAX,
+                    ack: u64::MAX,
+                    body,
+                },
                 from_epoch: u32::MAX,
                 to_epoch: 4,
             })
             .collect();
-        items.push(Item::Ack { by: 1, of: 2, upto: 3 });
+        items.push(Item::Ack {
+            by: 1,
+            of: 2,
+            upto: 3,
+        });
         items
     }
 

@@ -95,62 +95,138 @@ pub(crate) struct StopPoint {
 }
 
 impl StopPoint {
-    pub(crate) const NEXT: Self = Self { calls: 0, blocked: false };
+    pub(crate) const NEXT: Self = Self {
+        calls: 0,
+        blocked: false,
+    };
 }
 
 /// Coordinator to host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// Takes part in a world: learn its module, peers and locations, and begin these ranks, all at `Go`.
-    Join { spec: Box<WorldSpec>, peers: Vec<(HostId, SocketAddr)>, locations: Vec<Location>, begin: Vec<Begin> },
+    Join {
+        spec: Box<WorldSpec>,
+        peers: Vec<(HostId, SocketAddr)>,
+        locations: Vec<Location>,
+        begin: Vec<Begin>,
+    },
     /// The module's bytes, answer to [`Event::ModuleWanted`].
     Module(Vec<u8>),
     /// A piece of the checkpoint of a rank that begins; an empty one ends it.
-    Piece { rank: Rank, bytes: Vec<u8> },
+    Piece {
+        rank: Rank,
+        bytes: Vec<u8>,
+    },
     Go,
     /// A peer is (again) to be found here.
-    Peer { host: HostId, address: SocketAddr },
+    Peer {
+        host: HostId,
+        address: SocketAddr,
+    },
     /// Make room for a rank that comes.
-    Prepare { rank: Rank, epoch: Epoch },
+    Prepare {
+        rank: Rank,
+        epoch: Epoch,
+    },
     /// Send a rank to another host.
-    Move { rank: Rank, epoch: Epoch, to: HostId, at: StopPoint },
+    Move {
+        rank: Rank,
+        epoch: Epoch,
+        to: HostId,
+        at: StopPoint,
+    },
     /// The source has recorded the move: the copy that is held runs.
-    Commit { rank: Rank, epoch: Epoch },
+    Commit {
+        rank: Rank,
+        epoch: Epoch,
+    },
     /// The move is off: the copy that is held is dropped.
-    Discard { rank: Rank, epoch: Epoch },
+    Discard {
+        rank: Rank,
+        epoch: Epoch,
+    },
     /// A rank is here now; what it has not acknowledged is sent again.
     Located(Location),
     /// All ranks of this host stop, report their snapshots, and wait for `Resume`.
-    Checkpoint { id: u32 },
-    Resume { id: u32 },
+    Checkpoint {
+        id: u32,
+    },
+    Resume {
+        id: u32,
+    },
 }
 
 /// Host to coordinator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// The host listens; its commit records say which ranks have left it for good.
-    Ready { address: SocketAddr, metrics: SocketAddr, committed: Vec<(Rank, Epoch)> },
+    Ready {
+        address: SocketAddr,
+        metrics: SocketAddr,
+        committed: Vec<(Rank, Epoch)>,
+    },
     ModuleWanted,
     /// Ready to `Go`.
     Joined,
-    JoinFailed { reason: String },
-    Output { rank: Rank, seq: u64, stderr: bool, bytes: Vec<u8> },
-    Prepared { rank: Rank, epoch: Epoch },
+    JoinFailed {
+        reason: String,
+    },
+    Output {
+        rank: Rank,
+        seq: u64,
+        stderr: bool,
+        bytes: Vec<u8>,
+    },
+    Prepared {
+        rank: Rank,
+        epoch: Epoch,
+    },
     /// The rank stays where it is (for a `Prepare`: this host cannot take it).
-    MoveFailed { rank: Rank, epoch: Epoch, reason: String },
+    MoveFailed {
+        rank: Rank,
+        epoch: Epoch,
+        reason: String,
+    },
     /// The commit record is durable at the source.
-    Committed { rank: Rank, epoch: Epoch, report: FreezeReport },
+    Committed {
+        rank: Rank,
+        epoch: Epoch,
+        report: FreezeReport,
+    },
     /// The rank runs here now; `resumed_ns` is the wall clock at its first instruction.
-    Running { rank: Rank, epoch: Epoch, resumed_ns: u64 },
+    Running {
+        rank: Rank,
+        epoch: Epoch,
+        resumed_ns: u64,
+    },
     /// A piece of a rank's snapshot for a checkpoint; an empty one ends it.
-    Piece { id: u32, rank: Rank, bytes: Vec<u8> },
-    CheckpointFailed { id: u32, reason: String },
+    Piece {
+        id: u32,
+        rank: Rank,
+        bytes: Vec<u8>,
+    },
+    CheckpointFailed {
+        id: u32,
+        reason: String,
+    },
     /// Wall-clock times at which collectives of this rank began, with their operation.
-    Marks { rank: Rank, marks: Vec<(u8, u64)> },
+    Marks {
+        rank: Rank,
+        marks: Vec<(u8, u64)>,
+    },
     /// `outputs`: how many pieces of output the rank has written.
-    Exited { rank: Rank, ended: Ended, outputs: u64, hash: Option<String>, trace: Vec<u8> },
+    Exited {
+        rank: Rank,
+        ended: Ended,
+        outputs: u64,
+        hash: Option<String>,
+        trace: Vec<u8>,
+    },
     /// A peer broke the protocol, or this host cannot go on.
-    Broken { reason: String },
+    Broken {
+        reason: String,
+    },
 }
 
 /// How a rank's program ended.

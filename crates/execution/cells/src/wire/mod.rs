@@ -21,7 +21,9 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 72 << 20;
 /// Writes one message: its length as u32, then its postcard encoding.
 pub(crate) fn send<T: Serialize>(stream: &mut impl Write, message: &T) -> io::Result<()> {
     let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
-    let len = u32::try_from(body.len()).ok().filter(|_| body.len() <= MESSAGE_BYTES_MAX);
+    let len = u32::try_from(body.len())
+        .ok()
+        .filter(|_| body.len() <= MESSAGE_BYTES_MAX);
     let len = len.ok_or_else(|| io::Error::other("message too long"))?;
     let mut framed = Vec::with_capacity(body.len() + 4);
     framed.extend_from_slice(&len.to_le_bytes());

@@ -42,7 +42,9 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        CertifiedIssuer::self_signed(params, key).map(Self).map_err(io::Error::other)
+        CertifiedIssuer::self_signed(params, key)
+            .map(Self)
+            .map_err(io::Error::other)
     }
 
     pub(crate) fn identity(&self, name: &str) -> io::Result<Identity> {
@@ -71,7 +73,9 @@ impl Tls {
             ..ring::default_provider()
         });
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(identity.authority.clone())).map_err(io::Error::other)?;
+        roots
+            .add(CertificateDer::from(identity.authority.clone()))
+            .map_err(io::Error::other)?;
         let roots = Arc::new(roots);
         let chain = vec![CertificateDer::from(identity.certificate.clone())];
         let key = PrivateKeyDer::try_from(identity.key.clone()).map_err(io::Error::other)?;
@@ -89,7 +93,10 @@ impl Tls {
             .map_err(io::Error::other)?;
         // A connection carries bytes one way; tickets would be bytes the other way that nobody reads.
         server.send_tls13_tickets = 0;
-        Ok(Self { client: Arc::new(client), server: Arc::new(server) })
+        Ok(Self {
+            client: Arc::new(client),
+            server: Arc::new(server),
+        })
     }
 
     /// Dials `address` and expects the party called `name` there.
@@ -123,7 +130,9 @@ impl Tls {
 fn tls13<S: ConfigSide>(
     builder: ConfigBuilder<S, WantsVersions>,
 ) -> io::Result<ConfigBuilder<S, WantsVerifier>> {
-    builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(io::Error::other)
+    builder
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(io::Error::other)
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {

@@ -25,7 +25,10 @@ pub enum Request {
     /// End it now.
     Stop,
     /// Move a rank to a host.
-    Move { rank: u32, to: u32 },
+    Move {
+        rank: u32,
+        to: u32,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,11 +91,17 @@ pub fn worlds(state_dir: &Path) -> Result<Vec<String>, Error> {
 /// When there is no such world, or it does not answer.
 pub fn ask(state_dir: &Path, world: &str, request: &Request) -> Result<Answer, Error> {
     if world.contains('/') {
-        return Err(Error::new(Kind::Invalid, format!("`{world}` is not the name of a world")));
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("`{world}` is not the name of a world"),
+        ));
     }
     let socket = state_dir.join(world).join(SOCKET);
     let mut stream = UnixStream::connect(socket).map_err(|error| {
-        Error::io(format!("no world `{world}` runs here (see `cloudskin cell ps`)"), error)
+        Error::io(
+            format!("no world `{world}` runs here (see `cloudskin cell ps`)"),
+            error,
+        )
     })?;
     let answered = wire::send(&mut stream, request).and_then(|()| wire::receive(&mut stream));
     answered.map_err(|error| Error::io(format!("ask world {world}"), error))
@@ -109,7 +118,10 @@ pub(super) fn create_dir(state_dir: &Path, world: &str) -> io::Result<PathBuf> {
     let meta = fs::symlink_metadata(state_dir)?;
     let is_mine = meta.uid() == rustix::process::geteuid().as_raw();
     if !meta.is_dir() || !is_mine || meta.mode() & 0o077 != 0 {
-        let problem = format!("{} must be a directory of yours with mode 0700", state_dir.display());
+        let problem = format!(
+            "{} must be a directory of yours with mode 0700",
+            state_dir.display()
+        );
         return Err(io::Error::other(problem));
     }
     let dir = state_dir.join(world);
@@ -147,7 +159,9 @@ fn answer(mut stream: UnixStream, input: &SyncSender<Input>) -> io::Result<()> {
     let over = || Answer::Failed("the world is over".into());
     let answer = match input.send(Input::Request(request, sender)) {
         Err(_) => over(),
-        Ok(()) => receiver.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(|_| over()),
+        Ok(()) => receiver
+            .recv_timeout(ANSWER_TIMEOUT)
+            .unwrap_or_else(|_| over()),
     };
     wire::send(&mut stream, &answer)
 }

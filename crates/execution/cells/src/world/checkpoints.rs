@@ -27,7 +27,11 @@ pub(super) struct Partial {
 
 impl Checkpoints {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, last_id: 0, complete: None }
+        Self {
+            dir,
+            last_id: 0,
+            complete: None,
+        }
     }
 
     pub(super) fn begin(&mut self, size: u32) -> io::Result<Partial> {
@@ -35,7 +39,12 @@ impl Checkpoints {
         let id = self.last_id;
         let dir = self.dir.join(format!("{id}.partial"));
         fs::create_dir_all(&dir)?;
-        Ok(Partial { id, dir, ranks: BTreeMap::new(), size })
+        Ok(Partial {
+            id,
+            dir,
+            ranks: BTreeMap::new(),
+            size,
+        })
     }
 
     /// Makes a complete checkpoint the newest; the one before it goes.
@@ -67,9 +76,13 @@ impl Partial {
         let path = path_of(&self.dir, rank);
         let file = match self.ranks.entry(rank) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Some(File::create_new(path)?)),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(Some(File::create_new(path)?))
+            }
         };
-        let Some(open) = file else { return Err(io::Error::other("a snapshot goes on after its end")) };
+        let Some(open) = file else {
+            return Err(io::Error::other("a snapshot goes on after its end"));
+        };
         if bytes.is_empty() {
             open.sync_all()?;
             *file = None;
@@ -87,7 +100,10 @@ pub(super) fn read(dir: &Path, rank: Rank, mut pass: impl FnMut(Vec<u8>)) -> io:
     let mut file = File::open(path_of(dir, rank))?;
     loop {
         let mut piece = Vec::new();
-        let is_end = io::Read::by_ref(&mut file).take(PIECE_BYTES).read_to_end(&mut piece)? == 0;
+        let is_end = io::Read::by_ref(&mut file)
+            .take(PIECE_BYTES)
+            .read_to_end(&mut piece)?
+            == 0;
         pass(piece);
         if is_end {
             return Ok(());

@@ -17,8 +17,8 @@ use crate::cell::clock::wall_now_ns;
 use crate::error::{Error, Kind};
 use crate::host::RANKS_MAX;
 use crate::wire::messages::{
-    Begin, Command, Ended, Epoch, Event, FreezeReport, HostId, Location, Rank, StopPoint, TraceMode,
-    WorldId, WorldSpec,
+    Begin, Command, Ended, Epoch, Event, FreezeReport, HostId, Location, Rank, StopPoint,
+    TraceMode, WorldId, WorldSpec,
 };
 
 const INPUTS_MAX: usize = 256;
@@ -105,7 +105,8 @@ struct Moving {
 impl Coordinator {
     fn new(world: World, id: WorldId, name: String, dir: PathBuf) -> Result<Self, Error> {
         let (sender, input) = sync_channel(INPUTS_MAX);
-        admin::listen(&dir, sender.clone()).map_err(|error| Error::io("listen for requests", error))?;
+        admin::listen(&dir, sender.clone())
+            .map_err(|error| Error::io("listen for requests", error))?;
         let starter = Hosts::new(world.host_program.clone(), world.log.clone(), sender)
             .map_err(|error| Error::io("listen for hosts", error))?;
         Ok(Self {
@@ -142,12 +143,18 @@ impl Coordinator {
             }
         }
         self.report.duration = self.began.elapsed();
-        self.output.finish(sinks).map_err(|error| Error::io("write output", error))?;
+        self.output
+            .finish(sinks)
+            .map_err(|error| Error::io("write output", error))?;
         let mut report = std::mem::take(&mut self.report);
         report.exit_code = self.verdict.take().unwrap_or(Ok(0))?;
         report.missing_moves = self.world.schedule.missing();
         if matches!(self.world.proof, Proof::Record) {
-            let traces: Vec<_> = self.ranks.iter_mut().map(|rank| std::mem::take(&mut rank.trace)).collect();
+            let traces: Vec<_> = self
+                .ranks
+                .iter_mut()
+                .map(|rank| std::mem::take(&mut rank.trace))
+                .collect();
             report.recording = postcard::to_stdvec(&traces)
                 .map_err(|error| Error::io("encode the recording", io::Error::other(error)))?;
         }
@@ -159,11 +166,19 @@ impl Coordinator {
         let checkpoint = self.checkpoints.newest().map(PathBuf::from);
         let recorded = self.recorded_traces()?;
         for n in 0..self.world.n_hosts {
-            let fail_point = self.world.fail_point.as_ref().filter(|(host, _)| *host == n);
-            let fail_point = fail_point.map(|(_, point)| point.clone()).filter(|_| self.id.incarnation == 0);
+            let fail_point = self
+                .world
+                .fail_point
+                .as_ref()
+                .filter(|(host, _)| *host == n);
+            let fail_point = fail_point
+                .map(|(_, point)| point.clone())
+                .filter(|_| self.id.incarnation == 0);
             self.start_host(format!("host-{}-{n}", self.id.incarnation), fail_point)?;
         }
-        self.starter.keep_spare().map_err(|error| Error::io("start a spare host", error))?;
+        self.starter
+            .keep_spare()
+            .map_err(|error| Error::io("start a spare host", error))?;
         self.await_hosts("start", Host::is_connected)?;
         let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
         self.last_epoch += 1;
@@ -172,12 +187,22 @@ impl Coordinator {
             let host = hosts[rank as usize * hosts.len() / self.world.n_ranks as usize];
             match self.ranks.get_mut(rank as usize) {
                 Some(state) => (state.host, state.epoch) = (host, epoch),
-                None => self.ranks.push(RankState { host, epoch, ended: None, outputs: 0, trace: Vec::new() }),
+                None => self.ranks.push(RankState {
+                    host,
+                    epoch,
+                    ended: None,
+                    outputs: 0,
+                    trace: Vec::new(),
+                }),
             }
         }
         let spec = self.spec();
         for host in self.hosts.values() {
-            let mine = self.ranks.iter().zip(0..).filter(|(state, _)| state.host == host.id);
+            let mine = self
+                .ranks
+                .iter()
+                .zip(0..)
+                .filter(|(state, _)| state.host == host.id);
             let begin = mine.map(|(_, rank)| Begin {
                 rank,
                 epoch,
@@ -189,7 +214,9 @@ impl Coordinator {
         self.await_hosts("compile the module", |host| host.has_joined)?;
         if let Some(dir) = &checkpoint {
             for (state, rank) in self.ranks.iter().zip(0..) {
-                let Some(host) = self.hosts.get(&state.host) else { continue };
+                let Some(host) = self.hosts.get(&state.host) else {
+                    continue;
+                };
                 checkpoints::read(dir, rank, |bytes| host.tell(Command::Piece { rank, bytes }))
                     .map_err(|error| Error::io("read the checkpoint", error))?;
             }
@@ -227,12 +254,17 @@ impl Coordinator {
     }
 
     fn recorded_traces(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let Proof::Replay(recording) = &self.world.proof else { return Ok(Vec::new()) };
+        let Proof::Replay(recording) = &self.world.proof else {
+            return Ok(Vec::new());
+        };
         let traces: Vec<Vec<u8>> = postcard::from_bytes(recording)
             .map_err(|_| Error::new(Kind::Invalid, "the file to replay is not a recording"))?;
         if traces.len() != self.world.n_ranks as usize {
             let n = traces.len();
-            return Err(Error::new(Kind::Invalid, format!("the recording is of {n} ranks: use -n {n}")));
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("the recording is of {n} ranks: use -n {n}"),
+            ));
         }
         Ok(traces)
     }
@@ -244,16 +276,31 @@ impl Coordinator {
             interpret: self.world.interpret,
             fail_point,
         };
-        let host = self.starter.start(role).map_err(|error| Error::io("start a host", error))?;
+        let host = self
+            .starter
+            .start(role)
+            .map_err(|error| Error::io("start a host", error))?;
         let id = host.id;
         self.hosts.insert(id, host);
         Ok(id)
     }
 
     fn join_command(&self, spec: &WorldSpec, begin: Vec<Begin>) -> Command {
-        let peers = self.hosts.values().filter_map(|host| Some((host.id, host.address?))).collect();
-        let locations = (0..).zip(&self.ranks).map(|(rank, state)| state.location(rank)).collect();
-        Command::Join { spec: Box::new(spec.clone()), peers, locations, begin }
+        let peers = self
+            .hosts
+            .values()
+            .filter_map(|host| Some((host.id, host.address?)))
+            .collect();
+        let locations = (0..)
+            .zip(&self.ranks)
+            .map(|(rank, state)| state.location(rank))
+            .collect();
+        Command::Join {
+            spec: Box::new(spec.clone()),
+            peers,
+            locations,
+            begin,
+        }
     }
 
     /// Takes inputs until all hosts are as wanted.
@@ -262,7 +309,10 @@ impl Coordinator {
         while !self.hosts.values().all(&is_so) {
             let left = deadline.saturating_duration_since(rt::now());
             let input = self.input.recv_timeout(left).map_err(|_| {
-                Error::new(Kind::Unavailable, format!("a host takes too long to {doing}"))
+                Error::new(
+                    Kind::Unavailable,
+                    format!("a host takes too long to {doing}"),
+                )
             })?;
             match input {
                 Input::HostDied(host, status) if self.hosts.contains_key(&host) => {
@@ -283,16 +333,22 @@ impl Coordinator {
 
     fn connected(&mut self, host: HostId, stream: crate::wire::Stream) -> Result<(), Error> {
         match self.hosts.get_mut(&host) {
-            Some(host) => host.connect(stream).map_err(|error| Error::io("serve a host", error)),
+            Some(host) => host
+                .connect(stream)
+                .map_err(|error| Error::io("serve a host", error)),
             None => Ok(()),
         }
     }
 
     /// What a host says before it takes part.
     fn prepare_host(&mut self, from: HostId, event: Event) {
-        let Some(host) = self.hosts.get_mut(&from) else { return };
+        let Some(host) = self.hosts.get_mut(&from) else {
+            return;
+        };
         match event {
-            Event::Ready { address, metrics, .. } => {
+            Event::Ready {
+                address, metrics, ..
+            } => {
                 (host.address, host.metrics) = (Some(address), Some(metrics));
             }
             Event::ModuleWanted => host.tell(Command::Module(self.world.module.clone())),
@@ -309,7 +365,10 @@ impl Coordinator {
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
         let now = rt::now();
-        let checkpoint = self.checkpoint.as_ref().map(|(_, since)| *since + CHECKPOINT_TIMEOUT);
+        let checkpoint = self
+            .checkpoint
+            .as_ref()
+            .map(|(_, since)| *since + CHECKPOINT_TIMEOUT);
         let next_move = self.world.schedule.next_at().map(|at| self.began + at);
         [checkpoint, self.next_checkpoint, next_move]
             .into_iter()
@@ -327,7 +386,10 @@ impl Coordinator {
             if now < *since + CHECKPOINT_TIMEOUT {
                 return Ok(());
             }
-            tracing::warn!(id = partial.id, "a rank reaches no control point: the checkpoint is given up");
+            tracing::warn!(
+                id = partial.id,
+                "a rank reaches no control point: the checkpoint is given up"
+            );
             self.end_checkpoint(false)?;
         }
         if self.moving.is_some() || self.recovering.is_some() {
@@ -341,7 +403,12 @@ impl Coordinator {
             .filter(|(_, state)| state.ended.is_none())
             .map(|(rank, state)| (rank, state.host))
             .collect();
-        let hosts: Vec<_> = self.hosts.values().filter(|host| host.has_joined).map(|host| host.id).collect();
+        let hosts: Vec<_> = self
+            .hosts
+            .values()
+            .filter(|host| host.has_joined)
+            .map(|host| host.id)
+            .collect();
         let elapsed = self.began.elapsed();
         if let Some(due) = self.world.schedule.due(elapsed, &live, &hosts) {
             self.begin_move(due.rank, due.to, due.at, None);
@@ -401,35 +468,73 @@ impl Coordinator {
 
     fn heard(&mut self, from: HostId, event: Event, sinks: &mut Sinks<'_>) -> Result<(), Error> {
         match event {
-            Event::Output { rank, seq, stderr, bytes } => {
+            Event::Output {
+                rank,
+                seq,
+                stderr,
+                bytes,
+            } => {
                 let taken = self.output.take(rank, seq, (stderr, bytes), sinks);
                 return taken.map_err(|error| Error::io("write output", error));
             }
             Event::Prepared { rank, epoch } => {
                 if let Some(moving) = self.moving_as(rank, epoch) {
-                    let command = Command::Move { rank, epoch, to: moving.to, at: moving.at };
+                    let command = Command::Move {
+                        rank,
+                        epoch,
+                        to: moving.to,
+                        at: moving.at,
+                    };
                     let source = moving.from;
                     self.tell(source, command);
                 }
             }
-            Event::MoveFailed { rank, epoch, reason } => self.move_failed(rank, epoch, reason)?,
-            Event::Committed { rank, epoch, report } => self.committed(rank, epoch, Some(report))?,
-            Event::Running { rank, epoch, resumed_ns } => self.running(rank, epoch, resumed_ns, sinks),
+            Event::MoveFailed {
+                rank,
+                epoch,
+                reason,
+            } => self.move_failed(rank, epoch, reason)?,
+            Event::Committed {
+                rank,
+                epoch,
+                report,
+            } => self.committed(rank, epoch, Some(report))?,
+            Event::Running {
+                rank,
+                epoch,
+                resumed_ns,
+            } => self.running(rank, epoch, resumed_ns, sinks),
             Event::Piece { id, rank, bytes } => self.piece(id, rank, &bytes)?,
             Event::CheckpointFailed { id, reason } => {
-                if self.checkpoint.as_ref().is_some_and(|(partial, _)| partial.id == id) {
+                if self
+                    .checkpoint
+                    .as_ref()
+                    .is_some_and(|(partial, _)| partial.id == id)
+                {
                     tracing::warn!(id, reason, "the checkpoint is given up");
                     self.end_checkpoint(false)?;
                 }
             }
-            Event::Marks { rank, marks } => self.report.marks.entry(rank).or_default().extend(marks),
-            Event::Exited { rank, ended, outputs, hash, trace } => {
+            Event::Marks { rank, marks } => {
+                self.report.marks.entry(rank).or_default().extend(marks)
+            }
+            Event::Exited {
+                rank,
+                ended,
+                outputs,
+                hash,
+                trace,
+            } => {
                 self.exited(rank, ended, outputs, hash, trace, sinks)?;
             }
-            Event::Broken { reason } => {
-                let problem = format!("host {from} cannot go on: {reason}");
-                self.verdict = Some(Err(Error::new(Kind::Internal, problem)));
-            }
+            other => self.host_changed(from, other)?,
+        }
+        Ok(())
+    }
+
+    /// What a host says about itself.
+    fn host_changed(&mut self, from: HostId, event: Event) -> Result<(), Error> {
+        match event {
             Event::JoinFailed { reason } => return self.host_died(from, &reason),
             Event::Ready { ref committed, .. } => {
                 let committed = committed.clone();
@@ -440,13 +545,19 @@ impl Coordinator {
                 self.prepare_host(from, event);
                 self.tell(from, Command::Go);
             }
-            Event::ModuleWanted => self.prepare_host(from, event),
+            Event::Broken { reason } => {
+                let problem = format!("host {from} cannot go on: {reason}");
+                self.verdict = Some(Err(Error::new(Kind::Internal, problem)));
+            }
+            other => self.prepare_host(from, other),
         }
         Ok(())
     }
 
     fn moving_as(&mut self, rank: Rank, epoch: Epoch) -> Option<&mut Moving> {
-        self.moving.as_mut().filter(|moving| (moving.rank, moving.epoch) == (rank, epoch))
+        self.moving
+            .as_mut()
+            .filter(|moving| (moving.rank, moving.epoch) == (rank, epoch))
     }
 
     /// The rank stays where it is.
@@ -465,8 +576,15 @@ impl Coordinator {
     }
 
     /// The source has recorded that the rank has left.
-    fn committed(&mut self, rank: Rank, epoch: Epoch, report: Option<FreezeReport>) -> Result<(), Error> {
-        let Some(moving) = self.moving_as(rank, epoch) else { return Ok(()) };
+    fn committed(
+        &mut self,
+        rank: Rank,
+        epoch: Epoch,
+        report: Option<FreezeReport>,
+    ) -> Result<(), Error> {
+        let Some(moving) = self.moving_as(rank, epoch) else {
+            return Ok(());
+        };
         moving.committed = true;
         moving.report = report;
         let to = moving.to;
@@ -484,10 +602,18 @@ impl Coordinator {
     fn running(&mut self, rank: Rank, epoch: Epoch, resumed_ns: u64, sinks: &mut Sinks<'_>) {
         if let Some(moving) = self.moving_as(rank, epoch) {
             moving.resumed_ns = Some(resumed_ns);
-            let location = Location { rank, host: moving.to, epoch };
+            let location = Location {
+                rank,
+                host: moving.to,
+                epoch,
+            };
             self.tell_all(&Command::Located(location));
             self.complete_move(Some(sinks));
-        } else if let Some(state) = self.ranks.get(rank as usize).filter(|state| state.epoch == epoch) {
+        } else if let Some(state) = self
+            .ranks
+            .get(rank as usize)
+            .filter(|state| state.epoch == epoch)
+        {
             self.tell_all(&Command::Located(state.location(rank)));
         }
     }
@@ -495,7 +621,9 @@ impl Coordinator {
     /// Ends a move when both sides have reported.
     fn complete_move(&mut self, sinks: Option<&mut Sinks<'_>>) {
         let is_complete = |moving: &mut Moving| moving.committed && moving.resumed_ns.is_some();
-        let Some(moving) = self.moving.take_if(is_complete) else { return };
+        let Some(moving) = self.moving.take_if(is_complete) else {
+            return;
+        };
         self.world.schedule.made();
         let resumed_ns = moving.resumed_ns.unwrap_or_default();
         let (rank, from, to) = (moving.rank, moving.from, moving.to);
@@ -509,7 +637,10 @@ impl Coordinator {
             let n = self.report.moves.len();
             match sinks {
                 // Losing a progress line must not end the program.
-                Some(sinks) => sinks.stderr.write_all(format!("move {n}: {line}\n").as_bytes()).ok(),
+                Some(sinks) => sinks
+                    .stderr
+                    .write_all(format!("move {n}: {line}\n").as_bytes())
+                    .ok(),
                 None => None,
             };
         }
@@ -527,7 +658,11 @@ impl Coordinator {
         trace: Vec<u8>,
         sinks: &mut Sinks<'_>,
     ) -> Result<(), Error> {
-        let Some(state) = self.ranks.get_mut(rank as usize).filter(|state| state.ended.is_none()) else {
+        let Some(state) = self
+            .ranks
+            .get_mut(rank as usize)
+            .filter(|state| state.ended.is_none())
+        else {
             return Ok(());
         };
         (state.ended, state.outputs, state.trace) = (Some(ended.clone()), outputs, trace);
@@ -560,7 +695,11 @@ impl Coordinator {
     }
 
     fn piece(&mut self, id: u32, rank: Rank, bytes: &[u8]) -> Result<(), Error> {
-        let Some((partial, _)) = self.checkpoint.as_mut().filter(|(partial, _)| partial.id == id) else {
+        let Some((partial, _)) = self
+            .checkpoint
+            .as_mut()
+            .filter(|(partial, _)| partial.id == id)
+        else {
             return Ok(());
         };
         match partial.take(rank, bytes) {
@@ -575,8 +714,14 @@ impl Coordinator {
     }
 
     fn end_checkpoint(&mut self, is_complete: bool) -> Result<(), Error> {
-        let Some((partial, _)) = self.checkpoint.take() else { return Ok(()) };
-        let published = if is_complete { self.checkpoints.publish(&partial) } else { Ok(()) };
+        let Some((partial, _)) = self.checkpoint.take() else {
+            return Ok(());
+        };
+        let published = if is_complete {
+            self.checkpoints.publish(&partial)
+        } else {
+            Ok(())
+        };
         match published {
             Ok(()) if is_complete => self.report.checkpoints += 1,
             Ok(()) => self.checkpoints.discard(&partial),
@@ -588,17 +733,29 @@ impl Coordinator {
     }
 
     fn host_died(&mut self, id: HostId, status: &str) -> Result<(), Error> {
-        let Some(dead) = self.hosts.remove(&id) else { return Ok(()) };
+        let Some(dead) = self.hosts.remove(&id) else {
+            return Ok(());
+        };
         tracing::warn!(host = id, status, "a host died");
         let is_undecided = |m: &Moving| m.from == id && !m.committed;
-        let undecided = self.moving.as_ref().filter(|m| is_undecided(m)).map(|m| m.rank);
+        let undecided = self
+            .moving
+            .as_ref()
+            .filter(|m| is_undecided(m))
+            .map(|m| m.rank);
         let lost: Vec<Rank> = (0..)
             .zip(&self.ranks)
-            .filter(|(rank, state)| state.host == id && state.ended.is_none() && Some(*rank) != undecided)
+            .filter(|(rank, state)| {
+                state.host == id && state.ended.is_none() && Some(*rank) != undecided
+            })
             .map(|(rank, _)| rank)
             .collect();
         if !lost.is_empty() || self.checkpoint.is_some() || self.recovering == Some(id) {
-            let lost = if lost.is_empty() { undecided.into_iter().collect() } else { lost };
+            let lost = if lost.is_empty() {
+                undecided.into_iter().collect()
+            } else {
+                lost
+            };
             return self.lost(&lost, id, status);
         }
         if let Some(moving) = self.moving.as_ref().filter(|m| m.to == id && !m.committed) {
@@ -609,10 +766,15 @@ impl Coordinator {
             }
         }
         // Somebody takes its place; on its directory, for the journal in it may have to decide.
-        let dir = dead.dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let dir = dead
+            .dir
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         drop(dead);
         let replacement = self.start_host(dir, None)?;
-        self.starter.keep_spare().map_err(|error| Error::io("start a spare host", error))?;
+        self.starter
+            .keep_spare()
+            .map_err(|error| Error::io("start a spare host", error))?;
         if undecided.is_some() {
             self.recovering = Some(replacement);
         }
@@ -643,7 +805,11 @@ impl Coordinator {
     /// Ranks are lost: the world begins again from its checkpoint, or ends.
     fn lost(&mut self, ranks: &[Rank], host: HostId, how: &str) -> Result<(), Error> {
         if self.checkpoints.newest().is_none() {
-            let names = ranks.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let names = ranks
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
             let problem = format!(
                 "host {host} died ({how}) with rank {names}, and there is no checkpoint to begin again from \
                  (see --checkpoint-every)"
@@ -687,7 +853,10 @@ impl Coordinator {
     }
 
     fn check_move(&self, rank: Rank, to: HostId) -> Result<(), String> {
-        let state = self.ranks.get(rank as usize).ok_or_else(|| format!("there is no rank {rank}"))?;
+        let state = self
+            .ranks
+            .get(rank as usize)
+            .ok_or_else(|| format!("there is no rank {rank}"))?;
         if state.ended.is_some() {
             return Err(format!("rank {rank} has ended"));
         }
@@ -742,6 +911,10 @@ impl Coordinator {
 
 impl RankState {
     fn location(&self, rank: Rank) -> Location {
-        Location { rank, host: self.host, epoch: self.epoch }
+        Location {
+            rank,
+            host: self.host,
+            epoch: self.epoch,
+        }
     }
 }

@@ -65,13 +65,26 @@ impl Hosts {
         let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
         let address = listener.local_addr()?;
         let accepting = input.clone();
-        rt::thread("accept".into(), 1 << 20, move || accept(&listener, &tls, &accepting))?;
-        Ok(Self { program, log, authority, address, input, spare: None, n_started: 0 })
+        rt::thread("accept".into(), 1 << 20, move || {
+            accept(&listener, &tls, &accepting)
+        })?;
+        Ok(Self {
+            program,
+            log,
+            authority,
+            address,
+            input,
+            spare: None,
+            n_started: 0,
+        })
     }
 
     /// Starts a host, with the spare process if there is one.
     pub(super) fn start(&mut self, role: Role<'_>) -> io::Result<Host> {
-        let Spare { mut child, mut stdin } = match self.spare.take() {
+        let Spare {
+            mut child,
+            mut stdin,
+        } = match self.spare.take() {
             Some(spare) => spare,
             None => self.spawn()?,
         };
@@ -96,7 +109,9 @@ impl Hosts {
         let input = self.input.clone();
         rt::thread(format!("host {id}"), 1 << 20, move || {
             // The process is a child of this one, so waiting for it works.
-            let status = child.wait().map_or_else(|error| error.to_string(), |s| s.to_string());
+            let status = child
+                .wait()
+                .map_or_else(|error| error.to_string(), |s| s.to_string());
             drop(stdin);
             // Nobody listens once the world is over.
             input.send(Input::HostDied(id, status)).ok();
@@ -160,7 +175,10 @@ impl Host {
 
     /// Queues a command. A host that does not take it is dying, and that is reported another way.
     pub(super) fn tell(&self, command: Command) {
-        let told = self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok());
+        let told = self
+            .commands
+            .as_ref()
+            .is_some_and(|commands| commands.send(command).is_ok());
         if !told {
             tracing::debug!(host = self.id, "a command has nobody to go to");
         }
@@ -203,7 +221,9 @@ fn connection(tls: &Tls, socket: TcpStream, input: &SyncSender<Input>) -> io::Re
     }
     let from = hello.from;
     match hello.purpose {
-        Purpose::Commands => input.send(Input::Connected(from, Box::new(stream))).map_err(gone),
+        Purpose::Commands => input
+            .send(Input::Connected(from, Box::new(stream)))
+            .map_err(gone),
         Purpose::Events => loop {
             let event = wire::receive(&mut stream)?;
             input.send(Input::Event(from, event)).map_err(gone)?;

@@ -102,28 +102,60 @@ mod tests {
 
     fn check(pieces: &[(Rank, u64, bool, &str)], stdout: &str, stderr: &str) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut sinks = Sinks { stdout: &mut out, stderr: &mut err };
+        let mut sinks = Sinks {
+            stdout: &mut out,
+            stderr: &mut err,
+        };
         let mut output = Output::default();
         for (rank, seq, is_err, text) in pieces {
             let piece = (*is_err, text.as_bytes().to_vec());
-            output.take(*rank, *seq, piece, &mut sinks).expect("a vector takes all");
+            output
+                .take(*rank, *seq, piece, &mut sinks)
+                .expect("a vector takes all");
         }
         output.finish(&mut sinks).expect("a vector takes all");
-        assert_eq!((String::from_utf8_lossy(&out), String::from_utf8_lossy(&err)), (stdout.into(), stderr.into()));
+        assert_eq!(
+            (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err)),
+            (stdout.into(), stderr.into())
+        );
     }
 
     #[test]
     fn pieces_come_out_once_and_in_their_order() {
-        check(&[(0, 1, false, "b\n"), (0, 0, false, "a\n"), (0, 0, false, "again\n")], "a\nb\n", "");
+        check(
+            &[
+                (0, 1, false, "b\n"),
+                (0, 0, false, "a\n"),
+                (0, 0, false, "again\n"),
+            ],
+            "a\nb\n",
+            "",
+        );
     }
 
     #[test]
     fn lines_of_two_ranks_are_not_torn() {
-        check(&[(0, 0, false, "he"), (1, 0, false, "she\n"), (0, 1, false, "re\n")], "she\nhere\n", "");
+        check(
+            &[
+                (0, 0, false, "he"),
+                (1, 0, false, "she\n"),
+                (0, 1, false, "re\n"),
+            ],
+            "she\nhere\n",
+            "",
+        );
     }
 
     #[test]
     fn what_has_no_end_comes_at_the_end() {
-        check(&[(0, 0, false, "no newline"), (0, 1, true, "error"), (0, 3, false, "!")], "no newline!", "error");
+        check(
+            &[
+                (0, 0, false, "no newline"),
+                (0, 1, true, "error"),
+                (0, 3, false, "!"),
+            ],
+            "no newline!",
+            "error",
+        );
     }
 }

@@ -51,9 +51,35 @@ pub struct Move {
 }
 
 impl Move {
-    pub(super) fn new(rank: u32, from: u32, to: u32, report: FreezeReport, resumed_ns: u64) -> Self {
-        let FreezeReport { call, collective, posted, unexpected, in_flight, bytes, frozen_ns } = report;
-        Self { rank, from, to, call, collective, posted, unexpected, in_flight, bytes, frozen_ns, resumed_ns }
+    pub(super) fn new(
+        rank: u32,
+        from: u32,
+        to: u32,
+        report: FreezeReport,
+        resumed_ns: u64,
+    ) -> Self {
+        let FreezeReport {
+            call,
+            collective,
+            posted,
+            unexpected,
+            in_flight,
+            bytes,
+            frozen_ns,
+        } = report;
+        Self {
+            rank,
+            from,
+            to,
+            call,
+            collective,
+            posted,
+            unexpected,
+            in_flight,
+            bytes,
+            frozen_ns,
+            resumed_ns,
+        }
     }
 
     /// From the last instruction at the source to the first at the target.
@@ -65,7 +91,17 @@ impl Move {
 
 impl std::fmt::Display for Move {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rank, from, to, call, posted, unexpected, in_flight, bytes, .. } = self;
+        let Self {
+            rank,
+            from,
+            to,
+            call,
+            posted,
+            unexpected,
+            in_flight,
+            bytes,
+            ..
+        } = self;
         write!(f, "rank={rank} host={from}->{to} at={call}")?;
         if let Some(collective) = &self.collective {
             write!(f, "/{collective}")?;

@@ -29,12 +29,18 @@ const CALLS_MAX_LOG2: u64 = 7;
 
 impl Schedule {
     /// The move that is to be made now, if any. `live` are the ranks that can move with their hosts; `hosts` where they can go.
-    pub(super) fn due(&mut self, elapsed: Duration, live: &[(Rank, HostId)], hosts: &[HostId]) -> Option<Due> {
+    pub(super) fn due(
+        &mut self,
+        elapsed: Duration,
+        live: &[(Rank, HostId)],
+        hosts: &[HostId],
+    ) -> Option<Due> {
         match self {
             Self::None => None,
             Self::Bounce { n_moves: 0, .. } => None,
             Self::Bounce { seed, .. } => {
-                let mut random = |n: usize| usize::try_from(splitmix64(seed)).unwrap_or(0) % n.max(1);
+                let mut random =
+                    |n: usize| usize::try_from(splitmix64(seed)).unwrap_or(0) % n.max(1);
                 let (rank, from) = *live.get(random(live.len()))?;
                 let others: Vec<_> = hosts.iter().filter(|host| **host != from).collect();
                 let to = **others.get(random(others.len()))?;
@@ -42,7 +48,11 @@ impl Schedule {
                 let span = 1_u64 << (splitmix64(seed) % (CALLS_MAX_LOG2 + 1));
                 let calls = u32::try_from(splitmix64(seed) % span).unwrap_or(0);
                 let blocked = splitmix64(seed).is_multiple_of(2);
-                Some(Due { rank, to, at: StopPoint { calls, blocked } })
+                Some(Due {
+                    rank,
+                    to,
+                    at: StopPoint { calls, blocked },
+                })
             }
             Self::Timed(times) => {
                 let (at, rank) = *times.front()?;
@@ -53,7 +63,11 @@ impl Schedule {
                 let from = live.iter().find(|(live, _)| *live == rank)?.1;
                 let place = hosts.iter().position(|host| *host == from)?;
                 let to = *hosts.get((place + 1) % hosts.len())?;
-                (to != from).then_some(Due { rank, to, at: StopPoint::NEXT })
+                (to != from).then_some(Due {
+                    rank,
+                    to,
+                    at: StopPoint::NEXT,
+                })
             }
         }
     }

@@ -38,7 +38,12 @@ fn check_program(name: &str, functions: &str, n_calls: usize, frames_bytes: usiz
 
 #[test]
 fn calls_at_the_borders_of_a_function() {
-    check_program("one call", r#"(func (export "_start") call $finalize)"#, 1, 4);
+    check_program(
+        "one call",
+        r#"(func (export "_start") call $finalize)"#,
+        1,
+        4,
+    );
     check_program(
         "results of the function",
         r#"(func (export "_start") (result i32 i64)

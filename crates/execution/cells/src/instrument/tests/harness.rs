@@ -207,7 +207,16 @@ fn call(
 
 fn is_point(call: &str) -> bool {
     let name = call.split('(').next().expect("a first part");
-    ["send", "recv", "wait", "probe", "finalize", "poll_oneoff", "sched_yield"].contains(&name)
+    [
+        "send",
+        "recv",
+        "wait",
+        "probe",
+        "finalize",
+        "poll_oneoff",
+        "sched_yield",
+    ]
+    .contains(&name)
 }
 
 fn start(store: &mut Store<Host>, instance: Instance) -> wasmtime::Result<Vec<String>> {

@@ -41,7 +41,10 @@ fn what_inspect_tells() {
 
 #[test]
 fn computed_offsets_count_as_all_of_memory() {
-    let computed = PROGRAM.replace("(i32.const 16)", "(offset (i32.add (i32.const 1) (i32.const 2)))");
+    let computed = PROGRAM.replace(
+        "(i32.const 16)",
+        "(offset (i32.add (i32.const 1) (i32.const 2)))",
+    );
     let wasm = wat::parse_str(computed).expect("the program parses");
     let movable = instrument(&wasm).expect("the program can move");
     let Ok(Mobility::Movable { data_end, .. }) = inspect(&movable) else {
@@ -55,10 +58,8 @@ fn computed_offsets_count_as_all_of_memory() {
 fn false_notes() {
     let note = |name: &str, version: u32, digit: char| {
         let sha256 = digit.to_string().repeat(64);
-        format!(
-            r#"{{"pass":"{name}","version":{version},"source_sha256":"{sha256}"}}"#
-        )
-        .replace('"', "\\\"")
+        format!(r#"{{"pass":"{name}","version":{version},"source_sha256":"{sha256}"}}"#)
+            .replace('"', "\\\"")
     };
     let good = note("cloudskin-cells", 1, 'a');
     let frames = r#"(memory (export "cloudskin:frames") 256 256)"#;
@@ -71,12 +72,23 @@ fn false_notes() {
         (note("cloudskin-cells", 1, 'z'), whole.clone()),
         (String::new(), whole.clone()),
         (good.clone(), format!("{state} {end}")),
-        (good.clone(), format!("{} {state} {end}", frames.replace("256)", "257)"))),
+        (
+            good.clone(),
+            format!("{} {state} {end}", frames.replace("256)", "257)")),
+        ),
         (good.clone(), format!("{frames} {end}")),
         (good.clone(), format!("{frames} {state}")),
-        (good.clone(), whole.replace("mut i32", "mut i64").replace("i32.const 0", "i64.const 0")),
+        (
+            good.clone(),
+            whole
+                .replace("mut i32", "mut i64")
+                .replace("i32.const 0", "i64.const 0"),
+        ),
         (good.clone(), whole.replace("(mut i32)", "i32")),
-        (good.clone(), format!("{whole} (global (mut i32) (i32.const 0))")),
+        (
+            good.clone(),
+            format!("{whole} (global (mut i32) (i32.const 0))"),
+        ),
         (
             good.clone(),
             format!(
@@ -85,22 +97,22 @@ fn false_notes() {
         ),
         (
             good.clone(),
-            format!(
-                r#"{frames} {state} (export "cloudskin:frames_end" (global 0))"#
-            ),
+            format!(r#"{frames} {state} (export "cloudskin:frames_end" (global 0))"#),
         ),
     ];
     let told = |note: &str, fields: &str| {
-        let text = format!(
-            r#"(module (memory 1) {fields} (@custom "cloudskin.instrument" "{note}"))"#
-        );
+        let text =
+            format!(r#"(module (memory 1) {fields} (@custom "cloudskin.instrument" "{note}"))"#);
         let wasm = wat::parse_str(text).expect("the module parses");
         inspect(&wasm).expect("it is a module")
     };
     assert!(matches!(told(&good, &whole), Mobility::Movable { .. }));
     for (note, fields) in fixed {
         let told = told(&note, &fields);
-        assert!(matches!(told, Mobility::Fixed { .. }), "{note} {fields}: {told:?}");
+        assert!(
+            matches!(told, Mobility::Fixed { .. }),
+            "{note} {fields}: {told:?}"
+        );
     }
 }
 

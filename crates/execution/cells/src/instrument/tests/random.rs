@@ -65,7 +65,9 @@ impl Random {
     }
 
     fn types(&mut self, bound: u32) -> Vec<ValType> {
-        (0..self.below(bound)).map(|_| self.pick(&NUMBERS)).collect()
+        (0..self.below(bound))
+            .map(|_| self.pick(&NUMBERS))
+            .collect()
     }
 }
 
@@ -231,7 +233,10 @@ impl Body<'_> {
         }
         let mut sink = self.sink();
         sink.return_().end();
-        sink.global_get(LEFT).i32_const(1).i32_sub().global_set(LEFT);
+        sink.global_get(LEFT)
+            .i32_const(1)
+            .i32_sub()
+            .global_set(LEFT);
     }
 
     fn statement(&mut self, depth: u32) {
@@ -311,7 +316,9 @@ impl Body<'_> {
         for _ in kept..results.len() {
             self.sink().drop();
         }
-        if kept == 0 && let Some(ty) = wanted {
+        if kept == 0
+            && let Some(ty) = wanted
+        {
             self.value(ty, depth + 2);
         }
     }

@@ -25,7 +25,11 @@ fn check_refused_function(fields: &str, reason: &str) {
 fn memories() {
     check_refused("", "", "it has no memory");
     check_refused("", "(memory 1) (memory 1)", "it has 2 memories");
-    check_refused("", r#"(import "a" "b" (memory 1))"#, "it imports its memory");
+    check_refused(
+        "",
+        r#"(import "a" "b" (memory 1))"#,
+        "it imports its memory",
+    );
     check_refused("", "(memory 1 1 shared)", "its memory is shared");
     check_refused("", "(memory i64 1)", "its memory is 64-bit");
 }
@@ -35,10 +39,22 @@ fn tables_and_segments() {
     let tables = "(table 1 funcref) (elem $e funcref (ref.null func))";
     let changes = [
         ("table.set", "(table.set (i32.const 0) (ref.null func))"),
-        ("table.grow", "(drop (table.grow (ref.null func) (i32.const 0)))"),
-        ("table.fill", "(table.fill (i32.const 0) (ref.null func) (i32.const 0))"),
-        ("table.copy", "(table.copy (i32.const 0) (i32.const 0) (i32.const 0))"),
-        ("table.init", "(table.init $e (i32.const 0) (i32.const 0) (i32.const 0))"),
+        (
+            "table.grow",
+            "(drop (table.grow (ref.null func) (i32.const 0)))",
+        ),
+        (
+            "table.fill",
+            "(table.fill (i32.const 0) (ref.null func) (i32.const 0))",
+        ),
+        (
+            "table.copy",
+            "(table.copy (i32.const 0) (i32.const 0) (i32.const 0))",
+        ),
+        (
+            "table.init",
+            "(table.init $e (i32.const 0) (i32.const 0) (i32.const 0))",
+        ),
     ];
     for (name, instruction) in changes {
         check_refused_function(
@@ -47,7 +63,10 @@ fn tables_and_segments() {
         );
     }
     let uses = [
-        ("memory.init", "(memory.init $d (i32.const 0) (i32.const 0) (i32.const 0))"),
+        (
+            "memory.init",
+            "(memory.init $d (i32.const 0) (i32.const 0) (i32.const 0))",
+        ),
         ("data.drop", "(data.drop $d)"),
         ("elem.drop", "(elem.drop $e)"),
     ];
@@ -136,7 +155,10 @@ fn a_second_pass() {
     let wasm = wat::parse_str(format!("(module {IMPORT} (memory 1))"));
     let wasm = wasm.expect("the program parses");
     let movable = instrument(&wasm).expect("the program can move");
-    assert!(matches!(instrument(&movable), Err(Error::AlreadyInstrumented)));
+    assert!(matches!(
+        instrument(&movable),
+        Err(Error::AlreadyInstrumented)
+    ));
     let Ok(Mobility::Fixed { reason }) = inspect(&wasm) else {
         panic!("a module that is not instrumented stays");
     };

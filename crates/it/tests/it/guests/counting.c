@@ -1,0 +1,38 @@
+/*
+ * Ranks that pass numbers around and say at each step what they have.
+ *
+ *     counting [steps] [work of each step]
+ *
+ * What each rank writes is a pure function of the arguments and the number of ranks.
+ */
+#include <mpi.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ROUNDS = 20 };
+
+int main(int argc, char **argv)
+{
+    int rank, ranks;
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    int steps = argc > 1 ? atoi(argv[1]) : 100, work = argc > 2 ? atoi(argv[2]) : 20000;
+    uint64_t own = (uint64_t)rank + 1, incoming, all;
+    for (int step = 0; step < steps; step++) {
+        for (int round = 0; round < ROUNDS; round++) {
+            for (int i = 0; i < work; i++)
+                own = own * 6364136223846793005u + 1442695040888963407u;
+            MPI_Sendrecv(&own, 1, MPI_UINT64_T, (rank + 1) % ranks, round, &incoming, 1, MPI_UINT64_T,
+                         (rank + ranks - 1) % ranks, round, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            own ^= incoming >> 7;
+        }
+        MPI_Allreduce(&own, &all, 1, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
+        printf("rank %d step %d own %" PRIx64 " all %" PRIx64 "\n", rank, step, own, all);
+        fflush(stdout);
+    }
+    MPI_Finalize();
+    return 0;
+}

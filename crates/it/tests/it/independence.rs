@@ -1,0 +1,83 @@
+//! A rank that has left needs nothing of the host that it left.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use it::Ended;
+
+use crate::programs::compiled;
+use crate::site::{Site, by_rank, hosts_of};
+
+const ARGS: &str = "150 60000";
+
+#[test]
+fn a_moved_rank_needs_neither_the_files_nor_the_process_it_came_from() -> Result<()> {
+    let program = compiled("counting")?;
+    let wanted = Site::new()?.run_well("-n 1", &program, ARGS)?.stdout;
+    let site = Site::new()?;
+    let process = site.start("-n 1 --hosts 2", &program, ARGS)?;
+    process.wait_until("the first line", |output| !output.stdout.is_empty())?;
+    let world = site.world(1, 2)?;
+    let moved = site.move_rank(&world, 0, 1)?;
+    ensure!(moved.code == Some(0), "{moved:?}");
+    // Killed first: what a process has mapped must not be taken from under it.
+    it::kill(hosts_of(&world)?[0])?;
+    let dir = site.world_dir()?.join("host-0-0");
+    ensure!(spoil(&dir)? > 0, "the source has no files");
+    let Ended {
+        code,
+        stdout,
+        stderr,
+    } = process.finish()?;
+    ensure!(
+        code == Some(0) && stdout == wanted,
+        "{code:?}\n{stdout}{stderr}"
+    );
+    ensure!(stderr.contains("a host died"), "the source lives: {stderr}");
+    Ok(())
+}
+
+#[test]
+fn ranks_go_on_moving_when_the_files_of_a_host_are_gone() -> Result<()> {
+    let program = compiled("counting")?;
+    let wanted = Site::new()?.run_well("-n 4", &program, ARGS)?.stdout;
+    let site = Site::new()?;
+    let process = site.start("-n 4 --hosts 2 --bounce 30", &program, ARGS)?;
+    let output =
+        process.wait_until("the first move", |output| output.stderr.contains("move 1:"))?;
+    let source = if output.stderr.contains("host=0->1") {
+        "host-0-0"
+    } else {
+        "host-0-1"
+    };
+    fs::remove_dir_all(site.world_dir()?.join(source))?;
+    let Ended {
+        code,
+        stdout,
+        stderr,
+    } = process.finish()?;
+    ensure!(code == Some(0), "{code:?}\n{stderr}");
+    ensure!(
+        by_rank(&stdout) == by_rank(&wanted),
+        "another output\n{stdout}"
+    );
+    Ok(())
+}
+
+/// Overwrites all files below a directory, and then removes them. Returns how many there were.
+fn spoil(dir: &Path) -> Result<usize> {
+    let mut n_files = 0;
+    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            n_files += spoil(&path)?;
+            fs::remove_dir(&path)?;
+        } else {
+            fs::write(&path, "this was a file of the source")?;
+            fs::remove_file(&path)?;
+            n_files += 1;
+        }
+    }
+    Ok(n_files)
+}

@@ -1,0 +1,11 @@
+//! CloudSkin's cells from outside: the program as a user calls it, on real processes.
+
+mod bounce;
+mod faults;
+mod files;
+mod hostile;
+mod independence;
+mod kill;
+mod programs;
+mod proof;
+mod site;
