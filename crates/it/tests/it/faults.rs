@@ -34,13 +34,14 @@ const STEPS: [(u32, &str, Outcome); 8] = [
     (1, "target-committed", Outcome::Lost { with: 1 }),
 ];
 
-/// For a run of two seconds.
-const ARGS: &str = "150 80000";
+/// For runs of two seconds, of one rank and of four.
+const ALONE: &str = "150 500000";
+const FOUR: &str = "150 100000";
 
 #[test]
 fn the_only_rank_is_lost_or_goes_on_as_its_step_says() -> Result<()> {
     let program = compiled("counting")?;
-    let wanted = Site::new()?.run_well("-n 1", &program, ARGS)?.stdout;
+    let wanted = Site::new()?.run_well("-n 1", &program, ALONE)?.stdout;
     for (host, step, outcome) in STEPS {
         check_alone(host, step, outcome, &wanted).with_context(|| step)?;
     }
@@ -67,7 +68,7 @@ fn a_world_that_loses_ranks_without_a_checkpoint_says_which() -> Result<()> {
 fn a_world_with_a_checkpoint_begins_again_whatever_dies() -> Result<()> {
     let program = compiled("counting")?;
     let wanted = Site::new()?
-        .run_well("-n 4 --hosts 2", &program, ARGS)?
+        .run_well("-n 4 --hosts 2", &program, FOUR)?
         .stdout;
     for (host, step, _) in STEPS {
         let site = Site::new()?;
@@ -143,7 +144,8 @@ fn start(
     is_so: impl Fn(&Site, &str) -> bool,
 ) -> Result<(Process, Value)> {
     let options = format!("-n {n_ranks} --hosts 2 {options}");
-    let process = site.start(&options, &compiled("counting")?, ARGS)?;
+    let args = if n_ranks == 1 { ALONE } else { FOUR };
+    let process = site.start(&options, &compiled("counting")?, args)?;
     process.wait_until("the program", |output| is_so(site, &output.stdout))?;
     let world = site.world(n_ranks, 2)?;
     Ok((process, world))

@@ -9,10 +9,9 @@ use it::Ended;
 use crate::programs::compiled;
 use crate::site::{Site, by_rank, hosts_of};
 
-const ARGS: &str = "150 60000";
-
 #[test]
 fn a_moved_rank_needs_neither_the_files_nor_the_process_it_came_from() -> Result<()> {
+    const ARGS: &str = "150 300000";
     let program = compiled("counting")?;
     let wanted = Site::new()?.run_well("-n 1", &program, ARGS)?.stdout;
     let site = Site::new()?;
@@ -40,6 +39,7 @@ fn a_moved_rank_needs_neither_the_files_nor_the_process_it_came_from() -> Result
 
 #[test]
 fn ranks_go_on_moving_when_the_files_of_a_host_are_gone() -> Result<()> {
+    const ARGS: &str = "150 60000";
     let program = compiled("counting")?;
     let wanted = Site::new()?.run_well("-n 4", &program, ARGS)?.stdout;
     let site = Site::new()?;

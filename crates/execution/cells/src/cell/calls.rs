@@ -187,6 +187,9 @@ impl Goal {
             let Outcome::Waited(positions) = outcome else {
                 return Err(diverged(mismatch("wait", outcome)));
             };
+            if !positions.iter().all(|at| (*at as usize) < requests.len()) {
+                return Err(diverged(mismatch("wait", outcome)));
+            }
             return Ok(Self::These(positions.clone()));
         }
         Ok(Self::AtLeast { min, is_open })
@@ -292,9 +295,20 @@ fn probe(
 
 fn cancel(mut caller: Caller<'_, Cell>, request: u32) -> Result<u32> {
     let (memory, cell) = parts(&mut caller);
-    with_endpoint(memory, cell, |endpoint, _, _| {
-        Ok(u32::from(endpoint.cancel(request)?))
-    })
+    let recorded = cell.trace.peek().map_err(diverged)?.cloned();
+    if recorded == Some(Outcome::Cancelled(false)) {
+        // It matched then; it will match now.
+        cell.trace.advance();
+        return Ok(0);
+    }
+    let is_cancelled = with_endpoint(memory, cell, |endpoint, _, _| Ok(endpoint.cancel(request)?))?;
+    let outcome = Outcome::Cancelled(is_cancelled);
+    if recorded.is_some_and(|recorded| recorded != outcome) {
+        return Err(diverged(mismatch("cancel", &outcome)));
+    }
+    cell.trace.advance();
+    cell.trace.record(|| outcome).map_err(diverged)?;
+    Ok(u32::from(is_cancelled))
 }
 
 fn abort(code: i32) -> Result<()> {
@@ -331,9 +345,18 @@ fn name(mut caller: Caller<'_, Cell>, ptr: u32, cap: u32) -> Result<u32> {
     Ok(len)
 }
 
-fn finalize(mut caller: Caller<'_, Cell>) {
-    // The peers' messages to this rank are still acknowledged: its endpoint stays when the guest is gone.
-    enter(&mut caller, "finalize", None);
+/// Waits until everything that the rank has sent is at its peers. Their messages to it are still
+/// acknowledged afterwards: the endpoint stays when the guest is gone.
+fn finalize(mut caller: Caller<'_, Cell>) -> Result<()> {
+    if enter(&mut caller, "finalize", None) == Step::Unwind {
+        return Ok(());
+    }
+    caller.data().mailbox().drain();
+    block(&mut caller, "finalize", None, |endpoint, memory, _, out| {
+        endpoint.progress(memory, out)?;
+        Ok((endpoint.pending().unacked_frames == 0).then_some(()))
+    })?;
+    Ok(())
 }
 
 /// Runs `attempt` until it has a result, sleeping while nothing changes. `None`: the rank stops, and the guest must return at once.

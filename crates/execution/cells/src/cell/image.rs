@@ -43,6 +43,9 @@ impl Program {
     pub(crate) fn new(engine: &Engine, wasm: &[u8]) -> Result<Self, String> {
         let chain = |error: wasmtime::Error| format!("{error:#}");
         let mobility = instrument::inspect(wasm).map_err(|error| error.to_string())?;
+        if has_start_function(wasm) {
+            return Err("a program with a start function cannot be a cell".into());
+        }
         let module = engine.module(wasm).map_err(|error| error.to_string())?;
         let linker = linker(engine.inner()).map_err(chain)?;
         let pre = linker.instantiate_pre(&module).map_err(chain)?;
@@ -52,6 +55,12 @@ impl Program {
             sha256: wasm::engine::sha256(wasm),
         })
     }
+}
+
+/// A start function would run before the instance is ready for calls.
+fn has_start_function(wasm: &[u8]) -> bool {
+    let mut sections = wasmparser::Parser::new(0).parse_all(wasm);
+    sections.any(|section| matches!(section, Ok(wasmparser::Payload::StartSection { .. })))
 }
 
 /// One instance.
@@ -96,6 +105,7 @@ impl Image {
                 ..Marks::default()
             },
             inside_collective: None,
+            has_diverged: false,
             memory_bytes_max: spec.memory_bytes_max,
             resuming: None,
         };
@@ -133,12 +143,14 @@ impl Image {
         self.start.call(&mut self.store, ())
     }
 
-    /// Whether the guest has unwound.
+    /// Whether the guest has unwound because it had to stop.
     pub(crate) fn is_unwound(&mut self) -> bool {
         let Some(moving) = &self.moving else {
             return false;
         };
-        matches!(moving.state.get(&mut self.store), Val::I32(UNWINDING))
+        let is_unwound = matches!(moving.state.get(&mut self.store), Val::I32(UNWINDING));
+        // A hostile guest can say so at any time.
+        is_unwound && self.store.data().frozen.is_some()
     }
 
     /// Lets [`run`](Self::run) go on where the guest unwound.

@@ -1,6 +1,7 @@
 //! The thread of one cell: it begins fresh, from a checkpoint, or from another host; it runs, stands still, leaves or ends.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -29,14 +30,17 @@ use crate::wire::{self, Stream};
 const STACK_BYTES: usize = GUEST_STACK_BYTES + (2 << 20);
 /// How long a target may take to take in a snapshot.
 const HELD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long what a rank has printed may take to leave its host.
+const PRINTED_TIMEOUT: Duration = Duration::from_secs(2);
 const TRANSFER_BUFFER_BYTES: usize = 64 << 10;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// How a cell begins.
 #[derive(Debug)]
 pub(crate) enum Start {
+    /// From the beginning; in a replay the recorded trace comes in pieces.
     Fresh {
-        trace: Vec<u8>,
+        trace: Option<Receiver<Vec<u8>>>,
     },
     /// A snapshot in pieces; an empty one ends it.
     Checkpoint(Receiver<Vec<u8>>),
@@ -63,20 +67,26 @@ pub(crate) fn spawn(node: &Arc<Node>, rank: Rank, start: Start) -> io::Result<()
     let node = Arc::clone(node);
     let name = format!("rank {rank}");
     rt::thread(name, STACK_BYTES, move || {
-        let began = match start {
-            Start::Fresh { trace } => fresh(&node, rank, &trace),
-            Start::Checkpoint(pieces) => from_checkpoint(&node, rank, pieces),
-            Start::Incoming(incoming) => arrive(&node, rank, &incoming),
+        let lived = panic::catch_unwind(AssertUnwindSafe(|| begin_and_live(&node, rank, start)));
+        let reason = match lived {
+            Ok(Ok(())) => return,
+            Ok(Err(reason)) => reason,
+            Err(_) => "the host has a bug: the rank's thread panicked".into(),
         };
-        match began {
-            Ok(Some(image)) => live(&node, rank, image),
-            Ok(None) => {}
-            Err(reason) => {
-                let ended = Ended::Trap(reason);
-                node.up.send(exit_event(rank, ended, 0));
-            }
-        }
+        node.up.send(exit_event(rank, Ended::Trap(reason), 0));
     })?;
+    Ok(())
+}
+
+fn begin_and_live(node: &Arc<Node>, rank: Rank, start: Start) -> Result<(), String> {
+    let image = match start {
+        Start::Fresh { trace } => fresh(node, rank, trace)?,
+        Start::Checkpoint(pieces) => from_checkpoint(node, rank, pieces)?,
+        Start::Incoming(incoming) => arrive(node, rank, &incoming)?,
+    };
+    if let Some(image) = image {
+        live(node, rank, image);
+    }
     Ok(())
 }
 
@@ -86,12 +96,21 @@ fn exit_event(rank: Rank, ended: Ended, outputs: u64) -> Event {
         ended,
         outputs,
         hash: None,
-        trace: Vec::new(),
     }
 }
 
-fn fresh(node: &Arc<Node>, rank: Rank, trace: &[u8]) -> Result<Option<Image>, String> {
-    let trace = trace_of(node.spec.trace, trace).map_err(|error| error.to_string())?;
+fn fresh(
+    node: &Arc<Node>,
+    rank: Rank,
+    trace: Option<Receiver<Vec<u8>>>,
+) -> Result<Option<Image>, String> {
+    let mut recorded = Vec::new();
+    if let Some(pieces) = trace {
+        Pieces::new(pieces)
+            .read_to_end(&mut recorded)
+            .map_err(|error| error.to_string())?;
+    }
+    let trace = trace_of(node.spec.trace, &recorded).map_err(|error| error.to_string())?;
     let image = Image::new(node, rank, trace)?;
     node.wait_for_go();
     Ok(Some(image))
@@ -104,10 +123,7 @@ fn from_checkpoint(
 ) -> Result<Option<Image>, String> {
     let mut image = Image::new(node, rank, Trace::Off)?;
     image.blank();
-    let mut pieces = Pieces {
-        pieces,
-        current: io::Cursor::default(),
-    };
+    let mut pieces = Pieces::new(pieces);
     let restored = image
         .restore_or_ended(&mut pieces)
         .map_err(|error| error.to_string())?;
@@ -118,6 +134,7 @@ fn from_checkpoint(
     if let Some(code) = exited {
         node.note_exit(rank, code);
         node.up.send(exit_event(rank, Ended::Exit(code), 0));
+        tell_running(node, rank);
         return Ok(None);
     }
     image.store.data_mut().resuming = Some(epoch_of(node, rank));
@@ -150,6 +167,7 @@ fn arrive(node: &Arc<Node>, rank: Rank, incoming: &Incoming) -> Result<Option<Im
         Err(error) => {
             // The source sees the connection close, lets the rank go on, and says why to the coordinator.
             tracing::warn!(rank, %error, "a rank did not arrive whole");
+            incoming.discard();
             return Ok(None);
         }
     };
@@ -191,6 +209,17 @@ fn epoch_of(node: &Node, rank: Rank) -> Epoch {
         .epoch
 }
 
+/// The endpoint of a rank is open again: everybody shall send what came while it was not.
+fn tell_running(node: &Node, rank: Rank) {
+    let epoch = epoch_of(node, rank);
+    let resumed_ns = wall_now_ns();
+    node.up.send(Event::Running {
+        rank,
+        epoch,
+        resumed_ns,
+    });
+}
+
 /// Runs the guest to its end, or until it has left.
 fn live(node: &Arc<Node>, rank: Rank, mut image: Image) {
     node.n_running.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +251,6 @@ fn stand_still(node: &Arc<Node>, rank: Rank, image: &mut Image) -> Next {
     let endpoint = mailbox
         .close()
         .expect("the mailbox of a running cell is open");
-    image.store.data_mut().flush_marks();
     let stop = image
         .store
         .data_mut()
@@ -255,6 +283,7 @@ fn stand_still(node: &Arc<Node>, rank: Rank, image: &mut Image) -> Next {
         }
     }
     mailbox.open(endpoint);
+    node.revived(rank);
     // When the coordinator hears of it, everybody sends again what came while the mailbox was closed.
     image.store.data_mut().resuming = Some(epoch_of(node, rank));
     Next::GoOn
@@ -272,14 +301,23 @@ fn depart(
     let pending = endpoint.pending();
     let (source, _) = Source::Running.step(SourceInput::Stopped);
     node.fail_point("source-frozen");
-    let (bytes, mut stream) = match offer(image, endpoint, stream) {
+    // What the rank has printed must not depend on this process any more.
+    let printed = node.up.barrier();
+    let offered = offer(image, endpoint, stream)
+        .map_err(|error| error.to_string())
+        .and_then(|offered| match printed.recv_timeout(PRINTED_TIMEOUT) {
+            Ok(()) => Ok(offered),
+            Err(_) => Err("nobody reads what the rank has printed".to_owned()),
+        });
+    let (bytes, mut stream) = match offered {
         Ok(offered) => offered,
-        Err(error) => {
+        Err(reason) => {
             let (source, _) = source.step(SourceInput::Lost);
             assert_eq!(source, Source::Running, "without a record the rank stays");
-            return Err(error.to_string());
+            return Err(reason);
         }
     };
+    let report = image.store.data().report(pending, bytes);
     let (source, _) = source.step(SourceInput::Held);
     node.fail_point("source-offered");
     let recorded = node.record(Commit { rank, epoch, to });
@@ -294,21 +332,21 @@ fn depart(
     }
     assert_eq!(source, Source::Committed, "a recorded move is committed");
     node.fail_point("source-recorded");
-    let report = image.store.data().report(pending, bytes);
+    if let Err(error) = wire::send(&mut stream, &Turn::Commit) {
+        tracing::info!(rank, %error, "the coordinator has to tell the target to run the rank");
+    }
     node.up.send(Event::Committed {
         rank,
         epoch,
         report,
     });
-    if let Err(error) = wire::send(&mut stream, &Turn::Commit) {
-        tracing::info!(rank, %error, "the coordinator has to tell the target to run the rank");
-    }
     node.fail_point("source-committed");
     node.located(Location {
         rank,
         host: to,
         epoch,
     });
+    image.store.data_mut().flush_marks();
     node.metrics.departed_ranks.inc();
     Ok(())
 }
@@ -329,25 +367,25 @@ fn offer(image: &mut Image, endpoint: &Endpoint, stream: Stream) -> io::Result<(
 
 /// Reports how the guest ended. Its endpoint stays, for messages to it are still acknowledged.
 fn end(node: &Arc<Node>, rank: Rank, image: &mut Image, result: wasmtime::Result<()>) {
-    let ended = match result {
-        Ok(()) => Ended::Exit(0),
-        Err(error) => match (
-            error.downcast_ref::<wasi::Exit>(),
-            error.downcast_ref::<Aborted>(),
-        ) {
-            (Some(exit), _) => Ended::Exit(i32::from(u8::try_from(exit.0 & 0xff).expect("8 bits"))),
-            (_, Some(aborted)) => Ended::Abort(aborted.0),
-            (None, None) => Ended::Trap(error.root_cause().to_string()),
-        },
-    };
     let cell = image.store.data_mut();
     cell.flush_marks();
+    let mut ended = ended_of(result);
+    if matches!(ended, Ended::Exit(_)) && (cell.has_diverged || cell.trace.has_rest()) {
+        ended = Ended::Trap("the replay leaves the recording".into());
+    }
     let stop = cell.stop.take().map(|stop| stop.purpose);
     let outputs = cell.output_seq;
-    let trace = match &cell.trace {
-        trace @ Trace::Record(_) => postcard::to_stdvec(trace).unwrap_or_default(),
-        Trace::Off | Trace::Replay(_) => Vec::new(),
-    };
+    if matches!(cell.trace, Trace::Record(_)) {
+        match postcard::to_stdvec(&cell.trace) {
+            Ok(trace) => {
+                for piece in trace.chunks(PIECE_BYTES) {
+                    let bytes = piece.to_vec();
+                    node.up.send(Event::Trace { rank, bytes });
+                }
+            }
+            Err(error) => ended = Ended::Trap(format!("encode the recording: {error}")),
+        }
+    }
     let hash = node
         .spec
         .hash_memory
@@ -360,8 +398,25 @@ fn end(node: &Arc<Node>, rank: Rank, image: &mut Image, result: wasmtime::Result
         ended,
         outputs,
         hash,
-        trace,
     });
+    answer_stops(node, rank, stop);
+}
+
+fn ended_of(result: wasmtime::Result<()>) -> Ended {
+    let Err(error) = result else {
+        return Ended::Exit(0);
+    };
+    if let Some(wasi::Exit(code)) = error.downcast_ref() {
+        return Ended::Exit(i32::from(u8::try_from(code & 0xff).expect("8 bits")));
+    }
+    if let Some(Aborted(code)) = error.downcast_ref() {
+        return Ended::Abort(*code);
+    }
+    Ended::Trap(error.root_cause().to_string())
+}
+
+/// A rank that has ended does not stop any more.
+fn answer_stops(node: &Arc<Node>, rank: Rank, stop: Option<Purpose>) {
     let mailbox = node.mailbox(rank).expect("a rank of this world");
     for purpose in stop
         .into_iter()
@@ -417,12 +472,8 @@ pub(crate) fn checkpoint_of_ended(node: &Arc<Node>, id: u32, rank: Rank) {
     }
     node.wait_for_resume(id);
     mailbox.open(endpoint);
-    let epoch = epoch_of(node, rank);
-    node.up.send(Event::Running {
-        rank,
-        epoch,
-        resumed_ns: wall_now_ns(),
-    });
+    node.revived(rank);
+    tell_running(node, rank);
 }
 
 fn write_pieces(
@@ -471,6 +522,13 @@ impl Write for PieceWriter<'_> {
 struct Pieces {
     pieces: Receiver<Vec<u8>>,
     current: io::Cursor<Vec<u8>>,
+}
+
+impl Pieces {
+    fn new(pieces: Receiver<Vec<u8>>) -> Self {
+        let current = io::Cursor::default();
+        Self { pieces, current }
+    }
 }
 
 impl Read for Pieces {

@@ -31,6 +31,8 @@ const REWINDING: i32 = 2;
 
 /// Output travels in pieces of this size.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// Recorded randomness is taken in pieces of this size.
+const RANDOM_BYTES_MAX: usize = 64 << 10;
 /// So many beginnings of collectives are reported at once.
 const MARKS_MAX: usize = 256;
 
@@ -59,6 +61,8 @@ pub(crate) struct Cell {
     /// The collective that the last send or receive belonged to.
     inside_collective: Option<&'static str>,
     memory_bytes_max: u64,
+    /// A call that cannot fail has met another outcome than it was recorded with.
+    has_diverged: bool,
     /// The first instruction after a move is to be reported for this epoch.
     resuming: Option<u32>,
 }
@@ -217,22 +221,29 @@ impl wasi::Host for Cell {
         });
         match outcome {
             Ok(Outcome::Clock(ns)) => ns,
-            // The program has left its recording; the next call that can fail says so.
-            Ok(_) | Err(_) => 0,
+            Ok(_) | Err(_) => {
+                self.has_diverged = true;
+                0
+            }
         }
     }
 
     fn random(&mut self, buffer: &mut [u8]) {
-        let len = buffer.len();
-        let outcome = self.trace.outcome(|| {
-            let mut bytes = vec![0; len];
-            rt::fill_random(&mut bytes);
-            Outcome::Random(bytes)
-        });
-        if let Ok(Outcome::Random(bytes)) = outcome
-            && bytes.len() == len
-        {
-            buffer.copy_from_slice(&bytes);
+        if matches!(self.trace, Trace::Off) {
+            return rt::fill_random(buffer);
+        }
+        for piece in buffer.chunks_mut(RANDOM_BYTES_MAX) {
+            let outcome = self.trace.outcome(|| {
+                let mut bytes = vec![0; piece.len()];
+                rt::fill_random(&mut bytes);
+                Outcome::Random(bytes)
+            });
+            match outcome {
+                Ok(Outcome::Random(bytes)) if bytes.len() == piece.len() => {
+                    piece.copy_from_slice(&bytes);
+                }
+                Ok(_) | Err(_) => self.has_diverged = true,
+            }
         }
     }
 

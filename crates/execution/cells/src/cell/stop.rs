@@ -23,6 +23,9 @@ pub(crate) enum Purpose {
     Checkpoint { id: u32 },
 }
 
+/// A rank that never waits stops after so many more control points anyway.
+const PATIENCE_CALLS: u64 = 1000;
+
 /// A request that the rank has taken notice of.
 #[derive(Debug)]
 pub(crate) struct Stop {
@@ -43,6 +46,7 @@ impl Stop {
 
     /// Whether the rank stops, on the entry of control point number `n_calls` or while it waits there.
     pub(crate) fn is_due(&self, n_calls: u64, is_blocked: bool) -> bool {
-        n_calls >= self.at_call && (is_blocked || !self.when_blocked)
+        let is_overdue = n_calls >= self.at_call + PATIENCE_CALLS;
+        n_calls >= self.at_call && (is_blocked || !self.when_blocked || is_overdue)
     }
 }

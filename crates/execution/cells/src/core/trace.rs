@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     Name(Vec<u8>),
     /// Which of the requests (by position) a `wait` consumed.
     Waited(Vec<u32>),
+    /// Whether a `cancel` came in time.
+    Cancelled(bool),
     /// What a `probe` found.
     Probed(Option<Matched>),
 }
@@ -113,6 +115,11 @@ impl Trace {
         let Self::Replay(log) = self else { return None };
         let ordinal = usize::try_from(ordinal).ok()?;
         log.wildcards.get(ordinal).copied().flatten()
+    }
+
+    /// Whether the recorded run went on after this.
+    pub(crate) fn has_rest(&self) -> bool {
+        matches!(self, Self::Replay(log) if !log.outcomes.is_empty())
     }
 
     /// Turns a recording around.

@@ -1,13 +1,15 @@
 //! The commit records of a host: which of its ranks have left it for good.
 //!
 //! A move is decided by one record here, synced before the destination is told to run: a host that finds it after a crash never runs
-//! that rank again, and the destination of a move without a record never starts. Append-only; a record is 24 bytes:
+//! that rank again, and the destination of a move without a record never starts. The file is zeroed
+//! ahead, so that syncing a record writes no metadata. A record is 24 bytes:
 //! ```text
 //! magic "CSKNMOVE" · rank u32 · epoch u32 · destination u32 · crc32c of these u32
 //! ```
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::wire::invalid;
@@ -15,6 +17,8 @@ use crate::wire::messages::{Epoch, HostId, Rank};
 
 const MAGIC: &[u8; 8] = b"CSKNMOVE";
 const RECORD_BYTES: usize = 24;
+/// The file grows by so much at a time.
+const ROOM_BYTES: u64 = 96 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Commit {
@@ -26,54 +30,66 @@ pub(crate) struct Commit {
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
+    /// Where the next record goes, and how far the file is zeroed.
+    end: u64,
+    room: u64,
     /// A write or sync failed: what is on disk is unknown, and nothing more is promised.
     failed: bool,
 }
 
 impl Journal {
-    /// Opens the journal in `dir` and returns what it holds. A torn last record was never promised and is cut off.
+    /// Opens the journal in `dir` and returns what it holds. A torn last record was never promised and
+    /// is wiped.
     ///
     /// # Errors
     /// On I/O errors, and when a record before the last is damaged.
     pub(crate) fn open(dir: &Path) -> io::Result<(Self, Vec<Commit>)> {
         let path = dir.join("moves.journal");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        File::open(dir)?.sync_all()?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let (commits, intact) = decode_all(&bytes)?;
-        if intact < bytes.len() {
-            file.set_len(intact as u64)?;
-            file.sync_all()?;
-        }
-        Ok((
-            Self {
-                file,
-                failed: false,
-            },
-            commits,
-        ))
+        let (commits, end) = decode_all(&bytes)?;
+        // Cut, then grow: what is behind the last record reads as zero.
+        file.set_len(end)?;
+        let mut journal = Self {
+            file,
+            end,
+            room: end,
+            failed: false,
+        };
+        journal.make_room()?;
+        File::open(dir)?.sync_all()?;
+        Ok((journal, commits))
     }
 
     /// Makes `commit` durable.
     ///
     /// # Errors
-    /// When it may not be: the journal then takes no more records, because a failed sync can hide that earlier pages were lost.
+    /// When it may not be: the journal then takes no more records, because a failed sync can hide
+    /// that earlier pages were lost.
     pub(crate) fn record(&mut self, commit: Commit) -> io::Result<()> {
         if self.failed {
             return Err(io::Error::other("the journal failed before"));
         }
-        let written = self
-            .file
-            .write_all(&encode(commit))
-            .and_then(|()| self.file.sync_data());
-        self.failed = written.is_err();
-        written
+        self.failed = true;
+        if self.end == self.room {
+            self.make_room()?;
+        }
+        self.file.write_all_at(&encode(commit), self.end)?;
+        self.file.sync_data()?;
+        self.end += RECORD_BYTES as u64;
+        self.failed = false;
+        Ok(())
+    }
+
+    fn make_room(&mut self) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(ROOM_BYTES).map_err(io::Error::other)?];
+        self.file.write_all_at(&zeros, self.room)?;
+        self.file.sync_all()?;
+        self.room += ROOM_BYTES;
+        Ok(())
     }
 }
 
@@ -88,13 +104,15 @@ fn encode(commit: Commit) -> [u8; RECORD_BYTES] {
     record
 }
 
-/// The records, and how many bytes of them are intact.
-fn decode_all(bytes: &[u8]) -> io::Result<(Vec<Commit>, usize)> {
+/// The records, and where the last intact one ends, bytes.
+fn decode_all(bytes: &[u8]) -> io::Result<(Vec<Commit>, u64)> {
+    let used = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    let used = bytes.len().min(used.next_multiple_of(RECORD_BYTES));
     let mut commits = Vec::new();
-    for (n, record) in bytes.chunks(RECORD_BYTES).enumerate() {
+    for (n, record) in bytes[..used].chunks(RECORD_BYTES).enumerate() {
         match decode(record) {
             Some(commit) => commits.push(commit),
-            None if (n + 1) * RECORD_BYTES >= bytes.len() => break,
+            None if (n + 1) * RECORD_BYTES >= used => break,
             None => {
                 return Err(invalid(format!(
                     "record {n} of the move journal is damaged"
@@ -102,8 +120,8 @@ fn decode_all(bytes: &[u8]) -> io::Result<(Vec<Commit>, usize)> {
             }
         }
     }
-    let intact = commits.len() * RECORD_BYTES;
-    Ok((commits, intact))
+    let end = (commits.len() * RECORD_BYTES) as u64;
+    Ok((commits, end))
 }
 
 fn decode(record: &[u8]) -> Option<Commit> {
@@ -138,16 +156,19 @@ mod tests {
     #[test]
     fn golden() {
         let hex: String = encode(FIRST).iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "43534b4e4d4f564501000000020000000300000024f61484");
+        assert_eq!(hex, "43534b4e4d4f564501000000020000000300000084ce9d2a");
     }
 
     #[test]
     fn a_record_cut_anywhere_leaves_those_before_it() {
         let bytes = [encode(FIRST), encode(SECOND)].concat();
         for cut in 0..=bytes.len() {
-            let (commits, intact) = decode_all(&bytes[..cut]).expect("a torn tail is no error");
-            assert_eq!(commits, [FIRST, SECOND][..cut / RECORD_BYTES]);
-            assert_eq!(intact, cut / RECORD_BYTES * RECORD_BYTES);
+            for zeros in [0, 100] {
+                let torn = [&bytes[..cut], &vec![0; zeros]].concat();
+                let (commits, end) = decode_all(&torn).expect("a torn tail is no error");
+                assert_eq!(commits, [FIRST, SECOND][..cut / RECORD_BYTES]);
+                assert_eq!(end, (cut / RECORD_BYTES * RECORD_BYTES) as u64);
+            }
         }
     }
 
@@ -164,9 +185,10 @@ mod tests {
         let (mut journal, commits) = Journal::open(dir.path()).expect("opens");
         assert!(commits.is_empty());
         journal.record(FIRST).expect("recorded");
+        let torn = &encode(SECOND)[..7];
         journal
             .file
-            .write_all(&encode(SECOND)[..7])
+            .write_all_at(torn, journal.end)
             .expect("written");
         let (mut journal, commits) = Journal::open(dir.path()).expect("opens");
         assert_eq!(commits, [FIRST]);

@@ -44,8 +44,8 @@ impl Incoming {
     /// The source is on the line.
     pub(crate) fn offer(&self, stream: Stream) {
         let mut state = self.lock();
-        state.socket = stream.socket().try_clone().ok();
-        if state.target == Target::Expecting && state.stream.is_none() {
+        if state.target == Target::Expecting && state.socket.is_none() {
+            state.socket = stream.socket().try_clone().ok();
             state.stream = Some(stream);
         }
         self.changed.notify_all();
@@ -88,7 +88,7 @@ impl Incoming {
         let (target, effect) = state.target.step(input);
         state.target = target;
         if effect != TargetEffect::None
-            && let Some(socket) = &state.socket
+            && let Some(socket) = state.socket.take()
         {
             // It may be closed already: then nobody reads from it.
             socket.shutdown(Shutdown::Both).ok();

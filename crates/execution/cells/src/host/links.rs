@@ -6,9 +6,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::host_name;
 use super::node::{Ack, Node};
@@ -20,6 +23,8 @@ use crate::wire::{self, Hello, Purpose, Stream, Tls};
 const ACK_DELAY: Duration = Duration::from_millis(1);
 /// As many different acknowledgements do not wait.
 const ACKS_MAX: usize = 64;
+/// So often an idle link looks whether the other side is still there.
+const PROBE_DELAY: Duration = Duration::from_millis(200);
 const REDIAL_DELAY: Duration = Duration::from_millis(50);
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -27,6 +32,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Link {
     host: HostId,
+    is_carried: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,6 +53,7 @@ impl Link {
     pub(crate) fn new(host: HostId) -> Self {
         Self {
             host,
+            is_carried: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -85,6 +92,11 @@ impl Link {
 
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.lock().address
+    }
+
+    /// True once: whoever gets it runs the link.
+    pub(crate) fn claim(&self) -> bool {
+        !self.is_carried.swap(true, Ordering::Relaxed)
     }
 
     /// Carries what is pushed, for as long as the process lives.
@@ -145,6 +157,10 @@ impl Link {
                 Some(batch) => batch,
                 None => return io::Error::other("the host is elsewhere now"),
             };
+            // A write may not tell: what it wrote before the other side was gone is lost all the same.
+            if is_closed(stream.get_ref().socket()) {
+                return io::ErrorKind::ConnectionReset.into();
+            }
             let acks = acks
                 .into_iter()
                 .map(|((by, of), upto)| Item::Ack { by, of, upto });
@@ -159,7 +175,7 @@ impl Link {
         }
     }
 
-    /// What goes out next; acknowledgements alone wait a little for company. `None`: the address has changed.
+    /// What goes out next, nothing after a while; acknowledgements alone wait a little for company. `None`: the address has changed.
     fn next_batch(&self, n_addresses: u64) -> Option<(VecDeque<Item>, Acks)> {
         let mut state = self.lock();
         let mut waited = false;
@@ -174,18 +190,27 @@ impl Link {
                     std::mem::take(&mut state.acks),
                 ));
             }
-            if state.acks.is_empty() {
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-            } else {
-                let result = self.changed.wait_timeout(state, ACK_DELAY);
-                let (next, timeout) = result.unwrap_or_else(PoisonError::into_inner);
-                (state, waited) = (next, timeout.timed_out());
+            if waited {
+                return Some((VecDeque::new(), Acks::new()));
             }
+            let delay = if state.acks.is_empty() {
+                PROBE_DELAY
+            } else {
+                ACK_DELAY
+            };
+            let result = self.changed.wait_timeout(state, delay);
+            let (next, timeout) = result.unwrap_or_else(PoisonError::into_inner);
+            (state, waited) = (next, timeout.timed_out());
         }
     }
+}
+
+/// Whether the other side has closed the connection, which otherwise sends nothing.
+fn is_closed(socket: &TcpStream) -> bool {
+    let events = PollFlags::IN | PollFlags::RDHUP;
+    let mut polled = [PollFd::new(socket, events)];
+    let now = Timespec::default();
+    poll(&mut polled, Some(&now)).is_ok_and(|n| n > 0)
 }
 
 /// Takes in what comes over a link that another host has dialled, until it breaks.
@@ -195,7 +220,7 @@ pub(crate) fn receive(node: &Arc<Node>, from: HostId, stream: Stream) -> io::Res
     loop {
         if stream.buffer().is_empty() {
             for ack in std::mem::take(&mut acks).into_values() {
-                acknowledge(node, ack);
+                node.acked(ack);
             }
             if stream.fill_buf()?.is_empty() {
                 tracing::debug!(host = from, "a link ended");
@@ -214,21 +239,5 @@ pub(crate) fn receive(node: &Arc<Node>, from: HostId, stream: Stream) -> io::Res
                 }
             }
         }
-    }
-}
-
-/// Sends an acknowledgement to where its rank is now.
-fn acknowledge(node: &Node, ack: Ack) {
-    let Some(host) = node.mailbox(ack.of).map(|mailbox| mailbox.location().host) else {
-        return;
-    };
-    if host == node.me {
-        node.acked(ack);
-    } else {
-        node.link(host).push(Item::Ack {
-            by: ack.by,
-            of: ack.of,
-            upto: ack.upto,
-        });
     }
 }

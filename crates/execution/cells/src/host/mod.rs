@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,8 @@ use crate::cell::stop::{self, StopRequest};
 use crate::disk::journal::Journal;
 use crate::instrument::Mobility;
 use crate::wire::messages::{
-    Begin, Command, Epoch, Event, Hello, HostId, Location, Purpose, Rank, StopPoint, VERSION,
-    WorldId, WorldSpec,
+    Begin, Command, Epoch, Event, Hello, HostId, Location, Purpose, Rank, StopPoint, TraceMode,
+    VERSION, WorldId, WorldSpec,
 };
 use crate::wire::{self, Identity, Stream, Tls, invalid};
 use incoming::Incoming;
@@ -89,7 +89,7 @@ pub fn serve(
     let (journal, commits) = Journal::open(&config.dir)?;
     let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
     let address = listener.local_addr()?;
-    let (up, events) = Uplink::new();
+    let (up, outbox) = Uplink::new();
     let hello = |purpose| Hello {
         version: VERSION,
         world: config.world,
@@ -101,7 +101,11 @@ pub fn serve(
     let mut inbound = tls.connect(config.coordinator, COORDINATOR_NAME)?;
     wire::send(&mut inbound, &hello(Purpose::Commands))?;
     rt::thread("events".into(), 1 << 20, move || {
-        send_events(&mut outbound, &events)
+        if let Err(error) = outbox.carry(&mut outbound) {
+            // Nobody would hear of anything that happens here from now on.
+            tracing::info!(%error, "the coordinator does not listen any more");
+            std::process::exit(1);
+        }
     })?;
     let committed = commits
         .iter()
@@ -131,15 +135,6 @@ pub fn serve(
             Ok(command) => host.obey(command)?,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error),
-        }
-    }
-}
-
-fn send_events(stream: &mut Stream, events: &Receiver<Event>) {
-    while let Ok(event) = events.recv() {
-        if let Err(error) = wire::send(stream, &event) {
-            tracing::info!(%error, "the coordinator does not listen any more");
-            return;
         }
     }
 }
@@ -197,7 +192,7 @@ impl Host {
                     .map(|pieces| pieces.send(bytes).ok());
             }
             Command::Go => self.node()?.go(),
-            Command::Peer { host, address } => self.node()?.link(host).redirect(address),
+            Command::Peer { host, address } => self.meet(self.node()?, host, address)?,
             Command::Prepare { rank, epoch } => self.prepare(rank, epoch)?,
             Command::Move {
                 rank,
@@ -266,19 +261,15 @@ impl Host {
             self.meet(&node, host, address)
                 .map_err(|error| error.to_string())?;
         }
-        for Begin {
-            rank,
-            trace,
-            restore,
-            ..
-        } in begin
-        {
-            let start = if restore {
+        for Begin { rank, restore, .. } in begin {
+            let pieces = (restore || node.spec.trace == TraceMode::Replay).then(|| {
                 let (sender, receiver) = sync_channel(PIECES_MAX);
                 joining.pieces.insert(rank, sender);
-                Start::Checkpoint(receiver)
-            } else {
-                Start::Fresh { trace }
+                receiver
+            });
+            let start = match pieces {
+                Some(pieces) if restore => Start::Checkpoint(pieces),
+                pieces => Start::Fresh { trace: pieces },
             };
             life::spawn(&node, rank, start).map_err(|error| error.to_string())?;
         }
@@ -296,6 +287,9 @@ impl Host {
         }
         let link = node.link(host);
         link.redirect(address);
+        if !link.claim() {
+            return Ok(());
+        }
         let (node, tls) = (Arc::clone(node), self.tls.clone());
         rt::thread(format!("link {host}"), 1 << 20, move || {
             link.run(&node, &tls)
@@ -390,17 +384,22 @@ impl Host {
 
     fn checkpoint(&self, id: u32) -> io::Result<()> {
         let node = self.node()?;
+        if let Mobility::Fixed { reason } = &node.program.mobility {
+            let reason = format!("the module cannot stand still: {reason}");
+            self.up.send(Event::CheckpointFailed { id, reason });
+            return Ok(());
+        }
         for rank in node.local_ranks() {
             let mailbox = node.mailbox(rank).expect("a rank of this world");
             let purpose = stop::Purpose::Checkpoint { id };
-            if node.exit_of(rank).is_none() {
-                mailbox.request_stop(StopRequest {
-                    at: StopPoint::NEXT,
-                    purpose,
-                });
+            let had_ended = node.exit_of(rank).is_some();
+            if !had_ended {
+                let at = StopPoint::NEXT;
+                mailbox.request_stop(StopRequest { at, purpose });
             }
-            if node.exit_of(rank).is_some() {
-                mailbox.take_stop();
+            // A rank that ends now either finds the request itself, or it is withdrawn here.
+            let ends = || node.exit_of(rank).is_some() && mailbox.take_stop().is_some();
+            if had_ended || ends() {
                 let node = Arc::clone(node);
                 let body = move || life::checkpoint_of_ended(&node, id, rank);
                 rt::thread(format!("checkpoint {rank}"), 1 << 20, body)?;

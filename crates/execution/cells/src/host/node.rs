@@ -69,6 +69,8 @@ pub(crate) struct Mailbox {
     /// `None` while the rank is elsewhere or stands still: what comes then is dropped, and sent again when the rank is located.
     endpoint: Mutex<Option<Endpoint>>,
     changed: Condvar,
+    /// The rank waits for its last acknowledgements.
+    is_draining: AtomicBool,
     /// A stop is requested that the rank has not taken notice of.
     stop_requested: AtomicBool,
     stop: Mutex<Option<StopRequest>>,
@@ -170,18 +172,28 @@ impl Node {
         Ok(ack)
     }
 
-    /// Notes an acknowledgement, if its rank is here.
+    /// Passes an acknowledgement to its rank, here or where it is now.
     pub(crate) fn acked(&self, ack: Ack) {
         let Some(mailbox) = self.mailbox(ack.of) else {
             return;
         };
-        let mut endpoint = mailbox.lock();
-        match endpoint
+        let host = mailbox.location().host;
+        if host != self.me {
+            let Ack { by, of, upto } = ack;
+            self.link(host).push(Item::Ack { by, of, upto });
+            return;
+        }
+        let noted = mailbox
+            .lock()
             .as_mut()
-            .map(|endpoint| endpoint.acked(ack.by, ack.upto))
-        {
-            Some(Ok(true)) => mailbox.changed.notify_all(),
-            Some(Ok(false)) | None => {}
+            .map(|endpoint| endpoint.acked(ack.by, ack.upto));
+        match noted {
+            Some(Ok(can_ship)) => {
+                if can_ship || mailbox.is_draining.load(Ordering::SeqCst) {
+                    mailbox.changed.notify_all();
+                }
+            }
+            None => {}
             Some(Err(violation)) => self.broken(&violation.to_string()),
         }
     }
@@ -207,7 +219,7 @@ impl Node {
         })
     }
 
-    /// A rank is (again) at a place: what it has not acknowledged goes there.
+    /// A rank is (again) at a place: what it has not acknowledged goes there, and what is acknowledged to it.
     pub(crate) fn located(&self, location: Location) {
         let Some(mailbox) = self.mailbox(location.rank) else {
             return;
@@ -215,13 +227,21 @@ impl Node {
         if !mailbox.relocate(location) {
             return;
         }
-        let mut frames = Vec::new();
+        let (mut frames, mut acks) = (Vec::new(), Vec::new());
         for local in self.local() {
             if let Some(endpoint) = local.lock().as_ref() {
                 frames.extend(endpoint.unacked_to(location.rank));
+                let upto = endpoint.accepted_from(location.rank);
+                if upto > 0 {
+                    let (by, of) = (local.rank, location.rank);
+                    acks.push(Ack { by, of, upto });
+                }
             }
         }
         self.route(&mut frames);
+        for ack in acks {
+            self.acked(ack);
+        }
     }
 
     /// Sends everything that `rank`, which has just come to life here, knows unacknowledged.
@@ -380,13 +400,14 @@ impl Mailbox {
             location: AtomicU64::new(pack(location)),
             endpoint: Mutex::new(None),
             changed: Condvar::new(),
+            is_draining: AtomicBool::new(false),
             stop_requested: AtomicBool::new(false),
             stop: Mutex::new(None),
         }
     }
 
     pub(crate) fn location(&self) -> Place {
-        let packed = self.location.load(Ordering::Acquire);
+        let packed = self.location.load(Ordering::SeqCst);
         let low = u32::try_from(packed & u64::from(u32::MAX)).expect("32 bits");
         let high = u32::try_from(packed >> 32).expect("32 bits");
         Place {
@@ -402,7 +423,7 @@ impl Mailbox {
         // A plain store could lose against a newer location that another thread sets.
         let update = self
             .location
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |packed| {
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |packed| {
                 let known = u32::try_from(packed & u64::from(u32::MAX)).expect("32 bits");
                 is_news = location.epoch >= known;
                 is_news.then(|| pack(location))
@@ -440,6 +461,11 @@ impl Mailbox {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         }
+    }
+
+    /// From now on every acknowledgement wakes the rank.
+    pub(crate) fn drain(&self) {
+        self.is_draining.store(true, Ordering::SeqCst);
     }
 
     /// Asks the rank to stop; an earlier request that it has not noticed yet is returned.

@@ -79,9 +79,7 @@ pub(crate) struct Location {
 pub(crate) struct Begin {
     pub rank: Rank,
     pub epoch: Epoch,
-    /// The recorded trace to replay.
-    pub trace: Vec<u8>,
-    /// A checkpoint follows in [`Command::Piece`]s.
+    /// A checkpoint follows in [`Command::Piece`]s; else, in a replay, the recorded trace.
     pub restore: bool,
 }
 
@@ -113,7 +111,7 @@ pub(crate) enum Command {
     },
     /// The module's bytes, answer to [`Event::ModuleWanted`].
     Module(Vec<u8>),
-    /// A piece of the checkpoint of a rank that begins; an empty one ends it.
+    /// A piece of what a rank begins with; an empty one ends it.
     Piece {
         rank: Rank,
         bytes: Vec<u8>,
@@ -221,7 +219,11 @@ pub(crate) enum Event {
         ended: Ended,
         outputs: u64,
         hash: Option<String>,
-        trace: Vec<u8>,
+    },
+    /// A piece of what a rank has recorded; all come before its end.
+    Trace {
+        rank: Rank,
+        bytes: Vec<u8>,
     },
     /// A peer broke the protocol, or this host cannot go on.
     Broken {

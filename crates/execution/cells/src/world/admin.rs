@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -156,12 +156,15 @@ fn answer(mut stream: UnixStream, input: &SyncSender<Input>) -> io::Result<()> {
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     let request: Request = wire::receive(&mut stream)?;
     let (sender, receiver) = sync_channel(1);
-    let over = || Answer::Failed("the world is over".into());
     let answer = match input.send(Input::Request(request, sender)) {
-        Err(_) => over(),
-        Ok(()) => receiver
-            .recv_timeout(ANSWER_TIMEOUT)
-            .unwrap_or_else(|_| over()),
+        Err(_) => Answer::Failed("the world is over".into()),
+        Ok(()) => match receiver.recv_timeout(ANSWER_TIMEOUT) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Disconnected) => Answer::Failed("the world is over".into()),
+            Err(RecvTimeoutError::Timeout) => Answer::Failed(
+                "the rank has not reached a control point yet; it moves when it does".into(),
+            ),
+        },
     };
     wire::send(&mut stream, &answer)
 }

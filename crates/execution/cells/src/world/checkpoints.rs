@@ -73,6 +73,9 @@ impl Checkpoints {
 impl Partial {
     /// Takes a piece of a rank's snapshot, an empty one being its end. True: that was the last of all.
     pub(super) fn take(&mut self, rank: Rank, bytes: &[u8]) -> io::Result<bool> {
+        if rank >= self.size {
+            return Err(io::Error::other("a snapshot of a rank that does not exist"));
+        }
         let path = path_of(&self.dir, rank);
         let file = match self.ranks.entry(rank) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command as Process, Stdio};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Input;
 use crate::host::{COORDINATOR_NAME, HostConfig, host_name};
-use crate::wire::messages::{Command, Hello, HostId, Purpose, VERSION, WorldId};
+use crate::wire::messages::{Command, Epoch, Hello, HostId, Purpose, Rank, VERSION, WorldId};
 use crate::wire::secure::Authority;
 use crate::wire::{self, Stream, Tls, invalid};
 
@@ -45,6 +45,14 @@ pub(super) struct Host {
     pub address: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
     pub has_joined: bool,
+    /// It was told to join.
+    pub is_invited: bool,
+    /// What its journal said when it became ready.
+    pub committed: Vec<(Rank, Epoch)>,
+    /// All that it ever said has been heard.
+    pub is_silent: bool,
+    /// Its process has ended, with this status.
+    pub status: Option<String>,
     commands: Option<SyncSender<Command>>,
     pidfd: OwnedFd,
 }
@@ -59,14 +67,19 @@ pub(super) struct Role<'a> {
 }
 
 impl Hosts {
-    pub(super) fn new(program: PathBuf, log: String, input: SyncSender<Input>) -> io::Result<Self> {
+    pub(super) fn new(
+        program: PathBuf,
+        log: String,
+        world: u64,
+        input: SyncSender<Input>,
+    ) -> io::Result<Self> {
         let authority = Authority::new()?;
         let tls = Tls::new(&authority.identity(COORDINATOR_NAME)?)?;
         let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
         let address = listener.local_addr()?;
         let accepting = input.clone();
         rt::thread("accept".into(), 1 << 20, move || {
-            accept(&listener, &tls, &accepting)
+            accept(&listener, &tls, world, &accepting)
         })?;
         Ok(Self {
             program,
@@ -84,10 +97,7 @@ impl Hosts {
         let Spare {
             mut child,
             mut stdin,
-        } = match self.spare.take() {
-            Some(spare) => spare,
-            None => self.spawn()?,
-        };
+        } = self.take_spare()?;
         let id = self.n_started;
         self.n_started += 1;
         std::fs::create_dir_all(role.dir)?;
@@ -123,9 +133,23 @@ impl Hosts {
             address: None,
             metrics: None,
             has_joined: false,
+            is_invited: false,
+            committed: Vec::new(),
+            is_silent: true,
+            status: None,
             commands: None,
             pidfd,
         })
+    }
+
+    /// The spare process if it lives, else a new one.
+    fn take_spare(&mut self) -> io::Result<Spare> {
+        if let Some(mut spare) = self.spare.take()
+            && spare.child.try_wait()?.is_none()
+        {
+            return Ok(spare);
+        }
+        self.spawn()
     }
 
     /// Keeps a process ready for the next host that is needed.
@@ -173,15 +197,30 @@ impl Host {
         Ok(())
     }
 
-    /// Queues a command. A host that does not take it is dying, and that is reported another way.
+    /// Queues a command. A host that takes no more hangs, and is killed; its death is reported another way.
     pub(super) fn tell(&self, command: Command) {
-        let told = self
-            .commands
-            .as_ref()
-            .is_some_and(|commands| commands.send(command).is_ok());
-        if !told {
+        let Some(commands) = &self.commands else {
+            tracing::debug!(host = self.id, "a command has nobody to go to");
+            return;
+        };
+        if let Err(TrySendError::Full(_)) = commands.try_send(command) {
+            tracing::warn!(host = self.id, "a host hangs: it is killed");
+            self.kill();
+        }
+    }
+
+    /// Queues a command, and waits for room.
+    pub(super) fn tell_patiently(&self, command: Command) {
+        if let Some(commands) = &self.commands
+            && commands.send(command).is_err()
+        {
             tracing::debug!(host = self.id, "a command has nobody to go to");
         }
+    }
+
+    fn kill(&self) {
+        // It may have ended by itself.
+        pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -191,17 +230,16 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
+        self.kill();
     }
 }
 
-fn accept(listener: &TcpListener, tls: &Tls, input: &SyncSender<Input>) {
+fn accept(listener: &TcpListener, tls: &Tls, world: u64, input: &SyncSender<Input>) {
     for socket in listener.incoming() {
         let (tls, input) = (tls.clone(), input.clone());
         let served = socket.and_then(|socket| {
             rt::thread("connection".into(), 1 << 20, move || {
-                if let Err(error) = connection(&tls, socket, &input) {
+                if let Err(error) = connection(&tls, socket, world, &input) {
                     tracing::debug!(%error, "a host's connection ended");
                 }
             })
@@ -212,22 +250,34 @@ fn accept(listener: &TcpListener, tls: &Tls, input: &SyncSender<Input>) {
     }
 }
 
-fn connection(tls: &Tls, socket: TcpStream, input: &SyncSender<Input>) -> io::Result<()> {
+fn connection(
+    tls: &Tls,
+    socket: TcpStream,
+    world: u64,
+    input: &SyncSender<Input>,
+) -> io::Result<()> {
     let gone = |_| io::Error::other("the world is over");
     let mut stream = tls.accept(socket)?;
     let hello: Hello = wire::receive(&mut stream)?;
-    if hello.version != VERSION {
-        return Err(invalid("a host of another version"));
+    if hello.version != VERSION || hello.world.id != world {
+        return Err(invalid("a host of another version or world"));
     }
     let from = hello.from;
     match hello.purpose {
         Purpose::Commands => input
             .send(Input::Connected(from, Box::new(stream)))
             .map_err(gone),
-        Purpose::Events => loop {
-            let event = wire::receive(&mut stream)?;
-            input.send(Input::Event(from, event)).map_err(gone)?;
-        },
+        Purpose::Events => {
+            input.send(Input::Speaks(from)).map_err(gone)?;
+            let error = loop {
+                match wire::receive(&mut stream) {
+                    Ok(event) => input.send(Input::Event(from, event)).map_err(gone)?,
+                    Err(error) => break error,
+                }
+            };
+            input.send(Input::Silent(from)).map_err(gone)?;
+            Err(error)
+        }
         Purpose::Link | Purpose::Transfer { .. } => Err(invalid("this is not a host")),
     }
 }

@@ -76,7 +76,11 @@ pub enum Proof {
 enum Input {
     /// A host has dialled in for its commands.
     Connected(HostId, Box<Stream>),
+    /// A host has dialled in to report.
+    Speaks(HostId),
     Event(HostId, Event),
+    /// All that a host has said is heard, and there will be no more.
+    Silent(HostId),
     /// A host process has ended, with this status.
     HostDied(HostId, String),
     Request(admin::Request, SyncSender<admin::Answer>),

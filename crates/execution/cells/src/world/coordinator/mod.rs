@@ -1,0 +1,434 @@
+//! The coordinator's loop, and what it keeps.
+//!
+//! `starting` brings hosts and ranks up, `moves` moves ranks, `saving` takes checkpoints, `losing` deals with dead hosts, `requests` answers
+//! other processes.
+
+mod losing;
+mod moves;
+mod requests;
+mod saving;
+mod starting;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::cell::clock::wall_now_ns;
+use crate::error::{Error, Kind};
+use crate::host::RANKS_MAX;
+use crate::wire::messages::{
+    Command, Ended, Epoch, Event, FreezeReport, HostId, Location, Rank, StopPoint, WorldId,
+};
+use crate::world::admin::{self, Answer};
+use crate::world::checkpoints::{Checkpoints, Partial};
+use crate::world::hosts::{Host, Hosts};
+use crate::world::output::{Output, Sinks};
+use crate::world::report::Report;
+use crate::world::{Input, Proof, World};
+
+const INPUTS_MAX: usize = 256;
+/// A module travels in one message.
+const MODULE_BYTES_MAX: usize = 64 << 20;
+/// Exit code of a world with a rank that trapped, as a shell shows an abort.
+const TRAP_CODE: i32 = 134;
+
+/// Runs a world to its end.
+///
+/// # Errors
+/// When it cannot begin, or loses a rank without having a checkpoint.
+pub fn run(world: World, mut sinks: Sinks<'_>) -> Result<Report, Error> {
+    if world.n_ranks == 0 || world.n_ranks > RANKS_MAX || world.n_hosts == 0 {
+        let range = format!("a world has 1 to {RANKS_MAX} ranks and at least one host");
+        return Err(Error::new(Kind::Invalid, range));
+    }
+    if world.module.len() > MODULE_BYTES_MAX {
+        let problem = format!("the program is larger than {MODULE_BYTES_MAX} bytes");
+        return Err(Error::new(Kind::Invalid, problem));
+    }
+    let id = rt::random_u64();
+    let name = format!("{:012x}", id >> 16);
+    let dir = admin::create_dir(&world.state_dir, &name)
+        .map_err(|error| Error::io("create the world's directory", error))?;
+    let result = Coordinator::new(world, WorldId { id, incarnation: 0 }, name, dir.clone())
+        .and_then(|mut coordinator| {
+            let result = coordinator.run(&mut sinks);
+            coordinator.stop_hosts();
+            result
+        });
+    if let Err(error) = fs::remove_dir_all(&dir) {
+        tracing::warn!(%error, dir = %dir.display(), "the world's directory was not removed");
+    }
+    result
+}
+
+struct Coordinator {
+    world: World,
+    id: WorldId,
+    name: String,
+    dir: PathBuf,
+    starter: Hosts,
+    input: Receiver<Input>,
+    hosts: BTreeMap<HostId, Host>,
+    ranks: Vec<RankState>,
+    /// Grows with every attempt to move any rank.
+    last_epoch: Epoch,
+    moving: Option<Moving>,
+    /// A source of a move has died, and the host that was started on its directory will say what its journal has.
+    recovering: Option<HostId>,
+    checkpoints: Checkpoints,
+    checkpoint: Option<(Partial, Instant)>,
+    next_checkpoint: Option<Instant>,
+    output: Output,
+    began: Instant,
+    report: Report,
+    /// What hosts said while they were started, to be heard once all run.
+    early: Vec<(HostId, Event)>,
+    /// All ranks have been told to go.
+    is_running: bool,
+    /// Moves that failed, one after the other.
+    n_failed: u32,
+    n_replacements: u32,
+    /// Progress, to be written to standard error.
+    lines: Vec<String>,
+    /// Why the world ends early.
+    verdict: Option<Result<i32, Error>>,
+}
+
+#[derive(Debug)]
+struct RankState {
+    host: HostId,
+    epoch: Epoch,
+    ended: Option<Ended>,
+    outputs: u64,
+    /// What it recorded, and in which incarnation of the world.
+    trace: (u32, Vec<u8>),
+}
+
+/// The move that is being made.
+#[derive(Debug)]
+struct Moving {
+    rank: Rank,
+    epoch: Epoch,
+    from: HostId,
+    to: HostId,
+    at: StopPoint,
+    /// The source was told to begin.
+    is_told: bool,
+    /// The source has recorded it.
+    committed: bool,
+    report: Option<FreezeReport>,
+    resumed_ns: Option<u64>,
+    asked_by: Option<SyncSender<Answer>>,
+}
+
+impl Coordinator {
+    fn new(world: World, id: WorldId, name: String, dir: PathBuf) -> Result<Self, Error> {
+        let (sender, input) = sync_channel(INPUTS_MAX);
+        admin::listen(&dir, sender.clone())
+            .map_err(|error| Error::io("listen for requests", error))?;
+        let starter = Hosts::new(world.host_program.clone(), world.log.clone(), id.id, sender)
+            .map_err(|error| Error::io("listen for hosts", error))?;
+        Ok(Self {
+            checkpoints: Checkpoints::new(dir.join("checkpoints")),
+            world,
+            id,
+            name,
+            dir,
+            starter,
+            input,
+            hosts: BTreeMap::new(),
+            ranks: Vec::new(),
+            last_epoch: 0,
+            moving: None,
+            recovering: None,
+            checkpoint: None,
+            next_checkpoint: None,
+            output: Output::default(),
+            began: rt::now(),
+            report: Report::default(),
+            early: Vec::new(),
+            is_running: false,
+            n_failed: 0,
+            n_replacements: 0,
+            lines: Vec::new(),
+            verdict: None,
+        })
+    }
+
+    fn run(&mut self, sinks: &mut Sinks<'_>) -> Result<Report, Error> {
+        self.begin()?;
+        self.report.began_ns = wall_now_ns();
+        while self.verdict.is_none() && !self.is_over() {
+            self.act()?;
+            for (host, event) in std::mem::take(&mut self.early) {
+                self.take(Input::Event(host, event), sinks)?;
+            }
+            match self.input.recv_timeout(self.patience()) {
+                Ok(input) => self.take(input, sinks)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the starter holds a sender"),
+            }
+            for line in self.lines.drain(..) {
+                let written = sinks.stderr.write_all(line.as_bytes());
+                written.map_err(|error| Error::io("write output", error))?;
+            }
+        }
+        self.report.duration = self.began.elapsed();
+        let finished = self.output.finish(sinks);
+        finished.map_err(|error| Error::io("write output", error))?;
+        let mut report = std::mem::take(&mut self.report);
+        report.exit_code = self.verdict.take().unwrap_or(Ok(0))?;
+        report.missing_moves = self.world.schedule.missing();
+        if matches!(self.world.proof, Proof::Record) {
+            let traces = self.ranks.iter_mut();
+            let traces: Vec<_> = traces
+                .map(|rank| std::mem::take(&mut rank.trace.1))
+                .collect();
+            report.recording = postcard::to_stdvec(&traces)
+                .map_err(|error| Error::io("encode the recording", io::Error::other(error)))?;
+        }
+        Ok(report)
+    }
+
+    fn is_over(&self) -> bool {
+        let mut ranks = (0..).zip(&self.ranks);
+        let is_move_half_heard = |m: &Moving| m.resumed_ns.is_some() && !m.committed;
+        !self.moving.as_ref().is_some_and(is_move_half_heard)
+            && ranks.all(|(rank, state)| {
+                state.ended.is_some() && self.output.has_all(rank, state.outputs)
+            })
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self) -> Duration {
+        let now = rt::now();
+        let deadlines = if self.is_busy() {
+            [self.checkpoint_deadline(), None]
+        } else {
+            let next_move = self.world.schedule.next_at().map(|at| self.began + at);
+            [self.next_checkpoint, next_move]
+        };
+        deadlines
+            .into_iter()
+            .flatten()
+            .map(|at| at.saturating_duration_since(now))
+            .min()
+            .unwrap_or(Duration::from_secs(1))
+    }
+
+    /// Whether a move or a checkpoint is under way, or has to be cleared up.
+    fn is_busy(&self) -> bool {
+        self.moving.is_some() || self.recovering.is_some() || self.checkpoint.is_some()
+    }
+
+    /// Begins what is due: the end of a checkpoint that takes too long, the next checkpoint, the next move.
+    fn act(&mut self) -> Result<(), Error> {
+        let now = rt::now();
+        if self.checkpoint_deadline().is_some_and(|at| now >= at) {
+            tracing::warn!("a rank reaches no control point: the checkpoint is given up");
+            self.end_checkpoint(false);
+        }
+        if self.is_busy() {
+            return Ok(());
+        }
+        if self.next_checkpoint.is_some_and(|at| now >= at) {
+            self.begin_checkpoint();
+        } else {
+            self.begin_due_move();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input, sinks: &mut Sinks<'_>) -> Result<(), Error> {
+        match input {
+            Input::Connected(host, stream) => {
+                self.connected(host, *stream)?;
+                self.invite(host)
+            }
+            Input::Request(request, answer) => {
+                self.answer(request, answer);
+                Ok(())
+            }
+            // A host that was given up has nothing more to say.
+            Input::Event(from, _) if !self.hosts.contains_key(&from) => Ok(()),
+            Input::Event(from, event) => self.heard(from, event, sinks),
+            Input::Speaks(from) => {
+                if let Some(host) = self.hosts.get_mut(&from) {
+                    host.is_silent = false;
+                }
+                Ok(())
+            }
+            Input::Silent(from) => {
+                let Some(host) = self.hosts.get_mut(&from) else {
+                    return Ok(());
+                };
+                host.is_silent = true;
+                host.status
+                    .clone()
+                    .map_or(Ok(()), |status| self.host_died(from, &status))
+            }
+            // What it said before it died is heard first.
+            Input::HostDied(id, status) => match self.hosts.get_mut(&id) {
+                Some(host) if !host.is_silent => {
+                    host.status = Some(status);
+                    Ok(())
+                }
+                _ => self.host_died(id, &status),
+            },
+        }
+    }
+
+    fn heard(&mut self, from: HostId, event: Event, sinks: &mut Sinks<'_>) -> Result<(), Error> {
+        match event {
+            Event::Output {
+                rank,
+                seq,
+                stderr,
+                bytes,
+            } => {
+                let taken = self.output.take(rank, seq, (stderr, bytes), sinks);
+                return taken.map_err(|error| Error::io("write output", error));
+            }
+            Event::Prepared { rank, epoch } => {
+                if let Some(moving) = self.moving_as(rank, epoch) {
+                    let command = Command::Move {
+                        rank,
+                        epoch,
+                        to: moving.to,
+                        at: moving.at,
+                    };
+                    let source = moving.from;
+                    moving.is_told = true;
+                    self.tell(source, command);
+                }
+            }
+            Event::MoveFailed {
+                rank,
+                epoch,
+                reason,
+            } => self.move_failed(rank, epoch, reason)?,
+            Event::Committed {
+                rank,
+                epoch,
+                report,
+            } => self.committed(rank, epoch, Some(report))?,
+            Event::Running {
+                rank,
+                epoch,
+                resumed_ns,
+            } => self.running(rank, epoch, resumed_ns),
+            Event::Piece { id, rank, bytes } => self.piece(id, rank, &bytes),
+            Event::CheckpointFailed { id, reason } => {
+                if self
+                    .checkpoint
+                    .as_ref()
+                    .is_some_and(|(partial, _)| partial.id == id)
+                {
+                    tracing::warn!(id, reason, "the checkpoint is given up");
+                    self.end_checkpoint(false);
+                }
+            }
+            Event::Marks { rank, marks } => {
+                self.report.marks.entry(rank).or_default().extend(marks)
+            }
+            Event::Exited {
+                rank,
+                ended,
+                outputs,
+                hash,
+            } => self.exited(rank, ended, outputs, hash),
+            Event::Trace { rank, bytes } => self.recorded(rank, &bytes),
+            other => self.host_changed(from, other)?,
+        }
+        Ok(())
+    }
+
+    /// What a host says about itself.
+    fn host_changed(&mut self, from: HostId, event: Event) -> Result<(), Error> {
+        match event {
+            Event::JoinFailed { reason } => self.host_died(from, &reason),
+            Event::Ready { .. } => {
+                self.prepare_host(from, event);
+                self.invite(from)
+            }
+            Event::Joined => {
+                self.prepare_host(from, event);
+                // Much may have changed since it was told to join.
+                for host in self.hosts.values().filter(|host| host.id != from) {
+                    if let Some(address) = host.address {
+                        let host = host.id;
+                        self.tell(from, Command::Peer { host, address });
+                    }
+                }
+                for (rank, state) in (0..).zip(&self.ranks) {
+                    self.tell(from, Command::Located(state.location(rank)));
+                }
+                self.tell(from, Command::Go);
+                Ok(())
+            }
+            Event::Broken { reason } => {
+                let problem = format!("host {from} cannot go on: {reason}");
+                self.verdict = Some(Err(Error::new(Kind::Internal, problem)));
+                Ok(())
+            }
+            other => {
+                self.prepare_host(from, other);
+                Ok(())
+            }
+        }
+    }
+
+    fn exited(&mut self, rank: Rank, ended: Ended, outputs: u64, hash: Option<String>) {
+        let state = self.ranks.get_mut(rank as usize);
+        let Some(state) = state.filter(|state| state.ended.is_none()) else {
+            return;
+        };
+        (state.ended, state.outputs) = (Some(ended.clone()), outputs);
+        if let Some(hash) = hash {
+            self.report.hashes.insert(rank, hash);
+        }
+        match ended {
+            Ended::Exit(0) => {}
+            Ended::Exit(code) | Ended::Abort(code) => self.verdict = Some(Ok(code)),
+            Ended::Trap(reason) => {
+                self.lines.push(format!("rank {rank}: {reason}\n"));
+                self.verdict = Some(Ok(TRAP_CODE));
+            }
+        }
+    }
+
+    fn recorded(&mut self, rank: Rank, bytes: &[u8]) {
+        let Some(state) = self.ranks.get_mut(rank as usize) else {
+            return;
+        };
+        if state.trace.0 != self.id.incarnation {
+            state.trace = (self.id.incarnation, Vec::new());
+        }
+        state.trace.1.extend_from_slice(bytes);
+    }
+
+    fn tell(&self, host: HostId, command: Command) {
+        if let Some(host) = self.hosts.get(&host) {
+            host.tell(command);
+        }
+    }
+
+    fn tell_all(&self, command: &Command) {
+        for host in self.hosts.values().filter(|host| host.has_joined) {
+            host.tell(command.clone());
+        }
+    }
+}
+
+impl RankState {
+    fn location(&self, rank: Rank) -> Location {
+        Location {
+            rank,
+            host: self.host,
+            epoch: self.epoch,
+        }
+    }
+}
