@@ -22,7 +22,7 @@ const SOCKET_BUFFER_BYTES: usize = 64 << 10;
 /// As large as that of a cell's thread.
 const STACK_BYTES: usize = 10 << 20;
 
-/// How much slower than native code the guests may be: what is left of Cranelift's lead over an interpreter.
+/// Cranelift orders instructions less cleverly than gcc and has no vectors beyond 128 bits: some of that is bound to show.
 const NATIVE_GOAL: Option<Goal> = Some(Goal::RatioAtMost(1.5));
 const INSTRUMENTED_GOAL: Option<Goal> = Some(Goal::RatioAtMost(1.1));
 const PAUSE_GOAL: Option<Goal> = Some(Goal::ValueAtMost(30.0));

@@ -124,9 +124,25 @@ pub(super) fn create_dir(state_dir: &Path, world: &str) -> io::Result<PathBuf> {
         );
         return Err(io::Error::other(problem));
     }
+    sweep(state_dir);
     let dir = state_dir.join(world);
     private(false).create(&dir)?;
     Ok(dir)
+}
+
+/// Removes what worlds have left whose coordinator was killed: their socket refuses connections.
+fn sweep(state_dir: &Path) {
+    let Ok(entries) = fs::read_dir(state_dir) else {
+        return;
+    };
+    for dir in entries.flatten().map(|entry| entry.path()) {
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if UnixStream::connect(dir.join(SOCKET)).is_err_and(refused)
+            && let Err(error) = fs::remove_dir_all(&dir)
+        {
+            tracing::debug!(%error, dir = %dir.display(), "an old world was not removed");
+        }
+    }
 }
 
 /// Answers requests until the process ends.
