@@ -9,7 +9,7 @@ use wasm::wasi::Wasi;
 use wasmtime::{Global, Instance, InstancePre, Memory, Store, TypedFunc, Val};
 
 use super::clock::{Clock, wall_now_ns};
-use super::{Cell, Marks, REWINDING, UNWINDING, linker};
+use super::{Cell, Marks, REWINDING, UNWINDING, linker, sys};
 use crate::core::endpoint::Endpoint;
 use crate::core::endpoint::call::Limits;
 use crate::core::endpoint::format;
@@ -21,6 +21,9 @@ use crate::wire::invalid;
 use crate::wire::messages::{Rank, TraceMode};
 
 const PAGE_BYTES: usize = 4096;
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+/// As much memory is filled with pages ahead of a move; a larger rank is probably sparse.
+const ROOM_BYTES_MAX: usize = 256 << 20;
 
 /// A module, compiled and with its imports resolved, as all cells of a world on this host run it.
 pub(crate) struct Program {
@@ -42,7 +45,10 @@ impl Program {
     /// When the module is not valid, or has imports that cells do not have.
     pub(crate) fn new(engine: &Engine, wasm: &[u8]) -> Result<Self, String> {
         let chain = |error: wasmtime::Error| format!("{error:#}");
-        let mobility = instrument::inspect(wasm).map_err(|error| error.to_string())?;
+        let mobility = instrument::inspect(wasm).map_err(|error| match error {
+            instrument::Error::Invalid(reason) => format!("this is no module: {reason}"),
+            other => other.to_string(),
+        })?;
         if has_start_function(wasm) {
             return Err("a program with a start function cannot be a cell".into());
         }
@@ -246,6 +252,25 @@ impl Image {
                 page.fill(0);
             }
         }
+    }
+
+    /// Makes room for a rank that has `bytes` of memory, with pages that are there already: faults one
+    /// by one would take most of the time of a move.
+    pub(crate) fn make_room(&mut self, bytes: u64) {
+        let Mobility::Movable { data_end, .. } = self.store.data().node.program.mobility else {
+            return;
+        };
+        let missing = (bytes / WASM_PAGE_BYTES).saturating_sub(self.memory.size(&self.store));
+        if let Err(error) = self.memory.grow(&mut self.store, missing) {
+            tracing::debug!(%error, "no room is made ahead");
+            return;
+        }
+        let memory = self.memory.data_mut(&mut self.store);
+        let start = usize::try_from(data_end)
+            .unwrap_or(usize::MAX)
+            .min(memory.len());
+        let end = memory.len().min(start.saturating_add(ROOM_BYTES_MAX));
+        sys::populate(&mut memory[start..end]);
     }
 
     /// Takes on the state that an untrusted source sends; returns the endpoint that belongs to it.

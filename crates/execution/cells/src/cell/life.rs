@@ -47,9 +47,10 @@ pub(crate) enum Start {
     Incoming(Arc<Incoming>),
 }
 
-/// What is said on the connection of a transfer, after the snapshot and by turns.
+/// What is said on the connection of a transfer by turns: room, then the snapshot, held, commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Turn {
+    Room,
     Held,
     Commit,
 }
@@ -157,9 +158,13 @@ fn arrive(node: &Arc<Node>, rank: Rank, incoming: &Incoming) -> Result<Option<Im
     };
     image.blank();
     node.up.send(Event::Prepared { rank, epoch });
-    let Some(stream) = incoming.wait_for_stream() else {
+    let Some((mut stream, memory_bytes)) = incoming.wait_for_stream() else {
         return Ok(None);
     };
+    image.make_room(memory_bytes.min(node.spec.memory_bytes_max));
+    if let Err(error) = wire::send(&mut stream, &Turn::Room) {
+        tracing::info!(rank, %error, "the source of a rank has gone");
+    }
     node.fail_point("target-offered");
     let input = BufReader::with_capacity(TRANSFER_BUFFER_BYTES, stream);
     let (endpoint, input) = match image.restore(input) {
@@ -359,10 +364,21 @@ fn offer(image: &mut Image, endpoint: &Endpoint, stream: Stream) -> io::Result<(
     let mut stream = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     match wire::receive(&mut stream)? {
         Turn::Held => Ok((bytes, stream)),
-        Turn::Commit => Err(wire::invalid(
-            "the target of a move says what only its source can say",
-        )),
+        turn => Err(out_of_turn(turn)),
     }
+}
+
+/// Waits until the target has made room: only then the rank has to stop.
+pub(crate) fn await_room(stream: &mut Stream) -> io::Result<()> {
+    stream.socket().set_read_timeout(Some(HELD_TIMEOUT))?;
+    match wire::receive(stream)? {
+        Turn::Room => Ok(()),
+        turn => Err(out_of_turn(turn)),
+    }
+}
+
+fn out_of_turn(turn: Turn) -> io::Error {
+    wire::invalid(format!("the target of a move says {turn:?} out of turn"))
 }
 
 /// Reports how the guest ended. Its endpoint stays, for messages to it are still acknowledged.

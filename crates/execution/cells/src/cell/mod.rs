@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod image;
 pub(crate) mod life;
 pub(crate) mod stop;
+mod sys;
 
 use std::sync::Arc;
 
@@ -294,7 +295,11 @@ impl ResourceLimiter for Cell {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired as u64 <= self.memory_bytes_max)
+        let is_allowed = desired as u64 <= self.memory_bytes_max;
+        if is_allowed {
+            self.mailbox().note_memory(desired as u64);
+        }
+        Ok(is_allowed)
     }
 
     fn table_growing(

@@ -1,4 +1,5 @@
 //! What cells keep as bytes, on disk or in transit: one file per kind of record.
 
 pub(crate) mod journal;
+pub(crate) mod recording;
 pub(crate) mod snapshot;

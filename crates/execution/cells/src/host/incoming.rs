@@ -18,7 +18,8 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 struct State {
     target: Target,
-    stream: Option<Stream>,
+    /// The connection, and how much memory the rank has.
+    stream: Option<(Stream, u64)>,
     /// The same connection: shut down to wake who reads from it.
     socket: Option<TcpStream>,
 }
@@ -42,17 +43,17 @@ impl Incoming {
     }
 
     /// The source is on the line.
-    pub(crate) fn offer(&self, stream: Stream) {
+    pub(crate) fn offer(&self, stream: Stream, memory_bytes: u64) {
         let mut state = self.lock();
         if state.target == Target::Expecting && state.socket.is_none() {
             state.socket = stream.socket().try_clone().ok();
-            state.stream = Some(stream);
+            state.stream = Some((stream, memory_bytes));
         }
         self.changed.notify_all();
     }
 
     /// Waits for the source; `None`: it will not come.
-    pub(crate) fn wait_for_stream(&self) -> Option<Stream> {
+    pub(crate) fn wait_for_stream(&self) -> Option<(Stream, u64)> {
         let mut state = self.lock();
         loop {
             if state.target != Target::Expecting {

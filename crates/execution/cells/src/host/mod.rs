@@ -345,7 +345,11 @@ impl Host {
         let address = node.link(to).address().ok_or("the target is not known")?;
         let connect = || -> io::Result<Stream> {
             let mut stream = self.tls.connect(address, &host_name(to))?;
-            let purpose = Purpose::Transfer { rank, epoch };
+            let purpose = Purpose::Transfer {
+                rank,
+                epoch,
+                memory_bytes: mailbox.memory_bytes(),
+            };
             let hello = Hello {
                 version: VERSION,
                 world: node.spec.world,
@@ -353,6 +357,7 @@ impl Host {
                 purpose,
             };
             wire::send(&mut stream, &hello)?;
+            life::await_room(&mut stream)?;
             Ok(stream)
         };
         let stream =
@@ -436,10 +441,16 @@ impl Host {
         let node = self.node()?;
         match hello.purpose {
             Purpose::Link => links::receive(node, hello.from, stream),
-            Purpose::Transfer { rank, epoch } => {
+            Purpose::Transfer {
+                rank,
+                epoch,
+                memory_bytes,
+            } => {
                 let table = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
                 match table.get(&rank) {
-                    Some(incoming) if incoming.epoch == epoch => incoming.offer(stream),
+                    Some(incoming) if incoming.epoch == epoch => {
+                        incoming.offer(stream, memory_bytes)
+                    }
                     _ => return Err(invalid("a rank came that nobody has announced")),
                 }
                 Ok(())

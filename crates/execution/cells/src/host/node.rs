@@ -69,6 +69,8 @@ pub(crate) struct Mailbox {
     /// `None` while the rank is elsewhere or stands still: what comes then is dropped, and sent again when the rank is located.
     endpoint: Mutex<Option<Endpoint>>,
     changed: Condvar,
+    /// How much memory the rank has, for the host that makes room for it.
+    memory_bytes: AtomicU64,
     /// The rank waits for its last acknowledgements.
     is_draining: AtomicBool,
     /// A stop is requested that the rank has not taken notice of.
@@ -400,6 +402,7 @@ impl Mailbox {
             location: AtomicU64::new(pack(location)),
             endpoint: Mutex::new(None),
             changed: Condvar::new(),
+            memory_bytes: AtomicU64::new(0),
             is_draining: AtomicBool::new(false),
             stop_requested: AtomicBool::new(false),
             stop: Mutex::new(None),
@@ -461,6 +464,14 @@ impl Mailbox {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         }
+    }
+
+    pub(crate) fn note_memory(&self, bytes: u64) {
+        self.memory_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
     }
 
     /// From now on every acknowledgement wakes the rank.

@@ -35,8 +35,12 @@ pub(crate) struct WorldId {
 pub(crate) enum Purpose {
     /// Host to host: frames between ranks and their acknowledgements.
     Link,
-    /// Host to host: one rank moves.
-    Transfer { rank: Rank, epoch: Epoch },
+    /// Host to host: one rank moves, with so much memory.
+    Transfer {
+        rank: Rank,
+        epoch: Epoch,
+        memory_bytes: u64,
+    },
     /// Coordinator to host, dialled by the host.
     Commands,
     /// Host to coordinator.

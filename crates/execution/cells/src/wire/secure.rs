@@ -1,7 +1,7 @@
 //! Mutual TLS 1.3 under an authority that lives as long as one world.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,24 +105,24 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let session =
             ClientConnection::new(Arc::clone(&self.client), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(session, socket);
-        prepare(&stream.sock)?;
+        let mut stream = StreamOwned::new(session, Socket::new(socket));
+        prepare(stream.sock.tcp())?;
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        stream.sock.set_read_timeout(None)?;
+        stream.sock.tcp().set_read_timeout(None)?;
         Ok(Stream(Side::Client(Box::new(stream))))
     }
 
     /// The accepting side of [`connect`](Self::connect).
     pub(crate) fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
         let session = ServerConnection::new(Arc::clone(&self.server)).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(session, socket);
-        prepare(&stream.sock)?;
+        let mut stream = StreamOwned::new(session, Socket::new(socket));
+        prepare(stream.sock.tcp())?;
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        stream.sock.set_read_timeout(None)?;
+        stream.sock.tcp().set_read_timeout(None)?;
         Ok(Stream(Side::Server(Box::new(stream))))
     }
 }
@@ -140,21 +140,57 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_read_timeout(Some(HANDSHAKE_TIMEOUT))
 }
 
+/// A socket that is read in large pieces: by itself the TLS layer reads one record at a time.
+#[derive(Debug)]
+struct Socket(BufReader<TcpStream>);
+
+impl Socket {
+    const BUFFER_BYTES: usize = 256 << 10;
+
+    fn new(tcp: TcpStream) -> Self {
+        Self(BufReader::with_capacity(Self::BUFFER_BYTES, tcp))
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        self.0.get_ref()
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.get_mut().write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
+}
+
 /// An authenticated, encrypted connection.
 #[derive(Debug)]
 pub(crate) struct Stream(Side);
 
 #[derive(Debug)]
 enum Side {
-    Client(Box<StreamOwned<ClientConnection, TcpStream>>),
-    Server(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Client(Box<StreamOwned<ClientConnection, Socket>>),
+    Server(Box<StreamOwned<ServerConnection, Socket>>),
 }
 
 impl Stream {
     pub(crate) fn socket(&self) -> &TcpStream {
         match &self.0 {
-            Side::Client(stream) => &stream.sock,
-            Side::Server(stream) => &stream.sock,
+            Side::Client(stream) => stream.sock.tcp(),
+            Side::Server(stream) => stream.sock.tcp(),
         }
     }
 }

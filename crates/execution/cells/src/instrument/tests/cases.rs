@@ -172,7 +172,7 @@ fn branches() {
             (block (result i64)
                 i32.const 5
                 (call $recv (i64.const 1))
-                (br_if 0 (call $ask (local.get 0)))
+                (br_if 0 (i32.mul (call $ask (local.get 0)) (local.get 0)))
                 (br 0 (call $recv))
                 (call $finalize)
                 (block (br 1 (i64.const 3)))
@@ -183,7 +183,7 @@ fn branches() {
         (func (export "_start")
             (call $leave (i32.const 1)) call $put64 call $put
             (call $leave (i32.const 0)) call $put64 call $put)"#,
-        6,
+        5,
         40,
     );
 }

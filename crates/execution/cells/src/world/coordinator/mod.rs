@@ -11,12 +11,12 @@ mod starting;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::cell::clock::wall_now_ns;
+use crate::disk::recording::Recording;
 use crate::error::{Error, Kind};
 use crate::host::RANKS_MAX;
 use crate::wire::messages::{
@@ -184,11 +184,14 @@ impl Coordinator {
         report.missing_moves = self.world.schedule.missing();
         if matches!(self.world.proof, Proof::Record) {
             let traces = self.ranks.iter_mut();
-            let traces: Vec<_> = traces
-                .map(|rank| std::mem::take(&mut rank.trace.1))
-                .collect();
-            report.recording = postcard::to_stdvec(&traces)
-                .map_err(|error| Error::io("encode the recording", io::Error::other(error)))?;
+            let recording = Recording {
+                module: wasm::engine::sha256(&self.world.module),
+                args: self.world.args.clone(),
+                traces: traces
+                    .map(|rank| std::mem::take(&mut rank.trace.1))
+                    .collect(),
+            };
+            report.recording = recording.encode();
         }
         Ok(report)
     }

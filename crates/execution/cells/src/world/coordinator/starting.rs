@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Coordinator, RankState};
+use crate::disk::recording::Recording;
 use crate::error::{Error, Kind};
 use crate::wire::Stream;
 use crate::wire::messages::{Begin, Command, Event, HostId, TraceMode, WorldSpec};
@@ -128,16 +129,19 @@ impl Coordinator {
         let Proof::Replay(recording) = &self.world.proof else {
             return Ok(Vec::new());
         };
-        let traces: Vec<Vec<u8>> = postcard::from_bytes(recording)
-            .map_err(|_| Error::new(Kind::Invalid, "the file to replay is not a recording"))?;
-        if traces.len() != self.world.n_ranks as usize {
-            let n = traces.len();
-            return Err(Error::new(
-                Kind::Invalid,
-                format!("the recording is of {n} ranks: use -n {n}"),
-            ));
-        }
-        Ok(traces)
+        let recording = Recording::decode(recording)
+            .ok_or_else(|| Error::new(Kind::Invalid, "the file to replay is not a recording"))?;
+        let n_ranks = recording.traces.len();
+        let problem = if recording.module != wasm::engine::sha256(&self.world.module) {
+            "the recording is of another program".to_owned()
+        } else if recording.args != self.world.args {
+            format!("the recording is of other arguments: {:?}", recording.args)
+        } else if n_ranks != self.world.n_ranks as usize {
+            format!("the recording is of {n_ranks} ranks: use -n {n_ranks}")
+        } else {
+            return Ok(recording.traces);
+        };
+        Err(Error::new(Kind::Invalid, problem))
     }
 
     pub(super) fn start_host(
