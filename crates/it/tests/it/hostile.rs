@@ -127,10 +127,7 @@ fn a_damaged_module_is_refused_with_a_reason() -> Result<()> {
         );
         let line = stderr.trim_end();
         let says_why = line.starts_with("cloudskin: ") && line != "cloudskin: read the module";
-        ensure!(
-            says_why && line.lines().count() == 1,
-            "variant {n} fails without a reason: {stderr}"
-        );
+        ensure!(says_why, "variant {n} fails without a reason: {stderr}");
     }
     Ok(())
 }

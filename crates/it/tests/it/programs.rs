@@ -27,17 +27,17 @@ pub(crate) struct Program {
 pub(crate) const PROGRAMS: [Program; N_PROGRAMS] = [
     Program {
         source: "halo",
-        args: "3000 30000",
+        args: "4500 30000",
         tiny_args: "40 300",
     },
     Program {
         source: "ring",
-        args: "8000 800",
+        args: "9000 1000",
         tiny_args: "60 20",
     },
     Program {
         source: "wavefront",
-        args: "120 500 1000",
+        args: "160 500 1000",
         tiny_args: "3 40 40",
     },
     Program {
@@ -64,12 +64,12 @@ pub(crate) const PROGRAMS: [Program; N_PROGRAMS] = [
     },
     Program {
         source: "files",
-        args: "/files 4000",
+        args: "/files 8000",
         tiny_args: "/files 40",
     },
     Program {
         source: "pending",
-        args: "200 400",
+        args: "300 400",
         tiny_args: "3 8",
     },
 ];

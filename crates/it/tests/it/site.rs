@@ -144,8 +144,32 @@ pub(crate) fn hosts_of(world: &Value) -> Result<Vec<u64>> {
         .collect()
 }
 
+/// Expects that each rank has written what was wanted of it, and that the program ended well.
+pub(crate) fn expect_same(ended: &Ended, wanted: &str) -> Result<()> {
+    let Ended {
+        code,
+        stdout,
+        stderr,
+    } = ended;
+    ensure!(*code == Some(0), "{code:?}\n{stderr}");
+    let (lines, wanted) = (by_rank(stdout), by_rank(wanted));
+    if let Some((line, wanted)) = lines
+        .iter()
+        .zip(&wanted)
+        .find(|(line, wanted)| line != wanted)
+    {
+        bail!("`{line}`, not `{wanted}`\n{stderr}");
+    }
+    let (n_lines, n_wanted) = (lines.len(), wanted.len());
+    ensure!(
+        n_lines == n_wanted,
+        "{n_lines} lines, not {n_wanted}\n{stderr}"
+    );
+    Ok(())
+}
+
 /// The lines of each rank in their order, whatever the order of the ranks: each line names its rank first.
-pub(crate) fn by_rank(stdout: &str) -> Vec<&str> {
+fn by_rank(stdout: &str) -> Vec<&str> {
     let mut lines: Vec<_> = stdout.lines().collect();
     lines.sort_by_key(|line| line.split_whitespace().nth(1).map(str::to_owned));
     lines

@@ -115,23 +115,10 @@ impl Demo {
             Schedule::None,
         )?;
 
-        let read = |name: &str| fs::read(out.join(name)).with_context(|| format!("read {name}"));
-        let moved = read("moved.ppm")?;
-        let verdict = Verdict {
-            is_identical: moved == read("unmoved.ppm")?,
-            differs_from_input: moved != read("input.ppm")?,
-            canary_noticed: self.ranks == 1 || moved != read("canary.ppm")?,
-            pause_ms_max: report
-                .moves
-                .iter()
-                .map(|m| m.pause().as_secs_f64() * 1e3)
-                .fold(0.0, f64::max),
-            disruption_pct: disruption(&report) * 100.0,
-            report,
-        };
+        let verdict = self.judge(&out, report)?;
         for name in ["input", "moved"] {
             picture::to_bmp(
-                &read(&format!("{name}.ppm"))?,
+                &read(&out, &format!("{name}.ppm"))?,
                 &out.join(format!("{name}.bmp")),
             )?;
         }
@@ -140,6 +127,20 @@ impl Demo {
             timeline::draw(&verdict.report, self.ranks, BASELINE),
         )?;
         self.tell(&verdict, &out)
+    }
+
+    /// Compares the pictures, and measures the moves.
+    fn judge(&self, out: &Path, report: Report) -> anyhow::Result<Verdict> {
+        let moved = read(out, "moved.ppm")?;
+        let pauses = report.moves.iter().map(|m| m.pause().as_secs_f64() * 1e3);
+        Ok(Verdict {
+            is_identical: moved == read(out, "unmoved.ppm")?,
+            differs_from_input: moved != read(out, "input.ppm")?,
+            canary_noticed: self.ranks == 1 || moved != read(out, "canary.ppm")?,
+            pause_ms_max: pauses.fold(0.0, f64::max),
+            disruption_pct: disruption(&report) * 100.0,
+            report,
+        })
     }
 
     /// When which rank moves: each there and back, evenly through the run.
@@ -267,6 +268,10 @@ impl Demo {
             ExitCode::FAILURE
         })
     }
+}
+
+fn read(out: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
+    fs::read(out.join(name)).with_context(|| format!("read {name}"))
 }
 
 fn compile(out: &Path, config: &Config) -> anyhow::Result<Vec<u8>> {

@@ -46,7 +46,10 @@ impl Program {
     pub(crate) fn new(engine: &Engine, wasm: &[u8]) -> Result<Self, String> {
         let chain = |error: wasmtime::Error| format!("{error:#}");
         let mobility = instrument::inspect(wasm).map_err(|error| match error {
-            instrument::Error::Invalid(reason) => format!("this is no module: {reason}"),
+            instrument::Error::Invalid(reason) => {
+                let first_line = reason.message().lines().next().unwrap_or_default();
+                format!("this is no module: {first_line}")
+            }
             other => other.to_string(),
         })?;
         if has_start_function(wasm) {

@@ -291,12 +291,13 @@ impl wasi::Host for Cell {
 impl ResourceLimiter for Cell {
     fn memory_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let is_allowed = desired as u64 <= self.memory_bytes_max;
-        if is_allowed {
+        // Of the two memories only memory 0 grows after its beginning.
+        if is_allowed && current > 0 {
             self.mailbox().note_memory(desired as u64);
         }
         Ok(is_allowed)

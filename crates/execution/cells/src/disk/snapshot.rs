@@ -356,7 +356,9 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> io::Result<(Header, Vec<(Range, Vec<u8>)>)> {
+    type Ranges = Vec<(Range, Vec<u8>)>;
+
+    fn read(bytes: &[u8]) -> io::Result<(Header, Ranges)> {
         let (mut reader, header) = Reader::new(bytes)?;
         let mut ranges = Vec::new();
         while let Some(range) = reader.next()? {

@@ -190,12 +190,10 @@ impl Node {
             .as_mut()
             .map(|endpoint| endpoint.acked(ack.by, ack.upto));
         match noted {
-            Some(Ok(can_ship)) => {
-                if can_ship || mailbox.is_draining.load(Ordering::SeqCst) {
-                    mailbox.changed.notify_all();
-                }
+            Some(Ok(can_ship)) if can_ship || mailbox.is_draining.load(Ordering::SeqCst) => {
+                mailbox.changed.notify_all();
             }
-            None => {}
+            Some(Ok(_)) | None => {}
             Some(Err(violation)) => self.broken(&violation.to_string()),
         }
     }

@@ -37,7 +37,6 @@ use super::shape::{CallSite, Item, Kind, Shape, What};
 
 /// The index of the memory with the frames.
 pub(super) const FRAMES_MEMORY: u32 = 1;
-pub(super) const UNWINDING: i32 = 1;
 pub(super) const REWINDING: i32 = 2;
 
 /// Where the pass's own globals are.

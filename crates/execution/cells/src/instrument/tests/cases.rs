@@ -204,6 +204,25 @@ fn loops() {
         8 + 8 + 4 + 4,
     );
     check_program(
+        "a local that only the next round of the outer loop reads",
+        r#"(func (export "_start") (local $i i32) (local $j i32) (local $kept i32)
+            (local.set $kept (i32.const 42))
+            (loop $outer
+                (call $put (local.get $kept))
+                (local.set $j (i32.const 0))
+                (block $done
+                    (loop $inner
+                        (br_if $done (i32.eq (local.get $j) (i32.const 2)))
+                        (local.set $j (i32.add (local.get $j) (i32.const 1)))
+                        (call $finalize)
+                        (br $inner)))
+                (br_if $outer (i32.lt_u
+                    (local.tee $i (i32.add (local.get $i) (i32.const 1)))
+                    (i32.const 3)))))"#,
+        6,
+        4 + 4 + 4 + 4,
+    );
+    check_program(
         "a result, and a condition that calls",
         r#"(func (export "_start") (local $i i32)
             (call $put (loop (result i32)
@@ -293,6 +312,26 @@ fn state_outside_of_the_stack() {
         2,
         16,
     );
+}
+
+/// Sections that speak of the code's positions go; the others stay.
+#[test]
+fn custom_sections() {
+    let wasm = wat::parse_str(program(
+        r#"(func $name (export "_start") (call $finalize))
+        (@custom ".debug_line" "stale") (@custom "metadata.code.branch_hint" "\00")
+        (@custom "producers" "\00")"#,
+    ))
+    .expect("the program parses");
+    let output = instrument(&wasm).expect("the program can move");
+    let payloads = wasmparser::Parser::new(0).parse_all(&output);
+    let names: Vec<String> = payloads
+        .filter_map(|payload| match payload {
+            Ok(wasmparser::Payload::CustomSection(custom)) => Some(custom.name().to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, ["producers", "name", "cloudskin.instrument"]);
 }
 
 /// What cannot be stopped is not touched.

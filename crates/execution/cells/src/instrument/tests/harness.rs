@@ -74,7 +74,7 @@ pub(super) fn check_wasm(name: &str, wasm: &[u8]) -> (Outcome, Moves) {
     assert_eq!(none.count, 0, "{name} moves without being asked");
     let n_points = expected.calls.iter().filter(|call| is_point(call)).count();
     // Long programs are not stopped everywhere one by one, which would take quadratic time.
-    for point in (0..n_points).step_by(n_points.div_ceil(12).max(1)) {
+    for point in (0..n_points).step_by(n_points.div_ceil(8).max(1)) {
         let (moved, moves) = run(name, &module, &globals, Stops::At(point));
         assert_eq!(moved, expected, "{name}, stopped at call {point}");
         assert_eq!(moves.count, 1, "{name}, stopped at call {point}");

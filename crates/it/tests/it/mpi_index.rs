@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
 
-const FUNCTIONS: &str = include_str!("../../../guests/libmpi/functions.txt");
+const FUNCTIONS: &str = include_str!("../../../../guests/libmpi/functions.txt");
 
 /// What programs can count on. The library may have more.
 const PROMISED: &str = "
@@ -156,7 +156,7 @@ fn the_profiling_interface_is_named_too() -> Result<()> {
 #[test]
 fn a_program_may_have_functions_with_any_names() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let header = include_str!("../../../guests/libmpi/src/internal.h");
+    let header = include_str!("../../../../guests/libmpi/src/internal.h");
     let names: Vec<&str> = header
         .lines()
         .filter_map(|line| line.strip_prefix("#define ")?.split_once(" cloudskin_"))
