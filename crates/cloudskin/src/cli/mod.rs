@@ -4,6 +4,7 @@ mod bench;
 mod cc;
 mod cell;
 mod demo;
+mod prove;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Command {
     Cell(cell::Cell),
     /// Smooth a photograph on four ranks that move between two hosts, and prove that nothing changed.
     Demo(demo::Demo),
+    /// Run the long proofs: programs that move all the time compute the same.
+    Prove(prove::Prove),
     /// Measure what things cost, against a peer or a physical limit.
     Bench(bench::Bench),
 }
@@ -46,6 +49,7 @@ pub(crate) fn run(config: &Config) -> ExitCode {
         Command::Cc { args } => return cc::run(&args, config),
         Command::Cell(cell) => cell.run(config),
         Command::Demo(demo) => demo.run(config),
+        Command::Prove(prove) => prove.run(config),
         Command::Bench(bench) => bench.run(config),
     };
     match result {

@@ -2,11 +2,13 @@
 
 mod bounce;
 mod cc;
+mod commands;
 mod faults;
 mod files;
 mod hostile;
 mod independence;
 mod kill;
+mod mpi;
 mod mpi_index;
 mod programs;
 mod proof;

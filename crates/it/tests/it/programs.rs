@@ -183,7 +183,8 @@ pub(crate) fn compiled_with(name: &str, options: &str) -> Result<PathBuf> {
 fn source(name: &str) -> Result<PathBuf> {
     let guests = it::repository().join("guests/mpi");
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/guests");
-    [guests.join("proofs"), guests.join("hostile"), own]
+    let tests = guests.join("tests");
+    [guests.join("proofs"), guests.join("hostile"), tests, own]
         .iter()
         .map(|dir| dir.join(format!("{name}.c")))
         .find(|path| path.exists())

@@ -4,7 +4,7 @@
 //! `--json`; the last line names the benchmarks that missed their goal or were not measured, and the exit code follows it.
 
 mod cells;
-mod programs;
+pub(super) mod programs;
 
 use std::fmt;
 use std::fs;
@@ -65,11 +65,11 @@ struct Measured {
 }
 
 /// Where and how benchmarks run.
-struct Setting<'a> {
-    config: &'a Config,
+pub(super) struct Setting<'a> {
+    pub config: &'a Config,
     /// For files; gone afterwards.
-    dir: &'a Path,
-    is_quick: bool,
+    pub dir: &'a Path,
+    pub is_quick: bool,
 }
 
 impl Bench {
@@ -288,7 +288,7 @@ fn short(number: f64) -> f64 {
 }
 
 /// The 1-minute load average: a figure from a busy machine says little.
-fn load() -> anyhow::Result<f64> {
+pub(super) fn load() -> anyhow::Result<f64> {
     let text = fs::read_to_string("/proc/loadavg").context("read the load average")?;
     let first = text.split_whitespace().next().unwrap_or_default();
     first.parse().context("understand the load average")
@@ -317,12 +317,12 @@ fn tell(line: &str) {
 }
 
 /// A directory for a benchmark's files, removed when it is dropped.
-struct Scratch {
-    path: PathBuf,
+pub(super) struct Scratch {
+    pub path: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         let name = format!("cloudskin-bench-{:016x}", rt::random_u64());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;

@@ -190,7 +190,7 @@ impl Compiled {
 }
 
 /// Compiles a program of the repository with `cloudskin cc`.
-pub(super) fn compile_cell(
+pub(in crate::cli) fn compile_cell(
     setting: &Setting<'_>,
     source: &str,
     flags: &[&str],
@@ -205,7 +205,7 @@ pub(super) fn compile_cell(
 }
 
 /// A world that sees the setting's directory; callers fill in what differs.
-pub(super) fn world(
+pub(in crate::cli) fn world(
     setting: &Setting<'_>,
     module: &[u8],
     args: Vec<String>,
@@ -236,7 +236,7 @@ pub(super) fn world(
 }
 
 /// Runs a world to its good end; returns what it printed, too.
-pub(super) fn run_world(world: World) -> anyhow::Result<(Report, String)> {
+pub(in crate::cli) fn run_world(world: World) -> anyhow::Result<(Report, String)> {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let sinks = Sinks {
         stdout: &mut stdout,

@@ -1,0 +1,115 @@
+//! Commands as their users type them.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use it::Process;
+use serde_json::Value;
+
+use crate::programs::compiled;
+use crate::site::Site;
+
+#[test]
+fn the_demo_moves_every_rank_and_computes_the_same() -> Result<()> {
+    let site = Site::new()?;
+    let mut command = Command::new(it::cloudskin());
+    // The time that moves cost says nothing here: the machine does other things.
+    command
+        .args([
+            "demo",
+            "--json",
+            "--size",
+            "512",
+            "--iterations",
+            "1200",
+            "--out",
+        ])
+        .arg(site.files()?.join("demo"))
+        .env("XDG_RUNTIME_DIR", site.files()?)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    let ended = Process::start(&mut command)?.finish()?;
+    let line = ended.stdout.lines().last().context("no result")?;
+    let result: Value = serde_json::from_str(line)?;
+    for key in ["identical", "differs_from_input", "canary_noticed"] {
+        ensure!(result[key] == true, "{key}: {line}");
+    }
+    ensure!(result["migrations"] == 8, "{line}");
+    for name in ["timeline.svg", "input.bmp", "moved.bmp"] {
+        let path = site.files()?.join("demo").join(name);
+        ensure!(path.metadata()?.len() > 1000, "{} is empty", path.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn benchmarks_can_be_measured() -> Result<()> {
+    let site = Site::new()?;
+    let mut command = Command::new(it::cloudskin());
+    command
+        .args([
+            "bench",
+            "cells",
+            "--quick",
+            "--json",
+            "instantiate",
+            "pause",
+        ])
+        .env("XDG_RUNTIME_DIR", site.files()?)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    let ended = Process::start(&mut command)?.finish()?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    let lines = ended
+        .stdout
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<Vec<Value>, _>>()?;
+    let ids: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["bench"].as_str())
+        .collect();
+    for id in [
+        "cells.instantiate",
+        "cells.pause.16mb",
+        "cells.pause.16mb.p99",
+    ] {
+        ensure!(ids.contains(&id), "{id} is not in {ids:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_host_serves_metrics_and_health() -> Result<()> {
+    let site = Site::new()?;
+    let mut world = site.start("-n 2 --hosts 2", &compiled("endless")?, "")?;
+    let status = site.world(2, 2)?;
+    let hosts = status["hosts"].as_array().context("no hosts")?;
+    ensure!(hosts.len() == 2, "{status}");
+    for host in hosts {
+        let address = host["metrics"].as_str().context("no address")?;
+        ensure!(
+            get(address, "/healthz")?.starts_with("HTTP/1.1 200"),
+            "{address} is not healthy"
+        );
+        ensure!(
+            get(address, "/readyz")?.starts_with("HTTP/1.1 200"),
+            "{address} is not ready"
+        );
+        let metrics = get(address, "/metrics")?;
+        ensure!(metrics.contains("\ncloudskin_cell_ranks "), "{metrics}");
+    }
+    world.kill()?;
+    Ok(())
+}
+
+fn get(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: cell\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
