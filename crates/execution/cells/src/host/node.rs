@@ -308,7 +308,7 @@ impl Node {
 
     /// Whether a rank that waits may look again and again without taking a processor from another.
     pub(crate) fn has_spare_processors(&self) -> bool {
-        self.n_running.load(Ordering::Relaxed) < self.n_processors
+        self.n_running.load(Ordering::Relaxed) <= self.n_processors
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
