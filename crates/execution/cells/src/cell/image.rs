@@ -6,7 +6,9 @@ use std::sync::Arc;
 use wasm::engine::Engine;
 use wasm::vfs::Vfs;
 use wasm::wasi::Wasi;
-use wasmtime::{Global, Instance, InstancePre, Memory, Store, TypedFunc, Val};
+use wasmtime::{
+    Extern, Global, Instance, InstancePre, Memory, Module, ModuleExport, Store, TypedFunc, Val,
+};
 
 use super::clock::{Clock, wall_now_ns};
 use super::{Cell, Marks, REWINDING, UNWINDING, linker, sys};
@@ -28,8 +30,50 @@ const ROOM_BYTES_MAX: usize = 256 << 20;
 /// A module, compiled and with its imports resolved, as all cells of a world on this host run it.
 pub(crate) struct Program {
     pre: InstancePre<Cell>,
+    exports: Exports,
     pub(crate) mobility: Mobility,
     pub(crate) sha256: String,
+}
+
+/// Where in an instance its exports are: looking them up by name would take as long as the rest of
+/// an instantiation.
+struct Exports {
+    memory: ModuleExport,
+    start: ModuleExport,
+    moving: Option<MovingExports>,
+}
+
+struct MovingExports {
+    state: ModuleExport,
+    frames: ModuleExport,
+    frames_end: ModuleExport,
+    globals: Vec<ModuleExport>,
+}
+
+impl Exports {
+    fn of(module: &Module, mobility: &Mobility) -> Result<Self, String> {
+        let find = |name: &str| {
+            let export = module.get_export_index(name);
+            export.ok_or_else(|| format!("the module exports no `{name}`: it is not a program"))
+        };
+        let moving = match mobility {
+            Mobility::Movable { globals, .. } => Some(MovingExports {
+                state: find(instrument::STATE)?,
+                frames: find(instrument::FRAMES)?,
+                frames_end: find(instrument::FRAMES_END)?,
+                globals: globals
+                    .iter()
+                    .map(|(name, _)| find(name))
+                    .collect::<Result<_, _>>()?,
+            }),
+            Mobility::Fixed { .. } => None,
+        };
+        Ok(Self {
+            memory: find("memory")?,
+            start: find("_start")?,
+            moving,
+        })
+    }
 }
 
 impl std::fmt::Debug for Program {
@@ -60,9 +104,21 @@ impl Program {
         let pre = linker.instantiate_pre(&module).map_err(chain)?;
         Ok(Self {
             pre,
+            exports: Exports::of(&module, &mobility)?,
             mobility,
             sha256: wasm::engine::sha256(wasm),
         })
+    }
+}
+
+impl Program {
+    /// The exports of the mutable globals that travel.
+    fn mobile_globals(&self) -> impl Iterator<Item = &String> {
+        let globals = match &self.mobility {
+            Mobility::Movable { globals, .. } => globals.as_slice(),
+            Mobility::Fixed { .. } => &[],
+        };
+        globals.iter().map(|(name, _)| name)
     }
 }
 
@@ -86,7 +142,8 @@ struct Moving {
     state: Global,
     frames: Memory,
     frames_end: Global,
-    globals: Vec<(String, Global)>,
+    /// In the order of [`Program::mobile_globals`].
+    globals: Vec<Global>,
 }
 
 impl Image {
@@ -125,16 +182,18 @@ impl Image {
             .pre
             .instantiate(&mut store)
             .map_err(|error| format!("{error:#}"))?;
+        let exports = &program.exports;
         let memory = instance
-            .get_memory(&mut store, "memory")
-            .ok_or("the module exports no memory `memory`")?;
+            .get_module_export(&mut store, &exports.memory)
+            .and_then(Extern::into_memory)
+            .ok_or("the module's export `memory` is no memory")?;
         let start = instance
-            .get_typed_func(&mut store, "_start")
-            .map_err(|_| "the module exports no function `_start`: it is not a program")?;
-        let moving = match &program.mobility {
-            Mobility::Movable { globals, .. } => Some(Moving::of(&instance, &mut store, globals)),
-            Mobility::Fixed { .. } => None,
-        };
+            .get_module_export(&mut store, &exports.start)
+            .and_then(Extern::into_func)
+            .and_then(|start| start.typed(&store).ok())
+            .ok_or("the module's export `_start` is no function without arguments")?;
+        let moving = exports.moving.as_ref();
+        let moving = moving.map(|exports| Moving::of(&instance, &mut store, exports));
         let cell = store.data_mut();
         cell.memory = Some(memory);
         cell.wasi.set_memory(memory);
@@ -212,9 +271,10 @@ impl Image {
             .filter(|end| *end as usize <= room);
         let frames_bytes =
             frames_bytes.ok_or_else(|| invalid("the guest's frames leave their memory"))?;
-        let globals = moving
-            .globals
-            .iter()
+        let node = Arc::clone(&self.store.data().node);
+        let names = node.program.mobile_globals();
+        let globals = names
+            .zip(&moving.globals)
             .map(|(name, global)| Ok((name.clone(), value_of(&global.get(&mut self.store))?)));
         let globals = globals.collect::<io::Result<_>>()?;
         let memory_pages = self.memory.size(&self.store);
@@ -365,30 +425,29 @@ impl Image {
 }
 
 impl Moving {
-    fn of(instance: &Instance, store: &mut Store<Cell>, globals: &[(String, u32)]) -> Self {
+    fn of(instance: &Instance, store: &mut Store<Cell>, exports: &MovingExports) -> Self {
         const PROMISED: &str = "`inspect` has seen this export";
-        let global = |store: &mut Store<Cell>, name: &str| {
-            instance.get_global(&mut *store, name).expect(PROMISED)
+        let mut find = |export| {
+            instance
+                .get_module_export(&mut *store, export)
+                .expect(PROMISED)
         };
+        let mut global = |export| find(export).into_global().expect(PROMISED);
         Self {
-            state: global(store, instrument::STATE),
-            frames_end: global(store, instrument::FRAMES_END),
-            frames: instance
-                .get_memory(&mut *store, instrument::FRAMES)
-                .expect(PROMISED),
-            globals: globals
-                .iter()
-                .map(|(name, _)| (name.clone(), global(store, name)))
-                .collect(),
+            state: global(&exports.state),
+            frames_end: global(&exports.frames_end),
+            globals: exports.globals.iter().map(&mut global).collect(),
+            frames: find(&exports.frames).into_memory().expect(PROMISED),
         }
     }
 
     fn restore_globals(&self, store: &mut Store<Cell>, header: &Header) -> io::Result<()> {
-        let names = self.globals.iter().map(|(name, _)| name);
+        let node = Arc::clone(&store.data().node);
+        let names = node.program.mobile_globals();
         if !header.globals.iter().map(|(name, _)| name).eq(names) {
             return Err(invalid("the snapshot has other globals than its module"));
         }
-        for ((_, global), (_, value)) in self.globals.iter().zip(&header.globals) {
+        for (global, (_, value)) in self.globals.iter().zip(&header.globals) {
             global
                 .set(&mut *store, val_of(*value))
                 .map_err(|error| invalid(error.to_string()))?;
