@@ -6,14 +6,13 @@
 
 pub(crate) mod link;
 pub(crate) mod messages;
-pub(crate) mod secure;
 
 use std::io::{self, Read, Write};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use auth::{Identity, Stream, Tls};
 pub(crate) use messages::{Hello, Purpose};
-pub(crate) use secure::{Identity, Stream, Tls};
 
 /// The longest message, bytes. Modules and snapshots travel in pieces below it.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 72 << 20;

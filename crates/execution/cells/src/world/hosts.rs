@@ -12,8 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::Input;
 use crate::host::{COORDINATOR_NAME, HostConfig, host_name};
 use crate::wire::messages::{Command, Epoch, Hello, HostId, Purpose, Rank, VERSION, WorldId};
-use crate::wire::secure::Authority;
 use crate::wire::{self, Stream, Tls, invalid};
+use auth::Authority;
 
 /// Commands that wait for a host. One that takes no more is as good as dead.
 const COMMANDS_MAX: usize = 256;

@@ -1,0 +1,17 @@
+//! Who is who: certificate authorities, identities, mutual TLS, and tokens.
+//!
+//! **Certificates.** An [`Authority`] signs [`Identity`]s: a world of cells has one of its own, and so has a platform of sites. A party makes
+//! its own key ([`KeyRequest`]) and sends only the public half to be signed, or is handed a whole identity by its parent process. The name in a
+//! certificate is checked on both sides: [`Tls::connect`] takes the name that is expected, and [`Stream::peer_is`] says whether a caller is
+//! who it says.
+//!
+//! **Tokens.** A [`Secret`] is 256 random bits as text. Who has to recognise one keeps its [`SecretHash`] only, and compares in constant time.
+//!
+//! It decides nothing: what a name may do is up to whoever asks.
+#![forbid(unsafe_code)]
+
+mod tls;
+mod token;
+
+pub use tls::{Authority, Identity, KeyRequest, Stream, Tls, peer_is};
+pub use token::{Secret, SecretHash};
