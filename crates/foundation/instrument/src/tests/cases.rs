@@ -1,7 +1,7 @@
 //! Programs written for one difficulty each.
 
 use super::harness::check;
-use crate::instrument::instrument;
+use crate::instrument;
 
 /// What all programs have: imports that are control points and one that is not, a memory, globals.
 /// `$put` writes where the next result goes, so that final memory tells what the program computed.

@@ -1,6 +1,6 @@
 //! What cannot move, and what is said about it.
 
-use crate::instrument::{Error, Mobility, inspect, instrument};
+use crate::{Error, Mobility, inspect, instrument};
 
 const IMPORT: &str = r#"(import "cloudskin_mpi" "finalize" (func $finalize))"#;
 

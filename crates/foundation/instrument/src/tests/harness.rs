@@ -7,7 +7,7 @@ use wasmtime::{
     Val, ValType,
 };
 
-use crate::instrument::{Mobility, inspect, instrument};
+use crate::{Mobility, inspect, instrument};
 
 /// A program runs in vain if it makes more calls than this.
 const CALLS_MAX: usize = 5_000;

@@ -10,9 +10,12 @@
 //! What the pass is not: a guard. A module can say that it is instrumented and behave otherwise; it
 //! harms nobody but itself. [`inspect`] tells the host what it needs to know to save and restore an
 //! instance, and refuses what could not be restored whatever the code does.
+//! It runs nothing: who calls it brings an engine.
 //!
 //! Reading order: `module` (what there is), `graph` (which functions can stop), `shape` and
 //! `liveness` (where, and what to save there), `emit` (the new code), `rewrite` (the new module).
+
+#![forbid(unsafe_code)]
 
 mod emit;
 mod graph;
@@ -35,9 +38,12 @@ pub const VERSION: u32 = 1;
 
 const SECTION: &str = "cloudskin.instrument";
 const RESERVED: &str = "cloudskin:";
-pub(crate) const FRAMES: &str = "cloudskin:frames";
-pub(crate) const STATE: &str = "cloudskin:state";
-pub(crate) const FRAMES_END: &str = "cloudskin:frames_end";
+/// The exported memory that holds the frames of an unwound stack.
+pub const FRAMES: &str = "cloudskin:frames";
+/// The exported global that says whether the module runs, unwinds or rewinds.
+pub const STATE: &str = "cloudskin:state";
+/// The exported global that says where the frames end.
+pub const FRAMES_END: &str = "cloudskin:frames_end";
 const GLOBAL: &str = "cloudskin:global:";
 /// Room for the frames of a very deep stack: 16 MiB.
 const FRAMES_PAGES: u64 = 256;

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use wasmparser::Parser;
 
-use crate::instrument::{Error, Mobility, inspect, instrument};
+use crate::{Error, Mobility, inspect, instrument};
 
 const PROGRAM: &str = r#"(module
     (import "cloudskin_mpi" "recv" (func $recv (param i64) (result i64)))
