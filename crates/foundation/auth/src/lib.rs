@@ -7,11 +7,16 @@
 //!
 //! **Tokens.** A [`Secret`] is 256 random bits as text. Who has to recognise one keeps its [`SecretHash`] only, and compares in constant time.
 //!
+//! **Joining.** A [`JoinToken`] says which authority to expect ([`Fingerprint`]) and carries a secret to be recognised by:
+//! [`Tls::connect_pinned`] makes the first connection of a party that has no certificate yet, and can be misled by nobody.
+//!
 //! It decides nothing: what a name may do is up to whoever asks.
 #![forbid(unsafe_code)]
 
+mod pin;
 mod tls;
 mod token;
 
+pub use pin::{Fingerprint, JoinToken};
 pub use tls::{Authority, Identity, KeyRequest, Stream, Tls, peer_is};
 pub use token::{Secret, SecretHash};

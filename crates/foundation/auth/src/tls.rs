@@ -18,7 +18,9 @@ use rustls::{
     ServerConnection, StreamOwned, WantsVerifier, WantsVersions,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+
+use crate::pin::{Fingerprint, Pinned};
+use crate::token::hexadecimal_sha256;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +101,7 @@ impl Authority {
         // Chains are found by name: no two authorities share one.
         params
             .distinguished_name
-            .push(DnType::CommonName, fingerprint(key.der_bytes()));
+            .push(DnType::CommonName, hexadecimal_sha256(key.der_bytes()));
         let certificate = params.self_signed(&key).map_err(io::Error::other)?;
         Ok(Self {
             certificate: certificate.der().to_vec(),
@@ -117,6 +119,12 @@ impl Authority {
     #[must_use]
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
+    }
+
+    /// What tells this authority from others, also after [`from_key`](Self::from_key).
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_authority(&self.certificate).expect("it is a certificate: we signed it")
     }
 
     /// An identity with a key made here, for a child of this process.
@@ -188,26 +196,19 @@ impl Identity {
     }
 }
 
-fn fingerprint(public_key: &[u8]) -> String {
-    let digest = Sha256::digest(public_key);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Both sides of TLS for one identity.
 #[derive(Clone, Debug)]
 pub struct Tls {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    open_server: Arc<ServerConfig>,
 }
 
 impl Tls {
     /// # Errors
     /// When the identity is not whole.
     pub fn new(identity: &Identity) -> io::Result<Self> {
-        let provider = Arc::new(CryptoProvider {
-            cipher_suites: vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256],
-            ..ring::default_provider()
-        });
+        let provider = provider();
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from(identity.authority.clone()))
@@ -215,23 +216,31 @@ impl Tls {
         let roots = Arc::new(roots);
         let chain = vec![CertificateDer::from(identity.certificate.clone())];
         let key = PrivateKeyDer::try_from(identity.key.clone()).map_err(io::Error::other)?;
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-                .build()
-                .map_err(io::Error::other)?;
         let client = tls13(ClientConfig::builder_with_provider(Arc::clone(&provider)))?
-            .with_root_certificates(roots)
+            .with_root_certificates(Arc::clone(&roots))
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(io::Error::other)?;
-        let mut server = tls13(ServerConfig::builder_with_provider(provider))?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .map_err(io::Error::other)?;
-        // A connection carries bytes one way; tickets would be bytes the other way that nobody reads.
-        server.send_tls13_tickets = 0;
+        let callers = || {
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+        };
+        let server = |callers, chain| {
+            let mut server = tls13(ServerConfig::builder_with_provider(Arc::clone(&provider)))?
+                .with_client_cert_verifier(callers)
+                .with_single_cert(chain, key.clone_key())
+                .map_err(io::Error::other)?;
+            // A connection carries bytes one way; tickets would be bytes the other way that nobody reads.
+            server.send_tls13_tickets = 0;
+            io::Result::Ok(Arc::new(server))
+        };
+        let known = callers().build().map_err(io::Error::other)?;
+        let anyone = callers().allow_unauthenticated().build();
+        // Whoever has only the authority's fingerprint needs its certificate as well.
+        let mut whole_chain = chain.clone();
+        whole_chain.push(CertificateDer::from(identity.authority.clone()));
         Ok(Self {
             client: Arc::new(client),
-            server: Arc::new(server),
+            server: server(known, chain)?,
+            open_server: server(anyone.map_err(io::Error::other)?, whole_chain)?,
         })
     }
 
@@ -241,22 +250,47 @@ impl Tls {
         (Arc::clone(&self.client), Arc::clone(&self.server))
     }
 
+    /// A server's side that takes callers without a certificate too, such as those that [`connect_pinned`](Self::connect_pinned). What a
+    /// caller without one may do is up to the server; [`peer_is`] is false for it, whatever the name.
+    #[must_use]
+    pub fn server_config_admitting_anonymous(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.open_server)
+    }
+
     /// Dials `address` and expects the party called `name` there.
     ///
     /// # Errors
     /// When it is not there within seconds, or is somebody else.
     pub fn connect(&self, address: SocketAddr, name: &str) -> io::Result<Stream> {
-        let socket = TcpStream::connect_timeout(&address, DIAL_TIMEOUT)?;
-        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let session =
-            ClientConnection::new(Arc::clone(&self.client), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(session, Socket::new(socket));
-        prepare(stream.sock.tcp())?;
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        stream.sock.tcp().set_read_timeout(None)?;
-        Ok(Stream(Side::Client(Box::new(stream))))
+        let stream = self.open(address, name, DIAL_TIMEOUT)?;
+        stream.shake_hands()
+    }
+
+    /// Dials `address` and leaves it to the first reads and writes, which may be non-blocking, to find out whether the party called `name` is
+    /// there.
+    ///
+    /// # Errors
+    /// When nobody is there within `timeout`.
+    pub fn open(&self, address: SocketAddr, name: &str, timeout: Duration) -> io::Result<Stream> {
+        dial(Arc::clone(&self.client), address, name, timeout)
+    }
+
+    /// Dials `address` without an identity, and expects the party called `name` there, under the authority with this fingerprint.
+    ///
+    /// # Errors
+    /// When it is not there within seconds, is somebody else, or does not admit anonymous callers.
+    pub fn connect_pinned(
+        address: SocketAddr,
+        authority: &Fingerprint,
+        name: &str,
+    ) -> io::Result<Stream> {
+        let provider = provider();
+        let verifier = Pinned::new(authority.clone(), Arc::clone(&provider));
+        let config = tls13(ClientConfig::builder_with_provider(provider))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        dial(Arc::new(config), address, name, DIAL_TIMEOUT)?.shake_hands()
     }
 
     /// The accepting side of [`connect`](Self::connect).
@@ -264,15 +298,44 @@ impl Tls {
     /// # Errors
     /// When the caller has no certificate of the same authority, or takes too long.
     pub fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
-        let session = ServerConnection::new(Arc::clone(&self.server)).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(session, Socket::new(socket));
-        prepare(stream.sock.tcp())?;
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        stream.sock.tcp().set_read_timeout(None)?;
-        Ok(Stream(Side::Server(Box::new(stream))))
+        answer(Arc::clone(&self.server), socket)
     }
+
+    /// The accepting side of [`connect`](Self::connect) and of [`connect_pinned`](Self::connect_pinned).
+    ///
+    /// # Errors
+    /// When the caller has a certificate of another authority, or takes too long.
+    pub fn accept_admitting_anonymous(&self, socket: TcpStream) -> io::Result<Stream> {
+        answer(Arc::clone(&self.open_server), socket)
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        ..ring::default_provider()
+    })
+}
+
+fn dial(
+    config: Arc<ClientConfig>,
+    address: SocketAddr,
+    name: &str,
+    timeout: Duration,
+) -> io::Result<Stream> {
+    let socket = TcpStream::connect_timeout(&address, timeout)?;
+    socket.set_nodelay(true)?;
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+    let stream = StreamOwned::new(session, Socket::new(socket));
+    Ok(Stream(Side::Client(Box::new(stream))))
+}
+
+fn answer(config: Arc<ServerConfig>, socket: TcpStream) -> io::Result<Stream> {
+    socket.set_nodelay(true)?;
+    let session = ServerConnection::new(config).map_err(io::Error::other)?;
+    let stream = StreamOwned::new(session, Socket::new(socket));
+    Stream(Side::Server(Box::new(stream))).shake_hands()
 }
 
 fn tls13<S: ConfigSide>(
@@ -281,11 +344,6 @@ fn tls13<S: ConfigSide>(
     builder
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(io::Error::other)
-}
-
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(HANDSHAKE_TIMEOUT))
 }
 
 /// A socket that is read in large pieces: by itself the TLS layer reads one record at a time.
@@ -335,6 +393,42 @@ enum Side {
 }
 
 impl Stream {
+    fn shake_hands(mut self) -> io::Result<Self> {
+        self.socket().set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+        match &mut self.0 {
+            Side::Client(stream) => {
+                while stream.conn.is_handshaking() {
+                    stream.conn.complete_io(&mut stream.sock)?;
+                }
+            }
+            Side::Server(stream) => {
+                while stream.conn.is_handshaking() {
+                    stream.conn.complete_io(&mut stream.sock)?;
+                }
+            }
+        }
+        self.socket().set_read_timeout(None)?;
+        Ok(self)
+    }
+
+    /// Whether the handshake of a stream that was only [opened](Tls::open) is still going on.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        match &self.0 {
+            Side::Client(stream) => stream.conn.is_handshaking(),
+            Side::Server(stream) => stream.conn.is_handshaking(),
+        }
+    }
+
+    /// Whether bytes wait until the socket takes more.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        match &self.0 {
+            Side::Client(stream) => stream.conn.wants_write(),
+            Side::Server(stream) => stream.conn.wants_write(),
+        }
+    }
+
     /// Whether the peer's certificate is for `name`.
     #[must_use]
     pub fn peer_is(&self, name: &str) -> bool {
@@ -432,6 +526,65 @@ mod tests {
         let client = Authority::new().and_then(|authority| authority.identity("host-1"));
         let (server, client) = (server.expect("one"), client.expect("another"));
         assert_eq!(meet(&server, &client, "host-1"), None);
+    }
+
+    /// A pinned caller's side of a meeting with an admitting server.
+    fn meet_pinned(
+        server: &Identity,
+        authority: &Fingerprint,
+        name: &'static str,
+    ) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let authority = authority.clone();
+        let caller = rt::thread("caller".into(), 1 << 20, move || {
+            let mut stream = Tls::connect_pinned(address, &authority, name)?;
+            let mut byte = [0];
+            stream.read_exact(&mut byte)
+        })?;
+        let socket = listener.accept()?.0;
+        if let Ok(mut stream) = Tls::new(server)?.accept_admitting_anonymous(socket) {
+            assert!(!stream.peer_is("host-1") && !stream.peer_is(""));
+            stream.write_all(b"x")?;
+        }
+        caller.join().expect("no panic")
+    }
+
+    #[test]
+    fn who_has_only_a_fingerprint_meets_that_authority_and_no_other() {
+        let authority = Authority::new().expect("an authority");
+        let server = authority.identity("server").expect("an identity");
+        let again = Authority::from_key(&authority.key()).expect("its key");
+        meet_pinned(&server, &again.fingerprint(), "server").expect("the right one");
+        meet_pinned(&server, &authority.fingerprint(), "other").expect_err("another name");
+        let other = Authority::new().expect("another authority").fingerprint();
+        meet_pinned(&server, &other, "server").expect_err("another authority");
+        // One that shows the right authority's certificate, which is public, beside a certificate of its own.
+        let mut thief = Authority::new()
+            .and_then(|authority| authority.identity("server"))
+            .expect("an identity");
+        thief.authority = authority.certificate().to_vec();
+        meet_pinned(&thief, &authority.fingerprint(), "server").expect_err("not signed by it");
+    }
+
+    #[test]
+    fn who_admits_anonymous_callers_still_knows_the_others() {
+        let authority = Authority::new().expect("an authority");
+        let server = Tls::new(&authority.identity("server").expect("one")).expect("a server");
+        let client = Tls::new(&authority.identity("host-1").expect("one")).expect("a client");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let address = listener.local_addr().expect("it is bound");
+        let caller = rt::thread("caller".into(), 1 << 20, move || {
+            client.connect(address, "server").map(drop)
+        });
+        let socket = listener.accept().expect("it dials").0;
+        let stream = server.accept_admitting_anonymous(socket);
+        assert!(stream.expect("admitted").peer_is("host-1"));
+        caller
+            .expect("a thread")
+            .join()
+            .expect("no panic")
+            .expect("connects");
     }
 
     #[test]

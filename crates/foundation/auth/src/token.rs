@@ -33,7 +33,7 @@ impl Secret {
     /// Looking a secret up by its hash takes a time that says nothing about other secrets.
     #[must_use]
     pub fn hash(&self) -> SecretHash {
-        SecretHash(hexadecimal(&Sha256::digest(self.0.as_bytes())))
+        SecretHash(hexadecimal_sha256(self.0.as_bytes()))
     }
 }
 
@@ -41,13 +41,17 @@ impl FromStr for Secret {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() == TEXT_LEN && text.bytes().all(is_digit) {
+        if is_256_bits(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err("a token has 64 hexadecimal digits")
         }
     }
+}
+
+pub(crate) fn is_256_bits(text: &str) -> bool {
+    let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == TEXT_LEN && text.bytes().all(is_digit)
 }
 
 impl fmt::Debug for Secret {
@@ -61,6 +65,10 @@ impl SecretHash {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+pub(crate) fn hexadecimal_sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -11,6 +11,7 @@
 //! [`link::VERSION`] is raised when one changes its meaning.
 #![forbid(unsafe_code)]
 
+pub mod contract;
 pub mod link;
 mod unit;
 
@@ -28,9 +29,10 @@ pub type Offers = BTreeMap<Name, String>;
 
 /// Runs units of one kind at one site.
 ///
-/// Contract: every call is idempotent and returns soon (what takes long goes on behind it and shows in [`observe`](Self::observe)). A
-/// call with an older epoch than one seen before for the same unit is refused and changes nothing. A driver finds again, after its
-/// process was killed, what it started before: by process number *and* start time, never by name. It never starts a second one.
+/// Contract, checked by [`contract::check`]: every call is idempotent and returns soon (what takes long goes on behind it and shows in
+/// [`observe`](Self::observe)). A call with an older epoch than that of a unit that it knows is refused and changes nothing; a newer one
+/// replaces the unit. A driver finds again, after its process was killed, what it started before: by process number *and* start time,
+/// never by name. It never starts a second one.
 pub trait Driver: Send + Sync + std::fmt::Debug {
     /// The kind of units that it runs: [`Kind::name`].
     fn kind(&self) -> &'static str;
@@ -51,6 +53,9 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
 
     /// What has become of every unit that this driver knows, whoever started it.
     fn observe(&self) -> Vec<Observed>;
+
+    /// The processes in which units run here, whoever started them: those whose use of the machine is measured and limited.
+    fn pids(&self) -> Vec<u32>;
 
     /// Up to `max` bytes of what the unit has written, from byte `offset` on, and the offset at which they begin (later than asked for
     /// if the beginning is not kept any more). Only its home has it.

@@ -52,6 +52,7 @@ impl Kind {
 pub struct CellSpec {
     pub module: Digest,
     pub ranks: u32,
+    /// What follows the program's name, which is the block's.
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
