@@ -83,7 +83,7 @@ int MPI_Allgather(const void *sendbuf, int sendcount, MPI_Datatype sendtype, voi
     struct side in = {.buf = recvbuf, .count = recvcount, .type = recvtype};
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = allgather(out, &in, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_ALLGATHER, class);
 }
 
 int MPI_Allgatherv(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void *recvbuf,
@@ -95,7 +95,7 @@ int MPI_Allgatherv(const void *sendbuf, int sendcount, MPI_Datatype sendtype, vo
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS && (!recvcounts || !displs)) class = MPI_ERR_ARG;
     if (class == MPI_SUCCESS) class = allgather(out, &in, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_ALLGATHER, class);
 }
 
 /* In place, the blocks to send are those that the received ones overwrite. They go out from a copy:
@@ -153,7 +153,7 @@ int MPI_Alltoall(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void
     struct side in = {.buf = recvbuf, .count = recvcount, .type = recvtype};
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = alltoall(&out, &in, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_ALLTOALL, class);
 }
 
 int MPI_Alltoallv(const void *sendbuf, const int sendcounts[], const int sdispls[],
@@ -166,7 +166,7 @@ int MPI_Alltoallv(const void *sendbuf, const int sendcounts[], const int sdispls
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS && !given) class = MPI_ERR_ARG;
     if (class == MPI_SUCCESS) class = alltoall(&out, &in, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_ALLTOALL, class);
 }
 
 int MPI_Alltoallw(const void *sendbuf, const int sendcounts[], const int sdispls[],
@@ -180,5 +180,5 @@ int MPI_Alltoallw(const void *sendbuf, const int sendcounts[], const int sdispls
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS && !given) class = MPI_ERR_ARG;
     if (class == MPI_SUCCESS) class = alltoall(&out, &in, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_ALLTOALL, class);
 }

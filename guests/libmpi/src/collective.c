@@ -38,6 +38,11 @@ void batch_recv(struct batch *batch, int source, void *buf, uint32_t len) {
                                buf, len));
 }
 
+int finish_collective(MPI_Comm comm, const char *function, enum collective op, int class) {
+    if (class == MPI_SUCCESS) host_completed((int)op, comm->ctx, 0);
+    return report(comm, function, class);
+}
+
 int check_root(MPI_Comm comm, int root) {
     return root >= 0 && root < comm->size ? MPI_SUCCESS : MPI_ERR_ROOT;
 }
@@ -58,7 +63,7 @@ static int barrier(MPI_Comm comm) {
 int MPI_Barrier(MPI_Comm comm) {
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = barrier(comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_BARRIER, class);
 }
 
 /* Binomial tree: counted from the root, a rank hears from the one without its lowest bit, and
@@ -90,7 +95,7 @@ static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm com
 int MPI_Bcast(void *buffer, int count, MPI_Datatype datatype, int root, MPI_Comm comm) {
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = bcast(buffer, count, datatype, root, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_BCAST, class);
 }
 
 /* Blocks that lie in one buffer, one for each rank: `counts` and `displs` for the -v operations,
@@ -161,7 +166,7 @@ int MPI_Gather(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void *
     struct blocks blocks = {recvbuf, NULL, NULL, recvcount, recvtype};
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = gather(sendbuf, sendcount, sendtype, &blocks, root, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_GATHER, class);
 }
 
 int MPI_Gatherv(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void *recvbuf,
@@ -171,7 +176,7 @@ int MPI_Gatherv(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void 
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS && comm->rank == root && (!recvcounts || !displs)) class = MPI_ERR_ARG;
     if (class == MPI_SUCCESS) class = gather(sendbuf, sendcount, sendtype, &blocks, root, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_GATHER, class);
 }
 
 static int scatter(const struct blocks *blocks, void *recvbuf, int recvcount,
@@ -205,7 +210,7 @@ int MPI_Scatter(const void *sendbuf, int sendcount, MPI_Datatype sendtype, void 
     struct blocks blocks = {(void *)sendbuf, NULL, NULL, sendcount, sendtype};
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = scatter(&blocks, recvbuf, recvcount, recvtype, root, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_SCATTER, class);
 }
 
 int MPI_Scatterv(const void *sendbuf, const int sendcounts[], const int displs[],
@@ -215,5 +220,5 @@ int MPI_Scatterv(const void *sendbuf, const int sendcounts[], const int displs[]
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS && comm->rank == root && (!sendcounts || !displs)) class = MPI_ERR_ARG;
     if (class == MPI_SUCCESS) class = scatter(&blocks, recvbuf, recvcount, recvtype, root, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_SCATTER, class);
 }

@@ -14,6 +14,9 @@
 
 enum { HOST_SEND_STANDARD = 0, HOST_SEND_SYNCHRONOUS = 1 };
 
+/* What may complete, besides the collectives by their numbers. */
+enum { HOST_CALL_RECV = 16, HOST_CALL_SENDRECV = 17, HOST_CALL_WAIT = 18 };
+
 struct host_status {
     int32_t done;
     int32_t source;
@@ -30,6 +33,7 @@ HOST_CALL("recv") int host_recv(int ctx, int source, int tag, void *buf, uint32_
 HOST_CALL("wait") int host_wait(const int *reqs, int n, int min, struct host_status *statuses);
 HOST_CALL("probe")
 int host_probe(int ctx, int source, int tag, int block, struct host_status *status);
+HOST_CALL("completed") void host_completed(int call, int ctx, int tag);
 HOST_CALL("cancel") int host_cancel(int req);
 HOST_CALL("abort") _Noreturn void host_abort(int code);
 HOST_CALL("clock") double host_clock(void);

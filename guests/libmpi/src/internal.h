@@ -34,6 +34,7 @@
 #define empty_status cloudskin_empty_status
 #define exchange_blocks cloudskin_exchange_blocks
 #define fill_status cloudskin_fill_status
+#define finish_collective cloudskin_finish_collective
 #define finish_orphans cloudskin_finish_orphans
 #define fold_items cloudskin_fold_items
 #define group_world cloudskin_group_world
@@ -245,6 +246,9 @@ void batch_send(struct batch *batch, int dest, const void *buf, uint32_t len);
 void batch_recv(struct batch *batch, int source, void *buf, uint32_t len);
 /* Waits for all; the first error of the batch so far. */
 int batch_finish(struct batch *batch);
+
+/* The end of a public collective: tells the host, or reports the error. */
+int finish_collective(MPI_Comm comm, const char *function, enum collective op, int class);
 
 int bcast_bytes(struct batch *batch, void *buf, uint32_t len, int root);
 int check_root(MPI_Comm comm, int root);

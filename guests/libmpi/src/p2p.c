@@ -91,6 +91,7 @@ static int recv(void *buf, int count, MPI_Datatype type, int source, int tag, MP
     }
     struct host_status done;
     int class = wait_one(host_recv(comm->ctx, message.peer, tag, buf, message.len), &done);
+    host_completed(HOST_CALL_RECV, comm->ctx, done.tag);
     if (status != MPI_STATUS_IGNORE) fill_status(comm, &done, status);
     return class;
 }
@@ -181,6 +182,9 @@ static int exchange(const void *sendbuf, struct message out, int sendtag, void *
         reqs[n++] = host_send(comm->ctx, out.peer, sendtag, sendbuf, out.len, HOST_SEND_STANDARD);
     }
     if (n > 0) host_wait(reqs, n, n, statuses);
+    if (in.peer != MPI_PROC_NULL) {
+        host_completed(HOST_CALL_SENDRECV, comm->ctx, statuses[0].tag);
+    }
     if (status != MPI_STATUS_IGNORE) {
         if (in.peer != MPI_PROC_NULL) {
             fill_status(comm, &statuses[0], status);

@@ -211,7 +211,7 @@ int MPI_Reduce(const void *sendbuf, void *recvbuf, int count, MPI_Datatype datat
                int root, MPI_Comm comm) {
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = reduce(sendbuf, recvbuf, count, datatype, op, root, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_REDUCE, class);
 }
 
 /* Swaps values with `partner` and combines them in the order of the ranks. Both sides combine the
@@ -306,7 +306,7 @@ int MPI_Allreduce(const void *sendbuf, void *recvbuf, int count, MPI_Datatype da
                   MPI_Comm comm) {
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = allreduce(sendbuf, recvbuf, count, datatype, op, comm);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_ALLREDUCE, class);
 }
 
 static int reduce_scatter(const void *sendbuf, void *recvbuf, const struct slices *slices,
@@ -342,7 +342,7 @@ int MPI_Reduce_scatter(const void *sendbuf, void *recvbuf, const int recvcounts[
         class = reduce_scatter(sendbuf, recvbuf, &slices, datatype, op, comm);
     }
     free(slices.counts);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_REDUCE_SCATTER, class);
 }
 
 int MPI_Reduce_scatter_block(const void *sendbuf, void *recvbuf, int recvcount,
@@ -355,7 +355,7 @@ int MPI_Reduce_scatter_block(const void *sendbuf, void *recvbuf, int recvcount,
         class = reduce_scatter(sendbuf, recvbuf, &slices, datatype, op, comm);
     }
     free(slices.counts);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_REDUCE_SCATTER, class);
 }
 
 /* In each step the range below the own one doubles. `before` is NULL for an inclusive scan, else it
@@ -402,12 +402,12 @@ int MPI_Scan(const void *sendbuf, void *recvbuf, int count, MPI_Datatype datatyp
              MPI_Comm comm) {
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = scan(sendbuf, recvbuf, count, datatype, op, comm, true);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_SCAN, class);
 }
 
 int MPI_Exscan(const void *sendbuf, void *recvbuf, int count, MPI_Datatype datatype, MPI_Op op,
                MPI_Comm comm) {
     int class = check_comm(comm, __func__);
     if (class == MPI_SUCCESS) class = scan(sendbuf, recvbuf, count, datatype, op, comm, false);
-    return report(comm, __func__, class);
+    return finish_collective(comm, __func__, COLL_EXSCAN, class);
 }

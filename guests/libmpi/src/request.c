@@ -112,6 +112,10 @@ static int progress(int n, MPI_Request requests[], enum until until) {
 /* Hands a complete request over: its status to the program, the object to the free list. */
 static int deliver(MPI_Request *request, MPI_Status *status) {
     int class = (*request)->status.MPI_ERROR;
+    /* Only a message that was received has a source. */
+    if ((*request)->status.MPI_SOURCE >= 0) {
+        host_completed(HOST_CALL_WAIT, (*request)->comm->ctx, (*request)->status.MPI_TAG);
+    }
     if (status != MPI_STATUS_IGNORE) *status = (*request)->status;
     recycle(*request);
     *request = MPI_REQUEST_NULL;

@@ -23,6 +23,7 @@ HOST("send") int32_t host_send(int32_t ctx, int32_t dest, int32_t tag, const voi
 HOST("recv") int32_t host_recv(int32_t ctx, int32_t source, int32_t tag, void *buf, int32_t len);
 HOST("wait") int32_t host_wait(const int32_t *reqs, int32_t n, int32_t min, void *statuses);
 HOST("probe") int32_t host_probe(int32_t ctx, int32_t source, int32_t tag, int32_t block, void *status);
+HOST("completed") void host_completed(int32_t call, int32_t ctx, int32_t tag);
 HOST("cancel") int32_t host_cancel(int32_t req);
 HOST("abort") void host_abort(int32_t code);
 HOST("clock") double host_clock(void);
@@ -30,14 +31,14 @@ HOST("name") int32_t host_name(void *buf, int32_t cap);
 HOST("finalize") void host_finalize(void);
 
 enum { ARGUMENTS_MAX = 6, ROOM = 4096, RANDOM_VECTORS = 200, TAG = 7 };
-enum { WORLD, SEND, RECV, WAIT, PROBE, CANCEL, ABORT, CLOCK, NAME, FINALIZE, CALLS };
+enum { WORLD, SEND, RECV, WAIT, PROBE, COMPLETED, CANCEL, ABORT, CLOCK, NAME, FINALIZE, CALLS };
 
 static const struct {
     const char *name;
     int arguments;
 } calls[CALLS] = {
     {"world", 0}, {"send", 6}, {"recv", 5}, {"wait", 4}, {"probe", 5},
-    {"cancel", 1}, {"abort", 1}, {"clock", 0}, {"name", 2}, {"finalize", 0},
+    {"completed", 3}, {"cancel", 1}, {"abort", 1}, {"clock", 0}, {"name", 2}, {"finalize", 0},
 };
 
 /* The room is where good pointers point, with guards around it that nobody may write to. */
@@ -76,6 +77,7 @@ static void good_arguments(int call, int32_t request, int32_t *arguments)
         [RECV] = {0, 0, TAG, buffer, 16},
         [WAIT] = {buffer, 1, 1, status},
         [PROBE] = {0, 0, TAG, 0, status},
+        [COMPLETED] = {16, 0, TAG},
         [CANCEL] = {request},
         [ABORT] = {3},
         [NAME] = {buffer, ROOM / 4},
@@ -116,6 +118,9 @@ static double perform(int call, const int32_t *a)
         return host_wait((const int32_t *)p[0], a[1], a[2], (void *)p[3]);
     case PROBE:
         return host_probe(a[0], a[1], a[2], a[3], (void *)p[4]);
+    case COMPLETED:
+        host_completed(a[0], a[1], a[2]);
+        return 0;
     case CANCEL:
         return host_cancel(a[0]);
     case ABORT:

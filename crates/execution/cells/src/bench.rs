@@ -34,7 +34,7 @@ impl Instantiation {
             .map_err(|error| invalid(error.to_string()))?;
         let (journal, _) =
             Journal::open(dir).map_err(|error| Error::io("open the journal", error))?;
-        let (up, _) = Uplink::new();
+        let up = Uplink::to_nobody();
         let config = NodeConfig {
             me: 0,
             spec: WorldSpec {

@@ -1,7 +1,7 @@
 //! C-Cells: unmodified MPI programs as WebAssembly, moved between machines while they run.
 //!
-//! **What it is.** A compiler driver that makes cells out of C programs ([`cc`]), the pass that lets them stop anywhere in their call stack
-//! ([`instrument`]), hosts that run them ([`host`]), and the coordinator that makes a world of them and moves its ranks ([`world`]).
+//! **What it is.** A compiler driver that makes cells out of C programs that can stop anywhere in their call stack ([`cc`], by the pass of the
+//! crate [`instrument`]), hosts that run them ([`host`]), and the coordinator that makes a world of them and moves its ranks ([`world`]).
 //!
 //! **What it is not.** No scheduler: whoever uses it decides what moves where. No file system: what a guest opens is the
 //! user's directory, and must be at the target, too.
@@ -11,17 +11,17 @@
 //! the world begins again from its last checkpoint or says that it cannot.
 //!
 //! **Reading order.** `docs/cell-abi.md`: what guest and host promise each other. [`core::endpoint`]: messages. [`core::moving`]: who runs a
-//! rank that moves. [`cell`]: one rank as a running guest. [`host`]: the process around it. [`world`]: the coordinator. Then
-//! [`instrument`] and [`cc`], which stand by themselves.
+//! rank that moves. [`cell`]: one rank as a running guest. [`host`]: the process around it. [`world`]: the coordinator. [`driver`]: worlds as
+//! units of a platform of sites. Then [`cc`], which stands by itself.
 
 pub mod bench;
 pub mod cc;
 mod cell;
 mod core;
 mod disk;
+pub mod driver;
 mod error;
 pub mod host;
-pub mod instrument;
 mod wire;
 pub mod world;
 

@@ -1,7 +1,7 @@
 //! `cloudskin cc`: a C compiler driver with gcc's command line, whose output runs as a cell.
 //!
 //! It compiles with clang for `wasm32-wasi`, links with wasm-ld, and instruments the module so that
-//! it can travel ([`crate::instrument`]). The MPI library is part of this program: its C sources
+//! it can travel ([`instrument`]). The MPI library is part of this program: its C sources
 //! are compiled once, into a cache. Only `clang -c` is used, never clang's own link step: that one
 //! runs whatever `wasm-opt` it finds.
 //!
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("{context}")]
     Io { context: String, source: io::Error },
     #[error("instrument the module")]
-    Instrument(#[source] crate::instrument::Error),
+    Instrument(#[source] instrument::Error),
 }
 
 impl Error {
@@ -187,7 +187,6 @@ impl Compiler<'_> {
 }
 
 fn write_module(module: &[u8], output: &Path, instrument: bool) -> Result<(), Error> {
-    use crate::instrument;
     let instrumented;
     let mut bytes = module;
     if instrument {

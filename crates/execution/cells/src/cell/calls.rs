@@ -31,6 +31,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Cell>) -> Result<()> {
         .func_wrap(MODULE, "recv", recv)?
         .func_wrap(MODULE, "wait", wait)?
         .func_wrap(MODULE, "probe", probe)?
+        .func_wrap(MODULE, "completed", completed)?
         .func_wrap(MODULE, "cancel", cancel)?
         .func_wrap(MODULE, "abort", abort)?
         .func_wrap(MODULE, "clock", clock)?
@@ -291,6 +292,10 @@ fn probe(
         },
     )?;
     Ok(found.unwrap_or(0))
+}
+
+fn completed(mut caller: Caller<'_, Cell>, call: u32, ctx: u32, tag: i32) {
+    caller.data_mut().iterations.completed(call, ctx, tag);
 }
 
 fn cancel(mut caller: Caller<'_, Cell>, request: u32) -> Result<u32> {

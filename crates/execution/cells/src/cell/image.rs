@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use instrument::Mobility;
 use wasm::engine::Engine;
 use wasm::vfs::Vfs;
 use wasm::wasi::Wasi;
@@ -11,6 +12,7 @@ use wasmtime::{
 };
 
 use super::clock::{Clock, wall_now_ns};
+use super::iterations::Iterations;
 use super::{Cell, Marks, REWINDING, UNWINDING, linker, sys};
 use crate::core::endpoint::Endpoint;
 use crate::core::endpoint::call::Limits;
@@ -18,7 +20,6 @@ use crate::core::endpoint::format;
 use crate::core::trace::Trace;
 use crate::disk::snapshot::{self, Header, Value};
 use crate::host::node::Node;
-use crate::instrument::{self, Mobility};
 use crate::wire::invalid;
 use crate::wire::messages::{Rank, TraceMode};
 
@@ -170,6 +171,7 @@ impl Image {
                 is_on: spec.marks,
                 ..Marks::default()
             },
+            iterations: Iterations::new(rank, &node.metrics),
             inside_collective: None,
             has_diverged: false,
             memory_bytes_max: spec.memory_bytes_max,

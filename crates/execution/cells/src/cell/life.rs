@@ -287,6 +287,7 @@ fn stand_still(node: &Arc<Node>, rank: Rank, image: &mut Image) -> Next {
             node.wait_for_resume(id);
         }
     }
+    image.store.data_mut().iterations.interrupt();
     mailbox.open(endpoint);
     node.revived(rank);
     // When the coordinator hears of it, everybody sends again what came while the mailbox was closed.
@@ -337,6 +338,8 @@ fn depart(
     }
     assert_eq!(source, Source::Committed, "a recorded move is committed");
     node.fail_point("source-recorded");
+    // Before it can come back.
+    image.store.data_mut().iterations.forget();
     if let Err(error) = wire::send(&mut stream, &Turn::Commit) {
         tracing::info!(rank, %error, "the coordinator has to tell the target to run the rank");
     }

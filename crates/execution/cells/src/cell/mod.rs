@@ -4,11 +4,12 @@
 //! in [`Cell`], as plain data: so a cell that stands still can be written down ([`image`]) and go on elsewhere.
 //!
 //! Reading order: this file (the state, and how a call may end early); `calls` (the host calls of `docs/cell-abi.md`); `image` (capture and
-//! restore); `life` (the thread).
+//! restore); `life` (the thread); `iterations` (how fast the guest gets on).
 
 mod calls;
 pub(crate) mod clock;
 pub(crate) mod image;
+mod iterations;
 pub(crate) mod life;
 pub(crate) mod stop;
 mod sys;
@@ -23,6 +24,7 @@ use crate::core::trace::{self, Outcome, Trace};
 use crate::host::node::{Mailbox, Node};
 use crate::wire::messages::{Event, FreezeReport};
 use clock::{Clock, wall_now_ns};
+use iterations::Iterations;
 use stop::Stop;
 
 /// The guest is unwinding, or rewinding: values of the global `cloudskin:state`.
@@ -59,6 +61,7 @@ pub(crate) struct Cell {
     n_idle: u32,
     output_seq: u64,
     marks: Marks,
+    iterations: Iterations,
     /// The collective that the last send or receive belonged to.
     inside_collective: Option<&'static str>,
     memory_bytes_max: u64,

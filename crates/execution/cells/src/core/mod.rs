@@ -2,4 +2,5 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod moving;
+pub(crate) mod output;
 pub(crate) mod trace;

@@ -51,7 +51,7 @@ pub(crate) enum Trace {
 pub(crate) struct Diverged(String);
 
 /// Outcomes and wildcards that a recording may hold; a rank that passes it is stopped rather than let grow without bound.
-const RECORDS_MAX: usize = 50_000_000;
+const RECORDS_MAX: usize = if cfg!(test) { 1 << 10 } else { 50_000_000 };
 
 impl Trace {
     /// Passes one outcome: `live` computes it, unless it is replayed.
@@ -175,5 +175,32 @@ mod tests {
         trace.peek().expect_err("the recording is over");
         assert_eq!(trace.wildcard(0), None);
         assert_eq!(trace.wildcard(1), Some(Matched { source: 3, tag: 5 }));
+    }
+
+    #[test]
+    fn a_recording_takes_so_much_and_stays_whole() {
+        let matched = Matched { source: 3, tag: 5 };
+        let mut trace = Trace::Record(Log::default());
+        for ns in 0..RECORDS_MAX as u64 {
+            trace.outcome(|| Outcome::Clock(ns)).expect("room");
+        }
+        let last = RECORDS_MAX as u64 - 1;
+        trace.record_wildcard(last, matched).expect("room");
+        let full = trace.clone();
+        trace.outcome(|| Outcome::Clock(0)).expect_err("full");
+        trace.record(|| Outcome::Cancelled(true)).expect_err("full");
+        for ordinal in [last + 1, u64::MAX] {
+            let refused = trace.record_wildcard(ordinal, matched);
+            refused.expect_err("full");
+        }
+        assert_eq!(trace, full, "what was refused left something behind");
+
+        let mut trace = trace.into_replay();
+        assert_eq!(trace.wildcard(last), Some(matched));
+        for ns in 0..RECORDS_MAX as u64 {
+            let outcome = trace.outcome(|| unreachable!()).expect("recorded");
+            assert_eq!(outcome, Outcome::Clock(ns));
+        }
+        assert!(!trace.has_rest());
     }
 }

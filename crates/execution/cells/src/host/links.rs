@@ -17,7 +17,7 @@ use super::host_name;
 use super::node::{Ack, Node};
 use crate::wire::link::{self, Item};
 use crate::wire::messages::{HostId, Rank, VERSION};
-use crate::wire::{self, Hello, Purpose, Stream, Tls};
+use crate::wire::{self, Hello, Purpose, Stream, Tls, socket};
 
 /// An acknowledgement waits this long for a frame of the same link to travel with.
 const ACK_DELAY: Duration = Duration::from_millis(1);
@@ -147,6 +147,7 @@ impl Link {
         tls: &Tls,
     ) -> io::Result<BufWriter<Stream>> {
         let mut stream = tls.connect(address, &host_name(self.host))?;
+        socket::notice_cuts(stream.socket())?;
         wire::send(&mut stream, hello)?;
         Ok(BufWriter::with_capacity(BUFFER_BYTES, stream))
     }

@@ -1,6 +1,6 @@
 //! The metrics of a cell host.
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{CounterVec, IntCounter, IntCounterVec, IntGauge};
 
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -10,6 +10,11 @@ pub(crate) struct Metrics {
     pub resumed_ranks: IntCounter,
     pub departed_ranks: IntCounter,
     pub ranks: IntGauge,
+    /// By rank and key: at most 32 keys of each rank that is here.
+    pub iterations: IntCounterVec,
+    pub iteration_seconds: CounterVec,
+    /// By rank.
+    pub uncounted_completions: IntCounterVec,
 }
 
 impl Metrics {
@@ -34,6 +39,21 @@ impl Metrics {
             ),
             departed_ranks: counter("departed_ranks_total", "Ranks that left for another host."),
             ranks: metrics.gauge("cloudskin_cell_ranks", "Ranks that run here now."),
+            iterations: metrics.counters(
+                "cloudskin_cell_iterations_total",
+                "Intervals between successive completions of an MPI call, without those in which the rank stood still.",
+                &["rank", "key"],
+            ),
+            iteration_seconds: metrics.sums(
+                "cloudskin_cell_iteration_seconds_total",
+                "The time that these intervals took.",
+                &["rank", "key"],
+            ),
+            uncounted_completions: metrics.counters(
+                "cloudskin_cell_uncounted_completions_total",
+                "Completions of MPI calls of more kinds than are told apart.",
+                &["rank"],
+            ),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The process that holds the cells of one world on one machine.
 //!
 //! A host is told everything by its coordinator and asks for nothing but the module. It keeps in its directory what is its own alone: compiled
-//! code, and the journal of the ranks that have left it. When the coordinator is gone, it ends.
+//! code, and the journal of the ranks that have left it. A host that its coordinator has started ends with it. One that others have
+//! started ([`HostConfig::admitted`]) runs its ranks on when the connection breaks, dials again, and ends only when it is told to.
 //!
 //! Threads: this file's command loop; one accepting connections, and one for each; one for each link to another host ([`links`]); one sending
 //! events; one for each rank ([`crate::cell::life`]).
@@ -14,11 +15,13 @@ pub(crate) mod uplink;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use auth::KeyRequest;
+use instrument::Mobility;
 use serde::{Deserialize, Serialize};
 use wasm::engine::{Engine, Profile};
 use wasm::vfs::{HostDir, Vfs};
@@ -26,13 +29,15 @@ use wasm::vfs::{HostDir, Vfs};
 use crate::cell::image::{Mounts, Program};
 use crate::cell::life::{self, Start};
 use crate::cell::stop::{self, StopRequest};
+use crate::disk::claim::Claim;
 use crate::disk::journal::Journal;
-use crate::instrument::Mobility;
 use crate::wire::messages::{
     Begin, Command, Epoch, Event, Hello, HostId, Location, Purpose, Rank, StopPoint, TraceMode,
     VERSION, WorldId, WorldSpec,
 };
-use crate::wire::{self, Identity, Stream, Tls, invalid};
+use crate::wire::session::Broken;
+use crate::wire::{self, Identity, Stream, Tls, invalid, socket};
+use crate::world::admin::Admission;
 use incoming::Incoming;
 use metrics::Metrics;
 use node::{Node, NodeConfig};
@@ -54,6 +59,12 @@ pub struct HostConfig {
     pub(crate) dir: PathBuf,
     pub(crate) coordinator: SocketAddr,
     pub(crate) identity: Identity,
+    /// Where the other hosts reach it.
+    pub(crate) listen: IpAddr,
+    /// What it writes into its directory beside its process number.
+    pub(crate) claim: String,
+    /// Set for a host that its coordinator has not started.
+    pub(crate) outlives_connections: bool,
     /// Engine profile: the portable interpreter instead of native code.
     pub(crate) interpret: bool,
     pub(crate) fail_point: Option<String>,
@@ -76,37 +87,88 @@ pub fn read_config(input: &mut impl io::Read) -> io::Result<Option<HostConfig>> 
     }
 }
 
-/// Serves until the coordinator closes the connection. This process serves its metrics at `metrics_address`.
+impl HostConfig {
+    /// A host that others have started than its coordinator, with the key that was admitted. `claim` is written into `dir`, which is this
+    /// process's alone.
+    #[must_use]
+    pub fn admitted(
+        admission: &Admission,
+        key: KeyRequest,
+        dir: PathBuf,
+        listen: IpAddr,
+        claim: String,
+    ) -> Self {
+        let authority = admission.authority.clone();
+        Self {
+            me: admission.host,
+            world: WorldId {
+                id: admission.world,
+                incarnation: admission.incarnation,
+            },
+            dir,
+            coordinator: admission.coordinator,
+            identity: key.into_identity(authority, admission.certificate.clone()),
+            listen,
+            claim,
+            outlives_connections: true,
+            interpret: admission.interpret,
+            fail_point: None,
+        }
+    }
+
+    /// Lets the host kill itself at a step of a move, for tests.
+    #[must_use]
+    pub fn failing_at(mut self, step: &str) -> Self {
+        self.fail_point = Some(step.to_owned());
+        self
+    }
+
+    /// Tells a process what it is, over its standard input.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub fn write(&self, input: &mut impl io::Write) -> io::Result<()> {
+        wire::send(input, self)
+    }
+
+    fn dial(&self, tls: &Tls, purpose: Purpose) -> io::Result<Stream> {
+        let mut stream = tls.connect(self.coordinator, COORDINATOR_NAME)?;
+        if self.outlives_connections {
+            socket::notice_cuts(stream.socket())?;
+        }
+        let hello = Hello {
+            version: VERSION,
+            world: self.world,
+            from: self.me,
+            purpose,
+        };
+        wire::send(&mut stream, &hello)?;
+        Ok(stream)
+    }
+}
+
+/// Serves until the coordinator says that it is over or, if it has started this process, is gone. This process serves its metrics at
+/// `metrics_address`.
 ///
 /// # Errors
-/// When the host cannot begin or loses its coordinator in the middle of a message.
+/// When the host cannot begin, is told what it cannot do, or loses its coordinator in the middle of a message.
 pub fn serve(
     config: HostConfig,
     metrics: &telemetry::Metrics,
     metrics_address: SocketAddr,
 ) -> io::Result<()> {
+    if config.outlives_connections {
+        // What ends the session of whoever started it must not end this. Refused to a process that leads one already.
+        rustix::process::setsid().ok();
+    }
+    // Held until the process ends.
+    let _claim = Claim::take(&config.dir, &config.claim)?;
+    std::fs::write(config.dir.join(METRICS_FILE), metrics_address.to_string())?;
     let tls = Tls::new(&config.identity)?;
     let (journal, commits) = Journal::open(&config.dir)?;
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
+    let listener = TcpListener::bind((config.listen, 0))?;
     let address = listener.local_addr()?;
-    let (up, outbox) = Uplink::new();
-    let hello = |purpose| Hello {
-        version: VERSION,
-        world: config.world,
-        from: config.me,
-        purpose,
-    };
-    let mut outbound = tls.connect(config.coordinator, COORDINATOR_NAME)?;
-    wire::send(&mut outbound, &hello(Purpose::Events))?;
-    let mut inbound = tls.connect(config.coordinator, COORDINATOR_NAME)?;
-    wire::send(&mut inbound, &hello(Purpose::Commands))?;
-    rt::thread("events".into(), 1 << 20, move || {
-        if let Err(error) = outbox.carry(&mut outbound) {
-            // Nobody would hear of anything that happens here from now on.
-            tracing::info!(%error, "the coordinator does not listen any more");
-            std::process::exit(1);
-        }
-    })?;
+    let up = Uplink::new();
     let committed = commits
         .iter()
         .map(|commit| (commit.rank, commit.epoch))
@@ -114,6 +176,7 @@ pub fn serve(
     up.send(Event::Ready {
         address,
         metrics: metrics_address,
+        pid: std::process::id(),
         committed,
     });
     let host = Arc::new(Host {
@@ -130,14 +193,13 @@ pub fn serve(
     rt::thread("accept".into(), 1 << 20, move || {
         accepting.accept(&listener)
     })?;
-    loop {
-        match wire::receive(&mut inbound) {
-            Ok(command) => host.obey(command)?,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
+    let reporting = Arc::clone(&host);
+    rt::thread("events".into(), 1 << 20, move || reporting.report())?;
+    host.listen()
 }
+
+/// The address at which a host serves its metrics, in its directory.
+pub(crate) const METRICS_FILE: &str = "metrics";
 
 struct Host {
     config: HostConfig,
@@ -165,6 +227,56 @@ struct Join {
 }
 
 impl Host {
+    /// Obeys the coordinator, to the end.
+    fn listen(self: &Arc<Self>) -> io::Result<()> {
+        let mut attempt = 0;
+        loop {
+            let cut = match self.config.dial(&self.tls, Purpose::Commands) {
+                Ok(mut stream) => {
+                    attempt = 0;
+                    let obey = |command| self.obey(command);
+                    match self.up.0.receive(&mut stream, obey) {
+                        Broken::Over => return Ok(()),
+                        Broken::Refused(error) => return Err(error),
+                        Broken::Cut(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if !self.config.outlives_connections {
+                return match cut.kind() {
+                    io::ErrorKind::UnexpectedEof => Ok(()),
+                    _ => Err(cut),
+                };
+            }
+            tracing::info!(error = %cut, "the coordinator is not to be heard");
+            self.up.0.wait_to_redial(attempt);
+            attempt += 1;
+        }
+    }
+
+    /// Sends events to the coordinator, for as long as the process lives.
+    fn report(&self) {
+        let mut attempt = 0;
+        loop {
+            let carried = self
+                .config
+                .dial(&self.tls, Purpose::Events)
+                .and_then(|mut stream| {
+                    attempt = 0;
+                    self.up.0.carry(self.up.0.connected(), &mut stream)
+                });
+            let error = carried.map_or_else(|error| error.to_string(), |()| "it is over".into());
+            tracing::info!(error, "the coordinator does not listen");
+            if !self.config.outlives_connections {
+                // Nobody would hear of anything that happens here from now on.
+                std::process::exit(1);
+            }
+            self.up.0.wait_to_redial(attempt);
+            attempt += 1;
+        }
+    }
+
     fn obey(self: &Arc<Self>, command: Command) -> io::Result<()> {
         match command {
             Command::Join {
@@ -345,6 +457,7 @@ impl Host {
         let address = node.link(to).address().ok_or("the target is not known")?;
         let connect = || -> io::Result<Stream> {
             let mut stream = self.tls.connect(address, &host_name(to))?;
+            socket::notice_cuts(stream.socket())?;
             let purpose = Purpose::Transfer {
                 rank,
                 epoch,
@@ -431,11 +544,15 @@ impl Host {
 
     fn connection(&self, socket: TcpStream) -> io::Result<()> {
         let mut stream = self.tls.accept(socket)?;
+        socket::notice_cuts(stream.socket())?;
         let hello: Hello = wire::receive(&mut stream)?;
         if hello.version != VERSION || hello.world != self.config.world {
             return Err(invalid(
                 "a connection of another world, incarnation or version is refused",
             ));
+        }
+        if !stream.peer_is(&host_name(hello.from)) {
+            return Err(invalid("a host says that it is another"));
         }
         // The peer dials again if this host has not joined yet.
         let node = self.node()?;

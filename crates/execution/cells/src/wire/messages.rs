@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// Raised with every change to a type of this file or of [`super::link`].
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// The number of a host in its world.
 pub(crate) type HostId = u32;
@@ -166,6 +166,7 @@ pub(crate) enum Event {
     Ready {
         address: SocketAddr,
         metrics: SocketAddr,
+        pid: u32,
         committed: Vec<(Rank, Epoch)>,
     },
     ModuleWanted,

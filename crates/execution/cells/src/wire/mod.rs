@@ -2,10 +2,12 @@
 //!
 //! Every connection is mutual TLS under the world's own authority and begins with a [`Hello`]. After the handshakes it carries bytes in
 //! one direction only, but for a [`transfer`](crate::host), which alternates: so plain blocking reads and writes do, and no connection
-//! needs a lock that both directions share.
+//! needs a lock that both directions share. What a host and its coordinator say to each other survives its connections: [`session`].
 
 pub(crate) mod link;
 pub(crate) mod messages;
+pub(crate) mod session;
+pub(crate) mod socket;
 
 use std::io::{self, Read, Write};
 
@@ -19,6 +21,12 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 72 << 20;
 
 /// Writes one message: its length as u32, then its postcard encoding.
 pub(crate) fn send<T: Serialize>(stream: &mut impl Write, message: &T) -> io::Result<()> {
+    stream.write_all(&encode(message)?)?;
+    stream.flush()
+}
+
+/// The bytes of a message.
+pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
     let len = u32::try_from(body.len())
         .ok()
@@ -27,8 +35,7 @@ pub(crate) fn send<T: Serialize>(stream: &mut impl Write, message: &T) -> io::Re
     let mut framed = Vec::with_capacity(body.len() + 4);
     framed.extend_from_slice(&len.to_le_bytes());
     framed.extend_from_slice(&body);
-    stream.write_all(&framed)?;
-    stream.flush()
+    Ok(framed)
 }
 
 /// Reads one message.

@@ -1,7 +1,9 @@
 //! How other processes of the same user see and steer a running world: a socket in a private directory.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -29,42 +31,115 @@ pub enum Request {
         rank: u32,
         to: u32,
     },
+    /// Let a host take part that others start, at the site `label`, with this key (an uncompressed point on P-256). Asked again with the
+    /// same key the answer is the same.
+    Admit {
+        label: String,
+        public_key: Vec<u8>,
+    },
+    /// The process of the host that was admitted for `label` has ended: its site has seen that.
+    Dead {
+        label: String,
+    },
+    /// The host that was admitted for `label` is not needed any more. Refused while a rank depends on it.
+    Release {
+        label: String,
+    },
+    /// Ranks shall be on hosts with these labels (index: rank), until another placement is asked for.
+    Place {
+        labels: Vec<String>,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
-    Status(Status),
+    Status(Box<Status>),
+    Admitted(Admission),
     Done(String),
     Failed(String),
+}
+
+/// What a host has to know that others start: no secret, its key has never been elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    pub host: u32,
+    pub world: u64,
+    pub incarnation: u32,
+    pub coordinator: SocketAddr,
+    /// The certificate (DER) of the world's authority, and that of the host.
+    pub authority: Vec<u8>,
+    pub certificate: Vec<u8>,
+    pub interpret: bool,
 }
 
 /// A running world.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     pub world: String,
+    /// Counts the times that it began again from a checkpoint.
+    pub incarnation: u32,
     pub pid: u32,
     pub module: String,
+    /// All ranks have begun.
+    pub is_running: bool,
     pub seconds: f64,
-    pub moves: u32,
+    pub moves: u64,
+    /// The last moves, oldest first.
+    pub last_moves: Vec<MoveStatus>,
+    /// The host that a rank is moving from, and to, if one is.
+    pub moving: Option<(u32, u32)>,
+    pub restarts: u32,
     pub hosts: Vec<HostStatus>,
     pub ranks: Vec<RankStatus>,
+    /// The placement that was asked for last, and why it is not reached (empty: it is).
+    pub placement: Vec<String>,
+    pub unplaced: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HostStatus {
     pub host: u32,
+    pub label: String,
     pub pid: u32,
     /// Where it serves `/metrics`, `/healthz` and `/readyz`.
     pub metrics: String,
+    pub state: HostState,
+    /// The key that it was admitted with; empty if the coordinator has started it.
+    pub public_key: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostState {
+    /// It has not taken part yet.
+    Starting,
+    Connected,
+    /// Its process is stopped or hangs.
+    Unresponsive,
+    /// Nothing is known but that it is not to be reached.
+    Unreachable,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RankStatus {
     pub rank: u32,
     pub host: u32,
+    /// Of its host; empty while that has no successor.
+    pub label: String,
     pub epoch: u32,
     /// `running`, `moving`, or how it ended.
     pub state: String,
+    pub has_ended: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MoveStatus {
+    pub rank: u32,
+    pub from: String,
+    pub to: String,
+    pub bytes: u64,
+    /// Wall clock of the last instruction before and of the first after, ns.
+    pub frozen_ns: u64,
+    pub resumed_ns: u64,
 }
 
 /// The worlds of this user, by name.
@@ -79,7 +154,7 @@ pub fn worlds(state_dir: &Path) -> Result<Vec<String>, Error> {
     };
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| UnixStream::connect(state_dir.join(name).join(SOCKET)).is_ok())
+        .filter(|name| connect(&state_dir.join(name)).is_ok())
         .collect();
     names.sort();
     Ok(names)
@@ -96,8 +171,7 @@ pub fn ask(state_dir: &Path, world: &str, request: &Request) -> Result<Answer, E
             format!("`{world}` is not the name of a world"),
         ));
     }
-    let socket = state_dir.join(world).join(SOCKET);
-    let mut stream = UnixStream::connect(socket).map_err(|error| {
+    let mut stream = connect(&state_dir.join(world)).map_err(|error| {
         Error::io(
             format!("no world `{world}` runs here (see `cloudskin cell ps`)"),
             error,
@@ -105,6 +179,17 @@ pub fn ask(state_dir: &Path, world: &str, request: &Request) -> Result<Answer, E
     })?;
     let answered = wire::send(&mut stream, request).and_then(|()| wire::receive(&mut stream));
     answered.map_err(|error| Error::io(format!("ask world {world}"), error))
+}
+
+/// Connects to the world in `dir`.
+pub(crate) fn connect(dir: &Path) -> io::Result<UnixStream> {
+    let dir = File::open(dir)?;
+    UnixStream::connect(socket_in(&dir))
+}
+
+/// The address of the socket in a directory. Addresses of sockets are at most 107 bytes long, directories are not.
+fn socket_in(dir: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
 }
 
 /// Creates the directory of a world, which is this user's alone.
@@ -137,7 +222,7 @@ fn sweep(state_dir: &Path) {
     };
     for dir in entries.flatten().map(|entry| entry.path()) {
         let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-        if UnixStream::connect(dir.join(SOCKET)).is_err_and(refused)
+        if connect(&dir).is_err_and(refused)
             && let Err(error) = fs::remove_dir_all(&dir)
         {
             tracing::debug!(%error, dir = %dir.display(), "an old world was not removed");
@@ -147,7 +232,12 @@ fn sweep(state_dir: &Path) {
 
 /// Answers requests until the process ends.
 pub(super) fn listen(dir: &Path, input: SyncSender<Input>) -> io::Result<()> {
-    let listener = UnixListener::bind(dir.join(SOCKET))?;
+    match fs::remove_file(dir.join(SOCKET)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(socket_in(&File::open(dir)?))?;
     rt::thread("control".into(), 1 << 20, move || {
         for stream in listener.incoming() {
             // Each on its own thread: the answer to a move can take long.

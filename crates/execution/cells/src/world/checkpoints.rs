@@ -26,12 +26,26 @@ pub(super) struct Partial {
 }
 
 impl Checkpoints {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self {
-            dir,
-            last_id: 0,
-            complete: None,
+    /// Those that an earlier process has left in `dir`: the newest complete one is kept.
+    pub(super) fn open(dir: PathBuf) -> io::Result<Self> {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries.collect::<io::Result<Vec<_>>>()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let id_of = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+        let newest = entries.iter().filter_map(|entry| id_of(&entry.path()));
+        let newest = newest.max();
+        for entry in &entries {
+            if id_of(&entry.path()).is_none() || id_of(&entry.path()) != newest {
+                fs::remove_dir_all(entry.path())?;
+            }
         }
+        Ok(Self {
+            complete: newest.map(|id| dir.join(id.to_string())),
+            last_id: newest.unwrap_or(0),
+            dir,
+        })
     }
 
     pub(super) fn begin(&mut self, size: u32) -> io::Result<Partial> {
@@ -116,4 +130,31 @@ pub(super) fn read(dir: &Path, rank: Rank, mut pass: impl FnMut(Vec<u8>)) -> io:
 
 fn path_of(dir: &Path, rank: Rank) -> PathBuf {
     dir.join(format!("rank-{rank}.snapshot"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_complete_checkpoint_is_found_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("checkpoints");
+        let mut checkpoints = Checkpoints::open(path.clone()).expect("an empty one");
+        assert_eq!(checkpoints.newest(), None);
+        for id in 1..=2 {
+            let mut partial = checkpoints.begin(1).expect("begins");
+            assert!(!partial.take(0, b"snapshot").expect("takes"));
+            assert!(partial.take(0, b"").expect("takes"), "it is complete");
+            assert_eq!(partial.id, id);
+            checkpoints.publish(&partial).expect("publishes");
+        }
+        // One that a crash has left behind, and one that was never finished.
+        fs::create_dir(path.join("1")).expect("a directory");
+        checkpoints.begin(1).expect("begins");
+        let mut again = Checkpoints::open(path.clone()).expect("opens");
+        assert_eq!(again.newest(), Some(path.join("2").as_path()));
+        assert_eq!(fs::read_dir(&path).expect("lists").count(), 1);
+        assert_eq!(again.begin(1).expect("begins").id, 3);
+    }
 }

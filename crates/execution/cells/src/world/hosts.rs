@@ -1,32 +1,52 @@
 //! The host processes of a world, and the connections to them.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command as Process, Stdio};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Input;
+use super::admin::{Admission, HostState};
 use crate::host::{COORDINATOR_NAME, HostConfig, host_name};
 use crate::wire::messages::{Command, Epoch, Hello, HostId, Purpose, Rank, VERSION, WorldId};
-use crate::wire::{self, Stream, Tls, invalid};
+use crate::wire::session::{Broken, Limits, Reach, Session};
+use crate::wire::{self, Tls, invalid, socket};
 use auth::Authority;
 
-/// Commands that wait for a host. One that takes no more is as good as dead.
-const COMMANDS_MAX: usize = 256;
+/// Commands that wait until a host has them. One that takes no more is as good as dead.
+const LIMITS: Limits = Limits {
+    items_max: 1 << 16,
+    bytes_max: 96 << 20,
+};
 
-/// Starts host processes and takes their connections.
+/// Starts host processes, admits others, and takes their connections.
 pub(super) struct Hosts {
     program: PathBuf,
     log: String,
     authority: Authority,
+    listen: IpAddr,
     address: SocketAddr,
     input: SyncSender<Input>,
+    sessions: Sessions,
     spare: Option<Spare>,
     n_started: u32,
+}
+
+/// The hosts that may connect.
+#[derive(Clone, Debug, Default)]
+struct Sessions(Arc<Mutex<BTreeMap<HostId, Known>>>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    session: Arc<Session>,
+    /// The network between it and the coordinator may be cut.
+    is_admitted: bool,
 }
 
 /// A process that waits to be told which host it is.
@@ -35,12 +55,13 @@ struct Spare {
     stdin: ChildStdin,
 }
 
-/// A host process. Dropping it kills it.
+/// A host process. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Host {
     pub id: HostId,
+    pub label: String,
+    pub origin: Origin,
     pub pid: u32,
-    pub dir: PathBuf,
     /// Set when it has said that it is ready.
     pub address: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
@@ -49,12 +70,25 @@ pub(super) struct Host {
     pub is_invited: bool,
     /// What its journal said when it became ready.
     pub committed: Vec<(Rank, Epoch)>,
-    /// All that it ever said has been heard.
-    pub is_silent: bool,
+    /// Connections over which it may still say something.
+    pub n_speaking: u32,
     /// Its process has ended, with this status.
     pub status: Option<String>,
-    commands: Option<SyncSender<Command>>,
-    pidfd: OwnedFd,
+    session: Arc<Session>,
+    sessions: Sessions,
+}
+
+/// Who started a host.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Child {
+        dir: PathBuf,
+        pidfd: OwnedFd,
+    },
+    Admitted {
+        public_key: Vec<u8>,
+        admission: Admission,
+    },
 }
 
 /// What the next host is.
@@ -62,31 +96,47 @@ pub(super) struct Host {
 pub(super) struct Role<'a> {
     pub world: WorldId,
     pub dir: &'a Path,
+    pub label: &'a str,
     pub interpret: bool,
     pub fail_point: Option<String>,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Hosts {
     pub(super) fn new(
         program: PathBuf,
         log: String,
+        listen: IpAddr,
         world: u64,
         input: SyncSender<Input>,
     ) -> io::Result<Self> {
         let authority = Authority::new()?;
         let tls = Tls::new(&authority.identity(COORDINATOR_NAME)?)?;
-        let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
+        let listener = TcpListener::bind((listen, 0))?;
         let address = listener.local_addr()?;
-        let accepting = input.clone();
+        let sessions = Sessions::default();
+        let door = Door {
+            tls,
+            world,
+            sessions: sessions.clone(),
+            input: input.clone(),
+        };
         rt::thread("accept".into(), 1 << 20, move || {
-            accept(&listener, &tls, world, &accepting)
+            accept(&listener, &Arc::new(door))
         })?;
         Ok(Self {
             program,
             log,
             authority,
+            listen,
             address,
             input,
+            sessions,
             spare: None,
             n_started: 0,
         })
@@ -98,8 +148,7 @@ impl Hosts {
             mut child,
             mut stdin,
         } = self.take_spare()?;
-        let id = self.n_started;
-        self.n_started += 1;
+        let id = self.next_id();
         std::fs::create_dir_all(role.dir)?;
         let config = HostConfig {
             me: id,
@@ -107,39 +156,88 @@ impl Hosts {
             dir: role.dir.to_owned(),
             coordinator: self.address,
             identity: self.authority.identity(&host_name(id))?,
+            listen: self.listen,
+            claim: String::new(),
+            outlives_connections: false,
             interpret: role.interpret,
             fail_point: role.fail_point,
         };
-        wire::send(&mut stdin, &config)?;
-        stdin.flush()?;
         let pid = child.id();
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let raw = raw.ok_or_else(|| io::Error::other("a process without a number"))?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
-        let input = self.input.clone();
+        let dir = role.dir.to_owned();
+        let host = self.host(id, role.label, pid, Origin::Child { dir, pidfd });
+        wire::send(&mut stdin, &config)?;
+        stdin.flush()?;
+        let (input, session) = (self.input.clone(), Arc::clone(&host.session));
         rt::thread(format!("host {id}"), 1 << 20, move || {
             // The process is a child of this one, so waiting for it works.
             let status = child
                 .wait()
                 .map_or_else(|error| error.to_string(), |s| s.to_string());
             drop(stdin);
+            session.close();
             // Nobody listens once the world is over.
             input.send(Input::HostDied(id, status)).ok();
         })?;
-        Ok(Host {
+        Ok(host)
+    }
+
+    /// Lets a host take part that others start.
+    pub(super) fn admit(
+        &mut self,
+        world: WorldId,
+        label: &str,
+        public_key: Vec<u8>,
+        interpret: bool,
+    ) -> io::Result<Host> {
+        let id = self.n_started;
+        let certificate = self.authority.sign(&host_name(id), &public_key)?;
+        let admission = Admission {
+            host: self.next_id(),
+            world: world.id,
+            incarnation: world.incarnation,
+            coordinator: self.address,
+            authority: self.authority.certificate().to_vec(),
+            certificate,
+            interpret,
+        };
+        let origin = Origin::Admitted {
+            public_key,
+            admission,
+        };
+        Ok(self.host(id, label, 0, origin))
+    }
+
+    fn next_id(&mut self) -> HostId {
+        let id = self.n_started;
+        self.n_started += 1;
+        id
+    }
+
+    fn host(&self, id: HostId, label: &str, pid: u32, origin: Origin) -> Host {
+        let session = Arc::new(Session::new(LIMITS));
+        let known = Known {
+            session: Arc::clone(&session),
+            is_admitted: matches!(origin, Origin::Admitted { .. }),
+        };
+        self.sessions.lock().insert(id, known);
+        Host {
             id,
+            label: label.to_owned(),
+            origin,
             pid,
-            dir: role.dir.to_owned(),
             address: None,
             metrics: None,
             has_joined: false,
             is_invited: false,
             committed: Vec::new(),
-            is_silent: true,
+            n_speaking: 0,
             status: None,
-            commands: None,
-            pidfd,
-        })
+            session,
+            sessions: self.sessions.clone(),
+        }
     }
 
     /// The spare process if it lives, else a new one.
@@ -182,64 +280,81 @@ impl Drop for Hosts {
 }
 
 impl Host {
-    /// The host has dialled in for its commands.
-    pub(super) fn connect(&mut self, mut stream: Stream) -> io::Result<()> {
-        let (sender, receiver) = sync_channel::<Command>(COMMANDS_MAX);
-        rt::thread(format!("commands {}", self.id), 1 << 20, move || {
-            while let Ok(command) = receiver.recv() {
-                if let Err(error) = wire::send(&mut stream, &command) {
-                    tracing::debug!(%error, "a command was not delivered");
-                    return;
-                }
-            }
-        })?;
-        self.commands = Some(sender);
-        Ok(())
-    }
-
-    /// Queues a command. A host that takes no more hangs, and is killed; its death is reported another way.
+    /// Queues a command. A host that takes no more is ended: its death is reported another way.
     pub(super) fn tell(&self, command: Command) {
-        let Some(commands) = &self.commands else {
-            tracing::debug!(host = self.id, "a command has nobody to go to");
-            return;
-        };
-        if let Err(TrySendError::Full(_)) = commands.try_send(command) {
-            tracing::warn!(host = self.id, "a host hangs: it is killed");
+        if let Err(error) = self.session.try_push(&command) {
+            tracing::warn!(host = self.id, %error, "a host takes no more commands: it is given up");
             self.kill();
         }
     }
 
     /// Queues a command, and waits for room.
     pub(super) fn tell_patiently(&self, command: Command) {
-        if let Some(commands) = &self.commands
-            && commands.send(command).is_err()
-        {
-            tracing::debug!(host = self.id, "a command has nobody to go to");
+        if let Err(error) = self.session.push(&command) {
+            tracing::warn!(host = self.id, %error, "a command cannot be sent");
         }
     }
 
     fn kill(&self) {
-        // It may have ended by itself.
-        pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
+        match &self.origin {
+            Origin::Child { pidfd, .. } => {
+                // It may have ended by itself.
+                pidfd_send_signal(pidfd, Signal::KILL).ok();
+            }
+            Origin::Admitted { .. } => self.session.end(),
+        }
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        matches!(self.origin, Origin::Admitted { .. })
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.commands.is_some() && self.address.is_some()
+        self.address.is_some() && self.session.reach() != Reach::Unreachable
+    }
+
+    pub(super) fn state(&self) -> HostState {
+        match self.session.reach() {
+            Reach::Unreachable if self.has_joined => HostState::Unreachable,
+            Reach::Unresponsive if self.has_joined => HostState::Unresponsive,
+            Reach::Connected if self.has_joined => HostState::Connected,
+            _ => HostState::Starting,
+        }
+    }
+
+    /// It takes part and answers.
+    pub(super) fn is_usable(&self) -> bool {
+        self.state() == HostState::Connected
+    }
+
+    /// What has to outlive the host so that it hears of its end.
+    pub(super) fn farewell(&self) -> Option<Arc<Session>> {
+        self.is_admitted().then(|| Arc::clone(&self.session))
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
         self.kill();
+        // Whoever dials from now on hears that it is over.
+        self.sessions.lock().remove(&self.id);
     }
 }
 
-fn accept(listener: &TcpListener, tls: &Tls, world: u64, input: &SyncSender<Input>) {
+/// What is needed to let a connection in.
+struct Door {
+    tls: Tls,
+    world: u64,
+    sessions: Sessions,
+    input: SyncSender<Input>,
+}
+
+fn accept(listener: &TcpListener, door: &Arc<Door>) {
     for socket in listener.incoming() {
-        let (tls, input) = (tls.clone(), input.clone());
+        let door = Arc::clone(door);
         let served = socket.and_then(|socket| {
             rt::thread("connection".into(), 1 << 20, move || {
-                if let Err(error) = connection(&tls, socket, world, &input) {
+                if let Err(error) = door.serve(socket) {
                     tracing::debug!(%error, "a host's connection ended");
                 }
             })
@@ -250,34 +365,52 @@ fn accept(listener: &TcpListener, tls: &Tls, world: u64, input: &SyncSender<Inpu
     }
 }
 
-fn connection(
-    tls: &Tls,
-    socket: TcpStream,
-    world: u64,
-    input: &SyncSender<Input>,
-) -> io::Result<()> {
-    let gone = |_| io::Error::other("the world is over");
-    let mut stream = tls.accept(socket)?;
-    let hello: Hello = wire::receive(&mut stream)?;
-    if hello.version != VERSION || hello.world.id != world {
-        return Err(invalid("a host of another version or world"));
-    }
-    let from = hello.from;
-    match hello.purpose {
-        Purpose::Commands => input
-            .send(Input::Connected(from, Box::new(stream)))
-            .map_err(gone),
-        Purpose::Events => {
-            input.send(Input::Speaks(from)).map_err(gone)?;
-            let error = loop {
-                match wire::receive(&mut stream) {
-                    Ok(event) => input.send(Input::Event(from, event)).map_err(gone)?,
-                    Err(error) => break error,
-                }
-            };
-            input.send(Input::Silent(from)).map_err(gone)?;
-            Err(error)
+impl Door {
+    fn serve(&self, socket: TcpStream) -> io::Result<()> {
+        let mut stream = self.tls.accept(socket)?;
+        let hello: Hello = wire::receive(&mut stream)?;
+        let from = hello.from;
+        if hello.version != VERSION || hello.world.id != self.world {
+            return Err(invalid("a host of another version or world"));
         }
-        Purpose::Link | Purpose::Transfer { .. } => Err(invalid("this is not a host")),
+        if !stream.peer_is(&host_name(from)) {
+            return Err(invalid("a host says that it is another"));
+        }
+        let known = self.sessions.lock().get(&from).cloned();
+        if known.as_ref().is_some_and(|known| known.is_admitted) {
+            socket::notice_cuts(stream.socket())?;
+        }
+        match hello.purpose {
+            Purpose::Commands => {
+                let Some(Known { session, .. }) = known else {
+                    // One that was given up, or is of an earlier incarnation.
+                    let ended = Session::new(LIMITS);
+                    ended.end();
+                    return ended.carry(ended.connected(), &mut stream);
+                };
+                let connection = session.connected();
+                self.tell(Input::Connected(from))?;
+                let carried = session.carry(connection, &mut stream);
+                self.tell(Input::Disconnected)?;
+                carried
+            }
+            Purpose::Events => {
+                let known = known.ok_or_else(|| invalid("a host that was given up"))?;
+                self.tell(Input::Speaks(from))?;
+                let pass = |event| self.tell(Input::Event(from, event));
+                let broken = known.session.receive(&mut stream, pass);
+                self.tell(Input::Silent(from))?;
+                match broken {
+                    Broken::Over => Ok(()),
+                    Broken::Refused(error) | Broken::Cut(error) => Err(error),
+                }
+            }
+            Purpose::Link | Purpose::Transfer { .. } => Err(invalid("this is not a host")),
+        }
+    }
+
+    fn tell(&self, input: Input) -> io::Result<()> {
+        let told = self.input.send(input);
+        told.map_err(|_| io::Error::other("the world is over"))
     }
 }

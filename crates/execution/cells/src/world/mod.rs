@@ -3,6 +3,9 @@
 //! The coordinator holds no message and no guest. It decides where ranks are, tells the hosts, and passes their output on. All of it happens
 //! in one loop over [`Input`]s ([`coordinator`]); threads around it only read sockets and wait for processes.
 //!
+//! Hosts of other machines are admitted ([`admin::Request::Admit`]): others start them, and the network between them and the coordinator
+//! may be cut at any time. Such a host is lost only when its own site says that its process has ended.
+//!
 //! What is guaranteed when a host dies: a rank that its source had recorded as gone runs at its target, and only there; a rank whose move was
 //! not recorded is lost with its source. A world that has lost a rank is started again, as a whole, from its newest checkpoint, or ends with
 //! an error that names the ranks.
@@ -11,10 +14,13 @@ pub mod admin;
 mod checkpoints;
 mod coordinator;
 mod hosts;
+mod out;
 mod output;
+pub mod process;
 mod report;
 mod schedule;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -24,7 +30,6 @@ pub use output::Sinks;
 pub use report::{Move, Report};
 pub use schedule::Schedule;
 
-use crate::wire::Stream;
 use crate::wire::messages::{Event, HostId};
 
 /// A program to run as a world.
@@ -71,11 +76,41 @@ pub enum Proof {
     Replay(Vec<u8>),
 }
 
+/// Where a world runs, and what has been of it before.
+#[derive(Clone, Debug)]
+struct Setting {
+    name: String,
+    /// For everything that it keeps.
+    dir: PathBuf,
+    /// What its own hosts are called.
+    label: String,
+    /// Where the coordinator and its own hosts listen.
+    listen: IpAddr,
+    past: process::Past,
+    /// It shall be found again when this process is killed.
+    is_kept: bool,
+}
+
+impl Setting {
+    fn temporary(name: String, dir: PathBuf, id: u64) -> Self {
+        Self {
+            name,
+            dir,
+            label: "local".into(),
+            listen: Ipv4Addr::LOCALHOST.into(),
+            past: process::Past::new(id),
+            is_kept: false,
+        }
+    }
+}
+
 /// Everything that happens to a coordinator.
 #[derive(Debug)]
 enum Input {
-    /// A host has dialled in for its commands.
-    Connected(HostId, Box<Stream>),
+    /// A host takes commands.
+    Connected(HostId),
+    /// One does not any more.
+    Disconnected,
     /// A host has dialled in to report.
     Speaks(HostId),
     Event(HostId, Event),

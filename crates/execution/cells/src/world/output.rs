@@ -1,29 +1,20 @@
 //! What the ranks write, in the order in which each wrote it, line by line.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use crate::core::output::{Order, Passed};
 use crate::wire::messages::Rank;
 
-/// A line longer than this is passed on in parts.
-const LINE_BYTES_MAX: usize = 64 << 10;
+/// Unfinished lines of all ranks take so much memory.
+const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// One piece of output: which stream, and what.
 type Piece = (bool, Vec<u8>);
 
-/// Puts the output of all ranks in order. A rank that moves may be heard from two hosts at once, and one that is started again from a
-/// checkpoint repeats itself: each piece has a number, and is passed on once and in its turn.
-#[derive(Debug, Default)]
+/// Passes the output of all ranks on.
+#[derive(Debug)]
 pub(super) struct Output {
-    ranks: BTreeMap<Rank, RankOutput>,
-}
-
-#[derive(Debug, Default)]
-struct RankOutput {
-    next: u64,
-    early: BTreeMap<u64, Piece>,
-    /// Unfinished lines of standard output and standard error.
-    lines: [Vec<u8>; 2],
+    order: Order,
 }
 
 /// Where output goes.
@@ -39,8 +30,24 @@ impl std::fmt::Debug for Sinks<'_> {
 }
 
 impl Sinks<'_> {
-    fn of(&mut self, stderr: bool) -> &mut dyn Write {
-        if stderr { self.stderr } else { self.stdout }
+    fn write(&mut self, passed: &Passed<'_>) -> io::Result<()> {
+        if passed.text.is_empty() {
+            return Ok(());
+        }
+        let sink = if passed.stderr {
+            &mut self.stderr
+        } else {
+            &mut self.stdout
+        };
+        sink.write_all(passed.text)?;
+        sink.flush()
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        let order = Order::new(HELD_BYTES_MAX);
+        Self { order }
     }
 }
 
@@ -52,47 +59,18 @@ impl Output {
         piece: Piece,
         sinks: &mut Sinks<'_>,
     ) -> io::Result<()> {
-        let output = self.ranks.entry(rank).or_default();
-        if seq >= output.next {
-            output.early.insert(seq, piece);
-        }
-        while let Some((stderr, bytes)) = output.early.remove(&output.next) {
-            output.next += 1;
-            let line = &mut output.lines[usize::from(stderr)];
-            line.extend_from_slice(&bytes);
-            let complete = match line.iter().rposition(|byte| *byte == b'\n') {
-                Some(end) => end + 1,
-                None if line.len() > LINE_BYTES_MAX => line.len(),
-                None => 0,
-            };
-            if complete > 0 {
-                let sink = sinks.of(stderr);
-                sink.write_all(&line[..complete])?;
-                sink.flush()?;
-                line.drain(..complete);
-            }
-        }
-        Ok(())
+        self.order
+            .take(rank, seq, piece, |passed| sinks.write(&passed))
     }
 
     /// Whether the first `count` pieces of the rank have been passed on.
     pub(super) fn has_all(&self, rank: Rank, count: u64) -> bool {
-        self.ranks.get(&rank).map_or(0, |output| output.next) >= count
+        self.order.has_all(rank, count)
     }
 
     /// Passes on what remains: lines without an end, and pieces behind a gap that will not be filled.
     pub(super) fn finish(&mut self, sinks: &mut Sinks<'_>) -> io::Result<()> {
-        for output in self.ranks.values_mut() {
-            for (stderr, bytes) in std::mem::take(&mut output.early).into_values() {
-                output.lines[usize::from(stderr)].extend_from_slice(&bytes);
-            }
-            for (line, stderr) in output.lines.iter_mut().zip([false, true]) {
-                sinks.of(stderr).write_all(line)?;
-                line.clear();
-            }
-        }
-        sinks.stdout.flush()?;
-        sinks.stderr.flush()
+        self.order.finish(|passed| sinks.write(&passed))
     }
 }
 

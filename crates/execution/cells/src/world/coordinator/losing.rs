@@ -1,14 +1,15 @@
 //! What becomes of a world when one of its hosts dies.
 
-use super::{Coordinator, Moving};
+use super::{Coordinator, Moving, Recovering};
 use crate::error::{Error, Kind};
 use crate::wire::messages::{Command, HostId, Rank};
 use crate::world::admin::Answer;
+use crate::world::hosts::Origin;
 
 /// So many hosts are replaced; a machine on which more die has another problem.
 const REPLACEMENTS_MAX: u32 = 32;
 
-impl Coordinator {
+impl Coordinator<'_> {
     /// A host has ended, and all that it had said is heard.
     pub(super) fn host_died(&mut self, id: HostId, status: &str) -> Result<(), Error> {
         let Some(dead) = self.hosts.remove(&id) else {
@@ -25,7 +26,8 @@ impl Coordinator {
             .filter(|(rank, state)| state.host == id && Some(*rank) != undecided)
             .map(|(rank, _)| rank)
             .collect();
-        if self.recovering == Some(id) {
+        let was_recovering = self.recovering == Some(Recovering::Host(id));
+        if was_recovering && !dead.is_admitted() {
             lost.extend(self.moving.as_ref().map(|m| m.rank));
         }
         if !lost.is_empty() {
@@ -36,7 +38,16 @@ impl Coordinator {
             let (rank, epoch) = (moving.rank, moving.epoch);
             self.move_failed(rank, epoch, "the target died".into())?;
         }
-        self.replace(&dead.dir.clone(), undecided.is_some())
+        match &dead.origin {
+            Origin::Child { dir, .. } => self.replace(&dir.clone(), undecided.is_some()),
+            Origin::Admitted { .. } => {
+                if undecided.is_some() || was_recovering {
+                    // Its site starts another on the same directory.
+                    self.recovering = Some(Recovering::Label(dead.label.clone()));
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Starts a host in the place of one that died: on its directory, for the journal in it may have to decide.
@@ -52,7 +63,9 @@ impl Coordinator {
             .to_string_lossy()
             .into_owned();
         match self.start_host(dir, None) {
-            Ok(replacement) if has_to_decide => self.recovering = Some(replacement),
+            Ok(replacement) if has_to_decide => {
+                self.recovering = Some(Recovering::Host(replacement));
+            }
             Ok(_) => {}
             Err(error) if has_to_decide => return Err(error),
             Err(error) => tracing::warn!(%error, "a dead host is not replaced"),
@@ -74,7 +87,8 @@ impl Coordinator {
         host.is_invited = true;
         let committed = std::mem::take(&mut host.committed);
         let address = host.address;
-        if self.recovering.take_if(|host| *host == id).is_some()
+        let is_it = |recovering: &mut Recovering| *recovering == Recovering::Host(id);
+        if self.recovering.take_if(is_it).is_some()
             && let Some(moving) = &self.moving
         {
             let (rank, epoch, to) = (moving.rank, moving.epoch, moving.to);
@@ -95,7 +109,7 @@ impl Coordinator {
 
     /// Ranks are lost: the world begins again from its checkpoint, or ends.
     pub(super) fn lost(&mut self, ranks: &[Rank], host: HostId, how: &str) -> Result<(), Error> {
-        if self.checkpoints.newest().is_none() {
+        if self.checkpoints.newest().is_none() && !self.may_begin_again() {
             let names: Vec<_> = ranks.iter().map(u32::to_string).collect();
             let problem = format!(
                 "host {host} died ({how}) with rank {}, and there is no checkpoint to begin again \
@@ -124,5 +138,10 @@ impl Coordinator {
         self.id.incarnation += 1;
         self.report.restarts += 1;
         self.begin()
+    }
+
+    /// A world that is kept, and was to have checkpoints, begins again even before it has the first.
+    fn may_begin_again(&self) -> bool {
+        self.setting.is_kept && self.world.checkpoint_every.is_some()
     }
 }

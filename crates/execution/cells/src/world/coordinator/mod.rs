@@ -1,17 +1,18 @@
 //! The coordinator's loop, and what it keeps.
 //!
-//! `starting` brings hosts and ranks up, `moves` moves ranks, `saving` takes checkpoints, `losing` deals with dead hosts, `requests` answers
-//! other processes.
+//! `starting` brings hosts and ranks up, `moves` moves ranks, `placing` to where they shall be, `saving` takes checkpoints, `losing` deals
+//! with dead hosts, `admitting` with hosts that others start, `requests` answers other processes.
 
+mod admitting;
 mod losing;
 mod moves;
+mod placing;
 mod requests;
 mod saving;
 mod starting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,13 @@ use crate::host::RANKS_MAX;
 use crate::wire::messages::{
     Command, Ended, Epoch, Event, FreezeReport, HostId, Location, Rank, StopPoint, WorldId,
 };
-use crate::world::admin::{self, Answer};
+use crate::world::admin::{self, Answer, MoveStatus, Status};
 use crate::world::checkpoints::{Checkpoints, Partial};
 use crate::world::hosts::{Host, Hosts};
+use crate::world::out::Out;
 use crate::world::output::{Output, Sinks};
 use crate::world::report::Report;
-use crate::world::{Input, Proof, World};
+use crate::world::{Input, Proof, Setting, World};
 
 const INPUTS_MAX: usize = 256;
 /// A module travels in one message.
@@ -39,7 +41,36 @@ const TRAP_CODE: i32 = 134;
 ///
 /// # Errors
 /// When it cannot begin, or loses a rank without having a checkpoint.
-pub fn run(world: World, mut sinks: Sinks<'_>) -> Result<Report, Error> {
+pub fn run(world: World, sinks: Sinks<'_>) -> Result<Report, Error> {
+    let id = rt::random_u64();
+    let name = format!("{:012x}", id >> 16);
+    let dir = admin::create_dir(&world.state_dir, &name)
+        .map_err(|error| Error::io("create the world's directory", error))?;
+    let out = Out::Streams(Output::default(), sinks);
+    let (result, _) = run_in(world, Setting::temporary(name, dir.clone(), id), out);
+    if let Err(error) = fs::remove_dir_all(&dir) {
+        tracing::warn!(%error, dir = %dir.display(), "the world's directory was not removed");
+    }
+    result
+}
+
+/// Runs a world in a directory that is there, and says how it was in the end, if it ever began.
+pub(super) fn run_in(
+    world: World,
+    setting: Setting,
+    out: Out<'_>,
+) -> (Result<Report, Error>, Option<Status>) {
+    let mut coordinator = match check(&world).and_then(|()| Coordinator::new(world, setting, out)) {
+        Ok(coordinator) => coordinator,
+        Err(error) => return (Err(error), None),
+    };
+    let result = coordinator.run();
+    let status = coordinator.status();
+    coordinator.stop_hosts();
+    (result, Some(status))
+}
+
+fn check(world: &World) -> Result<(), Error> {
     if world.n_ranks == 0 || world.n_ranks > RANKS_MAX || world.n_hosts == 0 {
         let range = format!("a world has 1 to {RANKS_MAX} ranks and at least one host");
         return Err(Error::new(Kind::Invalid, range));
@@ -48,27 +79,13 @@ pub fn run(world: World, mut sinks: Sinks<'_>) -> Result<Report, Error> {
         let problem = format!("the program is larger than {MODULE_BYTES_MAX} bytes");
         return Err(Error::new(Kind::Invalid, problem));
     }
-    let id = rt::random_u64();
-    let name = format!("{:012x}", id >> 16);
-    let dir = admin::create_dir(&world.state_dir, &name)
-        .map_err(|error| Error::io("create the world's directory", error))?;
-    let result = Coordinator::new(world, WorldId { id, incarnation: 0 }, name, dir.clone())
-        .and_then(|mut coordinator| {
-            let result = coordinator.run(&mut sinks);
-            coordinator.stop_hosts();
-            result
-        });
-    if let Err(error) = fs::remove_dir_all(&dir) {
-        tracing::warn!(%error, dir = %dir.display(), "the world's directory was not removed");
-    }
-    result
+    Ok(())
 }
 
-struct Coordinator {
+struct Coordinator<'a> {
     world: World,
     id: WorldId,
-    name: String,
-    dir: PathBuf,
+    setting: Setting,
     starter: Hosts,
     input: Receiver<Input>,
     hosts: BTreeMap<HostId, Host>,
@@ -77,13 +94,16 @@ struct Coordinator {
     last_epoch: Epoch,
     moving: Option<Moving>,
     /// A source of a move has died, and the host that was started on its directory will say what its journal has.
-    recovering: Option<HostId>,
+    recovering: Option<Recovering>,
+    target: Option<placing::Target>,
     checkpoints: Checkpoints,
     checkpoint: Option<(Partial, Instant)>,
     next_checkpoint: Option<Instant>,
-    output: Output,
+    out: Out<'a>,
     began: Instant,
     report: Report,
+    n_moves: u64,
+    last_moves: VecDeque<MoveStatus>,
     /// What hosts said while they were started, to be heard once all run.
     early: Vec<(HostId, Event)>,
     /// All ranks have been told to go.
@@ -107,6 +127,14 @@ struct RankState {
     trace: (u32, Vec<u8>),
 }
 
+/// Who will say what the journal of a dead source has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Recovering {
+    Host(HostId),
+    /// The next host of this label.
+    Label(String),
+}
+
 /// The move that is being made.
 #[derive(Debug)]
 struct Moving {
@@ -124,19 +152,26 @@ struct Moving {
     asked_by: Option<SyncSender<Answer>>,
 }
 
-impl Coordinator {
-    fn new(world: World, id: WorldId, name: String, dir: PathBuf) -> Result<Self, Error> {
+impl<'a> Coordinator<'a> {
+    fn new(world: World, setting: Setting, out: Out<'a>) -> Result<Self, Error> {
         let (sender, input) = sync_channel(INPUTS_MAX);
-        admin::listen(&dir, sender.clone())
+        admin::listen(&setting.dir, sender.clone())
             .map_err(|error| Error::io("listen for requests", error))?;
-        let starter = Hosts::new(world.host_program.clone(), world.log.clone(), id.id, sender)
+        let (program, log) = (world.host_program.clone(), world.log.clone());
+        let id = setting.past.world();
+        let starter = Hosts::new(program, log, setting.listen, id.id, sender)
             .map_err(|error| Error::io("listen for hosts", error))?;
+        let checkpoints = Checkpoints::open(setting.dir.join("checkpoints"))
+            .map_err(|error| Error::io("look for checkpoints", error))?;
+        let report = Report {
+            restarts: setting.past.restarts,
+            ..Report::default()
+        };
         Ok(Self {
-            checkpoints: Checkpoints::new(dir.join("checkpoints")),
+            checkpoints,
             world,
             id,
-            name,
-            dir,
+            setting,
             starter,
             input,
             hosts: BTreeMap::new(),
@@ -144,11 +179,14 @@ impl Coordinator {
             last_epoch: 0,
             moving: None,
             recovering: None,
+            target: None,
             checkpoint: None,
             next_checkpoint: None,
-            output: Output::default(),
+            out,
             began: rt::now(),
-            report: Report::default(),
+            report,
+            n_moves: 0,
+            last_moves: VecDeque::new(),
             early: Vec::new(),
             is_running: false,
             n_failed: 0,
@@ -158,26 +196,27 @@ impl Coordinator {
         })
     }
 
-    fn run(&mut self, sinks: &mut Sinks<'_>) -> Result<Report, Error> {
+    fn run(&mut self) -> Result<Report, Error> {
         self.begin()?;
         self.report.began_ns = wall_now_ns();
         while self.verdict.is_none() && !self.is_over() {
             self.act()?;
             for (host, event) in std::mem::take(&mut self.early) {
-                self.take(Input::Event(host, event), sinks)?;
+                self.take(Input::Event(host, event))?;
             }
             match self.input.recv_timeout(self.patience()) {
-                Ok(input) => self.take(input, sinks)?,
+                Ok(input) => self.take(input)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the starter holds a sender"),
             }
             for line in self.lines.drain(..) {
-                let written = sinks.stderr.write_all(line.as_bytes());
-                written.map_err(|error| Error::io("write output", error))?;
+                self.out
+                    .say(&line)
+                    .map_err(|error| Error::io("write output", error))?;
             }
         }
         self.report.duration = self.began.elapsed();
-        let finished = self.output.finish(sinks);
+        let finished = self.out.finish();
         finished.map_err(|error| Error::io("write output", error))?;
         let mut report = std::mem::take(&mut self.report);
         report.exit_code = self.verdict.take().unwrap_or(Ok(0))?;
@@ -200,19 +239,18 @@ impl Coordinator {
         let mut ranks = (0..).zip(&self.ranks);
         let is_move_half_heard = |m: &Moving| m.resumed_ns.is_some() && !m.committed;
         !self.moving.as_ref().is_some_and(is_move_half_heard)
-            && ranks.all(|(rank, state)| {
-                state.ended.is_some() && self.output.has_all(rank, state.outputs)
-            })
+            && ranks
+                .all(|(rank, state)| state.ended.is_some() && self.out.has_all(rank, state.outputs))
     }
 
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
         let now = rt::now();
         let deadlines = if self.is_busy() {
-            [self.checkpoint_deadline(), None]
+            [self.checkpoint_deadline(), None, None]
         } else {
             let next_move = self.world.schedule.next_at().map(|at| self.began + at);
-            [self.next_checkpoint, next_move]
+            [self.next_checkpoint, next_move, self.next_placing()]
         };
         deadlines
             .into_iter()
@@ -234,33 +272,34 @@ impl Coordinator {
             tracing::warn!("a rank reaches no control point: the checkpoint is given up");
             self.end_checkpoint(false);
         }
+        self.give_up_unreachable()?;
         if self.is_busy() {
             return Ok(());
         }
-        if self.next_checkpoint.is_some_and(|at| now >= at) {
+        let all_answer = || self.hosts.values().all(|h| h.is_usable() || !h.has_joined);
+        if self.next_checkpoint.is_some_and(|at| now >= at) && all_answer() {
             self.begin_checkpoint();
-        } else {
+        } else if !self.begin_placing() {
             self.begin_due_move();
         }
         Ok(())
     }
 
-    fn take(&mut self, input: Input, sinks: &mut Sinks<'_>) -> Result<(), Error> {
+    fn take(&mut self, input: Input) -> Result<(), Error> {
         match input {
-            Input::Connected(host, stream) => {
-                self.connected(host, *stream)?;
-                self.invite(host)
-            }
+            Input::Connected(host) => self.invite(host),
+            // Who looks at hosts sees it.
+            Input::Disconnected => Ok(()),
             Input::Request(request, answer) => {
                 self.answer(request, answer);
                 Ok(())
             }
             // A host that was given up has nothing more to say.
             Input::Event(from, _) if !self.hosts.contains_key(&from) => Ok(()),
-            Input::Event(from, event) => self.heard(from, event, sinks),
+            Input::Event(from, event) => self.heard(from, event),
             Input::Speaks(from) => {
                 if let Some(host) = self.hosts.get_mut(&from) {
-                    host.is_silent = false;
+                    host.n_speaking += 1;
                 }
                 Ok(())
             }
@@ -268,14 +307,15 @@ impl Coordinator {
                 let Some(host) = self.hosts.get_mut(&from) else {
                     return Ok(());
                 };
-                host.is_silent = true;
-                host.status
-                    .clone()
-                    .map_or(Ok(()), |status| self.host_died(from, &status))
+                host.n_speaking = host.n_speaking.saturating_sub(1);
+                match host.status.clone() {
+                    Some(status) if host.n_speaking == 0 => self.host_died(from, &status),
+                    _ => Ok(()),
+                }
             }
             // What it said before it died is heard first.
             Input::HostDied(id, status) => match self.hosts.get_mut(&id) {
-                Some(host) if !host.is_silent => {
+                Some(host) if host.n_speaking > 0 => {
                     host.status = Some(status);
                     Ok(())
                 }
@@ -284,7 +324,7 @@ impl Coordinator {
         }
     }
 
-    fn heard(&mut self, from: HostId, event: Event, sinks: &mut Sinks<'_>) -> Result<(), Error> {
+    fn heard(&mut self, from: HostId, event: Event) -> Result<(), Error> {
         match event {
             Event::Output {
                 rank,
@@ -292,22 +332,10 @@ impl Coordinator {
                 stderr,
                 bytes,
             } => {
-                let taken = self.output.take(rank, seq, (stderr, bytes), sinks);
+                let taken = self.out.take(rank, seq, (stderr, bytes));
                 return taken.map_err(|error| Error::io("write output", error));
             }
-            Event::Prepared { rank, epoch } => {
-                if let Some(moving) = self.moving_as(rank, epoch) {
-                    let command = Command::Move {
-                        rank,
-                        epoch,
-                        to: moving.to,
-                        at: moving.at,
-                    };
-                    let source = moving.from;
-                    moving.is_told = true;
-                    self.tell(source, command);
-                }
-            }
+            Event::Prepared { rank, epoch } => self.prepared(rank, epoch)?,
             Event::MoveFailed {
                 rank,
                 epoch,

@@ -5,13 +5,17 @@ use std::sync::mpsc::SyncSender;
 use super::{Coordinator, Moving};
 use crate::error::Error;
 use crate::wire::messages::{Command, Epoch, FreezeReport, HostId, Location, Rank, StopPoint};
-use crate::world::admin::Answer;
+use crate::world::admin::{Answer, HostState, MoveStatus};
+use crate::world::hosts::Host;
 use crate::world::report::Move;
 
 /// After so many failures in a row nothing more is moved by the schedule.
 const FAILED_MAX: u32 = 100;
+/// So many moves are told of in a world's status, and in its report at the end.
+const LAST_MOVES: usize = 64;
+const MOVES_MAX: usize = 1 << 16;
 
-impl Coordinator {
+impl Coordinator<'_> {
     /// Begins the move that is due, if any.
     pub(super) fn begin_due_move(&mut self) {
         if self.n_failed >= FAILED_MAX {
@@ -22,7 +26,7 @@ impl Coordinator {
             .filter(|(_, state)| state.ended.is_none())
             .map(|(rank, state)| (rank, state.host))
             .collect();
-        let joined = self.hosts.values().filter(|host| host.has_joined);
+        let joined = self.hosts.values().filter(|host| host.is_usable());
         let hosts: Vec<_> = joined.map(|host| host.id).collect();
         let elapsed = self.began.elapsed();
         if let Some(due) = self.world.schedule.due(elapsed, &live, &hosts) {
@@ -61,6 +65,48 @@ impl Coordinator {
             .filter(|moving| (moving.rank, moving.epoch) == (rank, epoch))
     }
 
+    /// The target has made an instance: the source is told.
+    pub(super) fn prepared(&mut self, rank: Rank, epoch: Epoch) -> Result<(), Error> {
+        let Some(moving) = self.moving_as(rank, epoch) else {
+            return Ok(());
+        };
+        let command = Command::Move {
+            rank,
+            epoch,
+            to: moving.to,
+            at: moving.at,
+        };
+        let source = moving.from;
+        moving.is_told = true;
+        self.tell(source, command);
+        Ok(())
+    }
+
+    /// What can be given up is not waited for: a move that the source has not been told of, and a checkpoint.
+    pub(super) fn give_up_unreachable(&mut self) -> Result<(), Error> {
+        let state = |id| self.hosts.get(&id).map(Host::state);
+        let is_away = |id| {
+            let state = state(id);
+            state.is_some_and(|state| state != HostState::Connected)
+        };
+        if let Some(moving) = self.moving.as_ref().filter(|moving| !moving.is_told)
+            && let Some(away) = [moving.from, moving.to].into_iter().find(|id| is_away(*id))
+        {
+            let (rank, epoch) = (moving.rank, moving.epoch);
+            self.move_failed(rank, epoch, format!("host {away} does not answer"))?;
+            if let Some(target) = &mut self.target {
+                target.interrupted();
+            }
+            return Ok(());
+        }
+        let mut hosts = self.hosts.values();
+        if self.checkpoint.is_some() && hosts.any(|host| host.state() == HostState::Unreachable) {
+            tracing::info!("a host cannot be reached: the checkpoint is given up");
+            self.end_checkpoint(false);
+        }
+        Ok(())
+    }
+
     /// The rank stays where it is.
     pub(super) fn move_failed(
         &mut self,
@@ -79,6 +125,9 @@ impl Coordinator {
             asked_by.send(Answer::Failed(reason.clone())).ok();
         }
         self.n_failed += 1;
+        if let Some(target) = &mut self.target {
+            target.failed(format!("rank {rank}: {reason}"));
+        }
         if self.report.failed_moves.len() < FAILED_MAX as usize {
             self.report.failed_moves.push(reason);
         }
@@ -138,17 +187,40 @@ impl Coordinator {
             return;
         };
         self.n_failed = 0;
+        if let Some(target) = &mut self.target {
+            target.moved();
+        }
         self.world.schedule.made();
         let resumed_ns = moving.resumed_ns.unwrap_or_default();
         let (rank, from, to) = (moving.rank, moving.from, moving.to);
         let mut line = format!("rank={rank} host={from}->{to}, whose source died");
+        self.n_moves += 1;
         if let Some(report) = moving.report {
+            let label = |id| {
+                self.hosts
+                    .get(&id)
+                    .map_or("", |host| &host.label)
+                    .to_owned()
+            };
+            if self.last_moves.len() == LAST_MOVES {
+                self.last_moves.pop_front();
+            }
+            self.last_moves.push_back(MoveStatus {
+                rank,
+                from: label(from),
+                to: label(to),
+                bytes: report.bytes,
+                frozen_ns: report.frozen_ns,
+                resumed_ns,
+            });
             let made = Move::new(rank, from, to, report, resumed_ns);
             line = made.to_string();
-            self.report.moves.push(made);
+            if self.report.moves.len() < MOVES_MAX {
+                self.report.moves.push(made);
+            }
         }
         if self.world.report_moves {
-            let n = self.report.moves.len();
+            let n = self.n_moves;
             self.lines.push(format!("move {n}: {line}\n"));
         }
         if let Some(asked_by) = moving.asked_by {
@@ -168,8 +240,12 @@ impl Coordinator {
         if state.ended.is_some() {
             return Err(format!("rank {rank} has ended"));
         }
-        if !self.hosts.get(&to).is_some_and(|host| host.has_joined) {
-            return Err(format!("there is no host {to}"));
+        match self.hosts.get(&to).map(Host::state) {
+            None | Some(HostState::Starting) => return Err(format!("there is no host {to}")),
+            Some(HostState::Unreachable | HostState::Unresponsive) => {
+                return Err(format!("host {to} does not answer: try again"));
+            }
+            Some(HostState::Connected) => {}
         }
         if state.host == to {
             return Err(format!("rank {rank} is on host {to} already"));

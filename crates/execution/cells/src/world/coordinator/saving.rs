@@ -9,7 +9,7 @@ use crate::wire::messages::{Command, Rank};
 /// How long the ranks may take from one piece of a snapshot to the next; else the checkpoint is given up.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(30);
 
-impl Coordinator {
+impl Coordinator<'_> {
     /// When the checkpoint that is being taken is given up.
     pub(super) fn checkpoint_deadline(&self) -> Option<Instant> {
         let (_, progress) = self.checkpoint.as_ref()?;
@@ -60,7 +60,8 @@ impl Coordinator {
             return;
         };
         let published = is_complete && {
-            let published = self.checkpoints.publish(&partial);
+            let synced = self.out.sync();
+            let published = synced.and_then(|()| self.checkpoints.publish(&partial));
             if let Err(error) = &published {
                 tracing::warn!(%error, "the checkpoint was not published");
             }

@@ -7,20 +7,23 @@ use std::time::Duration;
 use super::{Coordinator, RankState};
 use crate::disk::recording::Recording;
 use crate::error::{Error, Kind};
-use crate::wire::Stream;
 use crate::wire::messages::{Begin, Command, Event, HostId, TraceMode, WorldSpec};
 use crate::world::checkpoints;
 use crate::world::hosts::{Host, Role};
+use crate::world::process::Past;
 use crate::world::{Input, Proof};
 
 /// How long the hosts may take to begin, and to end.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a host that others have started may take to hear that it is over.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const PIECE_BYTES: usize = 1 << 20;
 
-impl Coordinator {
+impl Coordinator<'_> {
     /// Starts all hosts and then all ranks: from the beginning, or from the newest checkpoint.
     pub(super) fn begin(&mut self) -> Result<(), Error> {
+        self.note_incarnation(false)?;
         let checkpoint = self.checkpoints.newest().map(PathBuf::from);
         let recorded = self.recorded_traces()?;
         for n in 0..self.world.n_hosts {
@@ -74,13 +77,31 @@ impl Coordinator {
         }
         self.await_hosts("compile the module", |host| host.has_joined)?;
         self.provide(checkpoint.as_deref(), &recorded)?;
+        self.note_incarnation(true)?;
         self.tell_all(&Command::Go);
-        if self.id.incarnation == 0 {
+        if self.report.restarts == self.setting.past.restarts {
             self.began = rt::now();
         }
         self.next_checkpoint = self.world.checkpoint_every.map(|every| rt::now() + every);
         self.is_running = true;
         Ok(())
+    }
+
+    /// What another process must know that takes over from this one.
+    fn note_incarnation(&mut self, has_run: bool) -> Result<(), Error> {
+        if !self.setting.is_kept {
+            return Ok(());
+        }
+        let past = &mut self.setting.past;
+        past.incarnation = self.id.incarnation;
+        past.has_run |= has_run;
+        let noted = Past {
+            restarts: self.report.restarts,
+            ..past.clone()
+        };
+        noted
+            .save(&self.setting.dir)
+            .map_err(|error| Error::io("note the incarnation", error))
     }
 
     /// Sends each rank what it begins with: its snapshot, or its recorded trace.
@@ -151,7 +172,8 @@ impl Coordinator {
     ) -> Result<HostId, Error> {
         let role = Role {
             world: self.id,
-            dir: &self.dir.join(dir),
+            dir: &self.setting.dir.join(dir),
+            label: &self.setting.label,
             interpret: self.world.interpret,
             fail_point,
         };
@@ -201,26 +223,21 @@ impl Coordinator {
                     return Err(Error::new(Kind::Invalid, reason));
                 }
                 Input::Request(request, answer) => self.answer(request, answer),
-                Input::Connected(host, stream) => self.connected(host, *stream)?,
                 Input::Event(host, event) => self.prepare_host(host, event),
                 Input::Speaks(host) => {
                     if let Some(host) = self.hosts.get_mut(&host) {
-                        host.is_silent = false;
+                        host.n_speaking += 1;
                     }
                 }
-                Input::HostDied(..) | Input::Silent(_) => {}
+                Input::Silent(host) => {
+                    if let Some(host) = self.hosts.get_mut(&host) {
+                        host.n_speaking = host.n_speaking.saturating_sub(1);
+                    }
+                }
+                Input::HostDied(..) | Input::Connected(_) | Input::Disconnected => {}
             }
         }
         Ok(())
-    }
-
-    pub(super) fn connected(&mut self, host: HostId, stream: Stream) -> Result<(), Error> {
-        match self.hosts.get_mut(&host) {
-            Some(host) => host
-                .connect(stream)
-                .map_err(|error| Error::io("serve a host", error)),
-            None => Ok(()),
-        }
     }
 
     /// What a host says before it takes part. All else is kept until then.
@@ -232,9 +249,11 @@ impl Coordinator {
             Event::Ready {
                 address,
                 metrics,
+                pid,
                 committed,
             } => {
                 (host.address, host.metrics) = (Some(address), Some(metrics));
+                host.pid = pid;
                 host.committed = committed;
             }
             Event::ModuleWanted => host.tell(Command::Module(self.world.module.clone())),
@@ -246,11 +265,17 @@ impl Coordinator {
     /// Ends all hosts, and waits until they are gone.
     pub(super) fn stop_hosts(&mut self) {
         self.is_running = false;
-        let mut alive: BTreeSet<HostId> = self.hosts.keys().copied().collect();
+        let mut alive = BTreeSet::new();
+        let mut farewells = Vec::new();
         for host in std::mem::take(&mut self.hosts).into_values() {
-            if host.status.is_some() {
-                alive.remove(&host.id);
+            if let Some(session) = host.farewell() {
+                farewells.push(session);
+            } else if host.status.is_none() {
+                alive.insert(host.id);
             }
+        }
+        for session in farewells {
+            session.wait_for_end(FAREWELL_TIMEOUT);
         }
         let deadline = rt::now() + STOP_TIMEOUT;
         while !alive.is_empty() {

@@ -1,0 +1,160 @@
+//! Whose a directory is: one process's at a time.
+//!
+//! The process that holds the lock on `lock` has written `process.json`: its number and when it started, which together name it for ever. Who
+//! finds the file after a restart knows whether that process still runs, and never takes another for it.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "process.json";
+const LOCK: &str = "lock";
+
+/// Held by the process to which a directory belongs.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _lock: File,
+}
+
+/// The process that a directory belongs to, or did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Claimed {
+    pub pid: i32,
+    /// In ticks since boot.
+    pub started: u64,
+    /// What it said about itself.
+    pub text: String,
+}
+
+/// What the kernel says about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Runs,
+    /// By a signal, or by a debugger.
+    Stopped,
+    Gone,
+}
+
+impl Claim {
+    /// # Errors
+    /// When another process has it.
+    pub(crate) fn take(dir: &Path, text: &str) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let lock = File::create(dir.join(LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        let pid = getpid().as_raw_nonzero().get();
+        let (_, started) = stat(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+        let claimed = Claimed {
+            pid,
+            started,
+            text: text.to_owned(),
+        };
+        write_whole(&dir.join(FILE), &serde_json::to_vec(&claimed)?)?;
+        Ok(Self { _lock: lock })
+    }
+}
+
+impl Claimed {
+    /// `None`: no process has ever had the directory.
+    pub(crate) fn read(dir: &Path) -> io::Result<Option<Self>> {
+        match fs::read(dir.join(FILE)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        match stat(self.pid) {
+            Some((state, started)) if started == self.started => match state {
+                'Z' | 'X' => Life::Gone,
+                'T' | 't' => Life::Stopped,
+                _ => Life::Runs,
+            },
+            _ => Life::Gone,
+        }
+    }
+
+    /// Sends the process a signal; none, if it is gone.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = Pid::from_raw(self.pid).ok_or_else(|| io::Error::other("not a process"))?;
+        // The descriptor first: then the number cannot become another's between the look and the signal.
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if self.life() == Life::Gone {
+            return Ok(());
+        }
+        match pidfd_send_signal(&pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The state of a process and its start time.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// A program's name, the second field, may hold anything: the fields count from its end.
+fn parse_stat(text: &str) -> Option<(char, u64)> {
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    // The third field was the first here.
+    Some((state, fields.nth(22 - 4)?.parse().ok()?))
+}
+
+/// Writes a file as a whole: whoever reads it, after whatever crash, finds the earlier or this content.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let partial = path.with_extension("partial");
+    let mut file = File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_names_this_process_and_keeps_others_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(Claimed::read(dir.path()).expect("reads"), None);
+        let claim = Claim::take(dir.path(), "a text").expect("it is free");
+        Claim::take(dir.path(), "another").expect_err("it is taken");
+        let claimed = Claimed::read(dir.path()).expect("reads").expect("written");
+        assert_eq!(
+            (claimed.life(), claimed.text.as_str()),
+            (Life::Runs, "a text")
+        );
+        let earlier = Claimed {
+            started: claimed.started - 1,
+            ..claimed
+        };
+        assert_eq!(earlier.life(), Life::Gone, "its number is another's now");
+        drop(claim);
+        Claim::take(dir.path(), "another").expect("it is free again");
+    }
+
+    #[test]
+    fn the_name_of_a_program_does_not_shift_its_fields() {
+        let fields = "R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        for name in ["x", "a b", ") R 7 (", ""] {
+            assert_eq!(
+                parse_stat(&format!("17 ({name}) {fields}")),
+                Some(('R', 4242))
+            );
+        }
+        assert_eq!(parse_stat("17 (x"), None);
+    }
+}

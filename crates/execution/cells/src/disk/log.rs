@@ -1,0 +1,402 @@
+//! What the ranks of a world have written, for readers in other processes and for the process that runs the world next.
+//!
+//! The text is one stream of bytes: the lines of all ranks in the order in which they were complete. Offsets count from the beginning of
+//! the world. The log also knows which piece of output of each rank comes next, so that a world that starts again from a checkpoint
+//! repeats nothing, and what has been written of unfinished lines.
+//!
+//! ```text
+//! output-NUMBER.log = magic "CSKNOUT1" · offset u64 · crc32c(offset) u32 · record*
+//! record            = len u32 · crc32c(len, body) u32 · body: postcard of Record
+//! ```
+//! `offset` is where the text of the segment begins. Its first records repeat what is known of every rank, so that older segments can go:
+//! the oldest goes when all together are larger than the limit.
+//!
+//! This is output, not a promise: only [`Log::sync`] puts it on the disk, and a checkpoint should come after one. A record that is torn or
+//! damaged costs the rest of its segment, and never the world: the log goes on behind it in a new segment, and readers jump there. So
+//! only a crash of the machine or damage can take back text that a reader has seen.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::output::{Order, Passed};
+use crate::wire::messages::Rank;
+
+const MAGIC: &[u8; 8] = b"CSKNOUT1";
+const HEAD_BYTES: usize = 20;
+const FRAME_BYTES: usize = 8;
+/// A smaller limit is taken as this.
+const LIMIT_BYTES_MIN: u64 = 256 << 10;
+/// The limit is for so many segments.
+const SEGMENTS: u64 = 16;
+/// How often a reader looks again for a segment that is gone before it could open it.
+const LOOKS_MAX: usize = 8;
+
+/// The log of a running world; it has one writer.
+#[derive(Debug)]
+pub(crate) struct Log {
+    order: Order,
+    segments: Segments,
+}
+
+/// One piece as it is kept; see [`Passed`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Record<'a> {
+    rank: Rank,
+    next: u64,
+    stderr: bool,
+    /// `rest` is the whole unfinished line.
+    is_whole: bool,
+    text: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn new(passed: &Passed<'a>, is_whole: bool) -> Self {
+        Self {
+            rank: passed.rank,
+            next: passed.next,
+            stderr: passed.stderr,
+            is_whole,
+            text: passed.text,
+            rest: passed.rest,
+        }
+    }
+
+    fn passed(&self) -> Passed<'a> {
+        Passed {
+            rank: self.rank,
+            next: self.next,
+            stderr: self.stderr,
+            text: self.text,
+            rest: self.rest,
+        }
+    }
+}
+
+impl Log {
+    /// Opens the log in `dir`, which is made if need be, and goes on where it ends. The segments take about `limit` bytes: at most one
+    /// piece more.
+    ///
+    /// # Errors
+    /// On I/O errors. Damage is none.
+    pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let limit = limit.max(LIMIT_BYTES_MIN);
+        // Every segment begins with the unfinished lines: they may take half of it.
+        let held_bytes_max = limit / SEGMENTS / 2;
+        let mut order = Order::new(usize::try_from(held_bytes_max).unwrap_or(usize::MAX));
+        let mut segments = Segments {
+            dir: dir.to_owned(),
+            limit,
+            kept: VecDeque::new(),
+            current: None,
+            n_fresh: 0,
+            end: 0,
+        };
+        let mut is_intact = false;
+        for (number, path) in numbered(dir)? {
+            let bytes = fs::read(&path)?;
+            let segment = Segment::parse(&bytes);
+            for record in segment.records() {
+                order.recall(&record.passed(), record.is_whole);
+            }
+            segments.end = segments.end.max(segment.end());
+            segments.n_fresh = bytes.len() as u64;
+            segments.kept.push_back((number, bytes.len() as u64));
+            is_intact = segment.is_intact();
+        }
+        if is_intact && let Some((number, _)) = segments.kept.back() {
+            let path = path_of(dir, *number);
+            segments.current = Some(OpenOptions::new().write(true).open(path)?);
+        }
+        let mut log = Self { order, segments };
+        if log.segments.wants_another() {
+            log.segments.begin_another(&log.order)?;
+        }
+        Ok(log)
+    }
+
+    /// Takes piece `seq` of what `rank` writes. What it has had, it drops; what comes too early, it keeps in memory until its turn.
+    ///
+    /// # Errors
+    /// When a piece cannot be written: it is lost, and the log must not be used any more.
+    pub(crate) fn take(
+        &mut self,
+        rank: Rank,
+        seq: u64,
+        stderr: bool,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        let Self { order, segments } = self;
+        order.take(rank, seq, (stderr, bytes), |passed| {
+            segments.append(&passed, false)
+        })?;
+        if segments.wants_another() {
+            segments.begin_another(order)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the first `count` pieces of the rank are in the log.
+    pub(crate) fn has_all(&self, rank: Rank, count: u64) -> bool {
+        self.order.has_all(rank, count)
+    }
+
+    /// The world is over: lines without an end become text, and so do pieces behind a gap that will not be filled.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        let Self { order, segments } = self;
+        order.finish(|passed| segments.append(&passed, false))?;
+        self.sync()
+    }
+
+    /// Puts everything taken so far on the disk.
+    ///
+    /// # Errors
+    /// When it may not be there; the log must not be used any more.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match &self.segments.current {
+            Some(file) => file.sync_data(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The files.
+#[derive(Debug)]
+struct Segments {
+    dir: PathBuf,
+    limit: u64,
+    /// Numbers and sizes, the oldest first.
+    kept: VecDeque<(u64, u64)>,
+    /// The last of `kept`; `None`: it cannot be added to.
+    current: Option<File>,
+    /// Bytes added to the last one since its beginning was complete.
+    n_fresh: u64,
+    /// How much text there is, and has been.
+    end: u64,
+}
+
+impl Segments {
+    fn append(&mut self, passed: &Passed<'_>, is_whole: bool) -> io::Result<()> {
+        let body = postcard::to_stdvec(&Record::new(passed, is_whole)).map_err(io::Error::other)?;
+        let len = u32::try_from(body.len()).map_err(io::Error::other)?;
+        let len = len.to_le_bytes();
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&len), &body).to_le_bytes();
+        self.write(&[len.as_slice(), &crc, &body].concat())?;
+        self.end += passed.text.len() as u64;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (Some(file), Some((_, size))) = (&self.current, self.kept.back_mut()) else {
+            return Err(io::Error::other("the log failed before"));
+        };
+        file.write_all_at(bytes, *size)?;
+        *size += bytes.len() as u64;
+        self.n_fresh += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn wants_another(&self) -> bool {
+        self.current.is_none() || self.n_fresh > self.limit / SEGMENTS
+    }
+
+    /// Begins a segment with what `order` remembers, and drops the oldest ones that are too many.
+    fn begin_another(&mut self, order: &Order) -> io::Result<()> {
+        // What is behind may not survive a crash that takes what is before it.
+        if let Some(file) = self.current.take() {
+            file.sync_data()?;
+        }
+        let number = self.kept.back().map_or(0, |(number, _)| number + 1);
+        let path = path_of(&self.dir, number);
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        self.current = Some(file);
+        self.kept.push_back((number, 0));
+        let offset = self.end.to_le_bytes();
+        let crc = crc32c::crc32c(&offset).to_le_bytes();
+        self.write(&[MAGIC.as_slice(), &offset, &crc].concat())?;
+        for passed in order.memory() {
+            self.append(&passed, true)?;
+        }
+        if let Some(file) = &self.current {
+            file.sync_data()?;
+        }
+        File::open(&self.dir)?.sync_all()?;
+        self.n_fresh = 0;
+        let mut total: u64 = self.kept.iter().map(|(_, size)| size).sum();
+        // The last one may grow to its full size before anything is dropped again.
+        total += self.limit / SEGMENTS;
+        while total > self.limit && self.kept.len() > 1 {
+            if let Some((number, size)) = self.kept.pop_front() {
+                fs::remove_file(path_of(&self.dir, number))?;
+                total -= size;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn path_of(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("output-{number:010}.log"))
+}
+
+/// The segments in `dir` by their numbers.
+fn numbered(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name
+            .and_then(|name| name.strip_prefix("output-")?.strip_suffix(".log"))
+            .and_then(|digits| digits.parse().ok());
+        if let Some(number) = number {
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// A segment as it was read, up to the first damage.
+#[derive(Debug)]
+struct Segment<'a> {
+    /// Where its text begins; `None`: not even that is readable.
+    begin: Option<u64>,
+    records: &'a [u8],
+}
+
+impl<'a> Segment<'a> {
+    fn parse(bytes: &'a [u8]) -> Self {
+        let begin = bytes
+            .split_first_chunk::<HEAD_BYTES>()
+            .and_then(|(head, _)| {
+                let (offset, crc) = head.strip_prefix(MAGIC)?.split_first_chunk::<8>()?;
+                let is_sound = crc32c::crc32c(offset).to_le_bytes() == *crc;
+                is_sound.then(|| u64::from_le_bytes(*offset))
+            });
+        let records = match begin {
+            Some(_) => &bytes[HEAD_BYTES..],
+            None => &[],
+        };
+        Self { begin, records }
+    }
+
+    fn records(&self) -> Records<'a> {
+        Records {
+            bytes: self.records,
+        }
+    }
+
+    /// Where its text ends; 0 of one without a beginning.
+    fn end(&self) -> u64 {
+        let text = self.records().map(|record| record.text.len() as u64);
+        text.fold(self.begin.unwrap_or(0), u64::saturating_add)
+    }
+
+    fn is_intact(&self) -> bool {
+        let mut records = self.records();
+        records.by_ref().for_each(drop);
+        self.begin.is_some() && records.bytes.is_empty()
+    }
+}
+
+/// Goes over records until one is not sound.
+#[derive(Debug)]
+struct Records<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    fn next(&mut self) -> Option<Record<'a>> {
+        let (frame, rest) = self.bytes.split_first_chunk::<FRAME_BYTES>()?;
+        let (len, crc) = frame.split_first_chunk::<4>()?;
+        let (body, rest) =
+            rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+        if crc32c::crc32c_append(crc32c::crc32c(len), body).to_le_bytes() != *crc {
+            return None;
+        }
+        let record = postcard::from_bytes(body).ok()?;
+        self.bytes = rest;
+        Some(record)
+    }
+}
+
+/// The text from `offset` on, at most `max` bytes of it, and where it really begins: what was asked for may be gone, and then this is the
+/// next that is kept. At the end of the log nothing is returned, and where the end is.
+///
+/// The piece ends with a line if it has the end of one; the rest is for the next call. The writer may be at work meanwhile.
+///
+/// # Errors
+/// On I/O errors.
+pub(crate) fn read(dir: &Path, offset: u64, max: usize) -> io::Result<(u64, Vec<u8>)> {
+    let mut n_looks = 0;
+    loop {
+        n_looks += 1;
+        match try_read(dir, offset, max) {
+            // The oldest segment may go after it was found.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && n_looks < LOOKS_MAX => {}
+            result => return result,
+        }
+    }
+}
+
+fn try_read(dir: &Path, offset: u64, max: usize) -> io::Result<(u64, Vec<u8>)> {
+    if !dir.try_exists()? {
+        return Ok((0, Vec::new()));
+    }
+    let mut segments = Vec::new();
+    for (_, path) in numbered(dir)? {
+        let mut head = Vec::new();
+        let file = File::open(&path)?;
+        file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        if let Some(begin) = Segment::parse(&head).begin {
+            segments.push((begin, path));
+        }
+    }
+    let first = segments.partition_point(|(begin, _)| *begin <= offset);
+    let mut end = 0;
+    for (begin, path) in segments.into_iter().skip(first.saturating_sub(1)) {
+        let bytes = fs::read(path)?;
+        let segment = Segment::parse(&bytes);
+        let offset = offset.max(begin);
+        let text = text_of(&segment, offset, max);
+        if !text.is_empty() {
+            return Ok((offset, text));
+        }
+        end = segment.end();
+    }
+    Ok((end, Vec::new()))
+}
+
+/// At most `max` bytes of a segment's text from `offset` on.
+fn text_of(segment: &Segment<'_>, offset: u64, max: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut skip = offset.saturating_sub(segment.begin.unwrap_or(0));
+    for record in segment.records() {
+        let len = record.text.len() as u64;
+        let from = usize::try_from(skip.min(len)).unwrap_or(usize::MAX);
+        skip -= skip.min(len);
+        let part = &record.text[from..];
+        text.extend_from_slice(&part[..part.len().min(max - text.len())]);
+        if text.len() == max {
+            break;
+        }
+    }
+    if let Some(end) = text.iter().rposition(|byte| *byte == b'\n') {
+        text.truncate(end + 1);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

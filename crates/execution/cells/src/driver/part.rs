@@ -1,0 +1,144 @@
+//! What is wanted of a unit at this site, on disk.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ids::{Epoch, UnitId};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use workload::{CellSpec, Kind, UnitSpec};
+
+use crate::disk::claim::{Claimed, Life, write_whole};
+
+const VERSION: u32 = 1;
+const FILE: &str = "part.json";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Part {
+    version: u32,
+    pub spec: UnitSpec,
+    /// It is being ended, and nothing is to be started any more.
+    pub is_stopping: bool,
+}
+
+impl Part {
+    pub(super) fn of(spec: &UnitSpec) -> Self {
+        Self {
+            version: VERSION,
+            spec: spec.clone(),
+            is_stopping: false,
+        }
+    }
+
+    /// `None`: nothing is wanted there.
+    pub(super) fn read(dir: &Path) -> io::Result<Option<Self>> {
+        match fs::read(dir.join(FILE)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn save(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)?;
+        write_whole(&dir.join(FILE), &serde_json::to_vec_pretty(self)?)
+    }
+
+    pub(super) fn cell(&self) -> &CellSpec {
+        let Kind::Cell(cell) = &self.spec.kind;
+        cell
+    }
+}
+
+/// The directory of a unit. Names have no dots, so no two units share one.
+pub(super) fn dir_of(dir: &Path, unit: &UnitId) -> PathBuf {
+    dir.join("units").join(unit.as_str().replace('/', "."))
+}
+
+/// All units that were ever wanted and not stopped.
+pub(super) fn all(dir: &Path) -> io::Result<Vec<(PathBuf, Part)>> {
+    let units = dir.join("units");
+    fs::create_dir_all(&units)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&units)? {
+        let path = entry?.path();
+        match Part::read(&path)? {
+            Some(part) => found.push((path, part)),
+            // Whoever began to remove it had ended its processes before.
+            None => fs::remove_dir_all(&path)?,
+        }
+    }
+    Ok(found)
+}
+
+/// The directory that a mount's source names.
+pub(super) fn directory_of(source: &str) -> Result<PathBuf, String> {
+    let path = source.strip_prefix("file://").map(Path::new);
+    let path = path.filter(|path| path.is_absolute());
+    let path = path.ok_or_else(|| format!("`{source}` is not file:///absolute/path"))?;
+    Ok(path.to_owned())
+}
+
+pub(super) fn epoch_dir(dir: &Path, epoch: Epoch) -> PathBuf {
+    dir.join(format!("e{epoch}"))
+}
+
+/// The directories of other epochs than this one.
+pub(super) fn other_epochs(dir: &Path, epoch: Epoch) -> io::Result<Vec<PathBuf>> {
+    let mine = epoch_dir(dir, epoch);
+    let mut others = epoch_dirs(dir)?;
+    others.retain(|path| *path != mine);
+    Ok(others)
+}
+
+pub(super) fn epoch_dirs(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The processes that have the directory of an epoch, or one in it, and are not gone.
+pub(super) fn processes(epoch_dir: &Path) -> io::Result<Vec<Claimed>> {
+    let mut dirs = vec![epoch_dir.to_owned()];
+    dirs.extend(epoch_dirs(epoch_dir)?);
+    let mut found = Vec::new();
+    for dir in dirs {
+        found.extend(Claimed::read(&dir)?.filter(|claimed| claimed.life() != Life::Gone));
+    }
+    Ok(found)
+}
+
+/// Ends all processes of these epochs, then forgets the epochs. False: some still run.
+pub(super) fn end(epoch_dirs: &[PathBuf], signal: Signal) -> io::Result<bool> {
+    let mut all_gone = true;
+    for dir in epoch_dirs {
+        let processes = processes(dir)?;
+        for process in &processes {
+            process.signal(signal)?;
+        }
+        if processes.is_empty() {
+            fs::remove_dir_all(dir)?;
+        }
+        all_gone &= processes.is_empty();
+    }
+    Ok(all_gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_an_absolute_path() {
+        assert_eq!(directory_of("file:///a/b"), Ok(PathBuf::from("/a/b")));
+        for bad in ["/a", "file://a", "file:/a", "s3://a/b", ""] {
+            directory_of(bad).expect_err(bad);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A unit at a site that is not its home: one host process.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use auth::KeyRequest;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use workload::Phase;
+
+use super::home::Look;
+use super::offer::{self, Offer, to_hex};
+use super::part;
+use super::unit::{Children, Seen};
+use crate::disk::claim::{Claimed, Life};
+use crate::host::{HostConfig, METRICS_FILE};
+use crate::world::admin::Admission;
+
+#[derive(Debug, Default)]
+pub(super) struct Remote {
+    /// A key that no process has used. Only this process has it: another, after this one's end, takes another.
+    key: Option<KeyRequest>,
+    /// The key of the process that was started last.
+    used: String,
+    children: Children,
+}
+
+/// What a host writes into its directory about itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim {
+    incarnation: u32,
+    public_key: String,
+}
+
+/// The host process that was started last.
+#[derive(Debug)]
+struct Last {
+    dir: PathBuf,
+    process: Claimed,
+    claim: Claim,
+}
+
+impl Remote {
+    pub(super) fn tick(&mut self, look: &Look<'_>) -> io::Result<Seen> {
+        fs::create_dir_all(look.dir)?;
+        let home = offer::Home::of(look.offers, &look.part.spec.home);
+        let last = last_host(look.dir)?;
+        let mut seen = Seen::default();
+        if let Some(last) = &last
+            && last.process.life() != Life::Gone
+        {
+            let is_obsolete = home.as_ref().is_some_and(|home| {
+                home.incarnation > last.claim.incarnation || home.ended.is_some()
+            });
+            if is_obsolete {
+                last.process.signal(Signal::KILL)?;
+            }
+            seen.offer = Some(offer_of(&last.claim.public_key));
+            seen.pids.extend(u32::try_from(last.process.pid));
+            if last.process.life() == Life::Stopped {
+                let reason = format!("process {} is stopped", last.process.pid);
+                seen.say(Phase::Unresponsive, reason);
+            } else {
+                seen.say(Phase::Running, String::new());
+                let metrics = fs::read_to_string(last.dir.join(METRICS_FILE));
+                seen.metrics
+                    .extend(metrics.ok().and_then(|at| at.parse::<SocketAddr>().ok()));
+            }
+            return Ok(seen);
+        }
+        if let Some(phase) = home.as_ref().and_then(|home| home.ended) {
+            seen.say(phase, String::new());
+            return Ok(seen);
+        }
+        if self.children.any_alive() {
+            seen.offer = Some(offer_of(&self.used));
+            seen.say(Phase::Starting, String::new());
+            return Ok(seen);
+        }
+        let key = match self.key.take() {
+            Some(key) => key,
+            None => KeyRequest::new()?,
+        };
+        let public_key = to_hex(&key.public_key());
+        seen.offer = Some(offer_of(&public_key));
+        let admission = home.and_then(|home| home.admission(&look.config.site, &public_key));
+        // An offer may be older than what has run here.
+        let oldest = last.as_ref().map_or(0, |last| last.claim.incarnation);
+        match admission.filter(|admission| look.may_act && admission.incarnation >= oldest) {
+            Some(admission) => {
+                self.start(look, &admission, key, public_key)?;
+                seen.say(Phase::Starting, String::new());
+            }
+            None => {
+                self.key = Some(key);
+                let reason = "the unit's home has not let it take part yet";
+                seen.say(Phase::Pending, reason.to_owned());
+            }
+        }
+        Ok(seen)
+    }
+
+    fn start(
+        &mut self,
+        look: &Look<'_>,
+        admission: &Admission,
+        key: KeyRequest,
+        public_key: String,
+    ) -> io::Result<()> {
+        let incarnation = admission.incarnation;
+        // The journal of an earlier host of the same incarnation may have to decide about a move.
+        let dir = look.dir.join(format!("host-{incarnation}"));
+        for other in part::epoch_dirs(look.dir)? {
+            if other != dir {
+                fs::remove_dir_all(other)?;
+            }
+        }
+        let claim = Claim {
+            incarnation,
+            public_key: public_key.clone(),
+        };
+        let claim = serde_json::to_string(&claim)?;
+        let config = HostConfig::admitted(admission, key, dir, look.config.listen, claim);
+        let mut child = Command::new(&look.config.program)
+            .args(["cell", "host", "--log", &look.config.log])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let mut stdin = child.stdin.take().expect("it was piped");
+        self.used = public_key;
+        self.children.add(child)?;
+        config.write(&mut stdin)
+    }
+}
+
+fn offer_of(public_key: &str) -> String {
+    let public_key = public_key.to_owned();
+    Offer::Host(offer::Host { public_key }).text()
+}
+
+fn last_host(dir: &Path) -> io::Result<Option<Last>> {
+    let mut newest: Option<Last> = None;
+    for dir in part::epoch_dirs(dir)? {
+        let Some(process) = Claimed::read(&dir)? else {
+            continue;
+        };
+        let claim: Claim = serde_json::from_str(&process.text)?;
+        let earlier = newest.as_ref().map(|last| last.claim.incarnation);
+        if earlier.is_none_or(|earlier| earlier <= claim.incarnation) {
+            newest = Some(Last {
+                dir,
+                process,
+                claim,
+            });
+        }
+    }
+    Ok(newest)
+}
