@@ -1,0 +1,658 @@
+//! What changes records: each request decides from the mirror, and commits what it decided together with its operation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use auth::{Secret, SecretHash};
+use ids::{Generation, Labels, Name};
+use meta::{Condition, Revision, Write};
+use nbi::{MigrationSpec, Operation, Service, ServiceSpec};
+use sha2::Digest as _;
+
+use super::modules::hexadecimal;
+use super::records::{
+    HEAD, Head, JoinRecord, KeyRecord, OperationRecord, ServiceRecord, Subject, TokenRecord,
+    VERSION, decode, encode,
+};
+use super::state::State;
+use super::store::failed;
+use super::{Controller, Draft, Inner, Upload, ms};
+use crate::core::inventory::Facts;
+use crate::core::migration::{self, Start};
+use crate::core::spec;
+use crate::{Error, ErrorKind};
+
+/// How a change is asked for, beside what it says.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// If-Match: the `resourceVersion` that it must have.
+    pub if_match: Option<String>,
+    /// If-None-Match: `*`. It must not exist.
+    pub if_absent: bool,
+    /// Idempotency-Key: 1 to 128 visible ASCII characters. The same request with the same key is answered with the same operation.
+    pub idempotency_key: Option<String>,
+}
+
+const SERVICES_MAX: usize = 10_000;
+const OPERATIONS_MAX: usize = 10_000;
+const TOKENS_MAX: usize = 10_000;
+const KEY_CHARS_MAX: usize = 128;
+
+impl Controller {
+    /// The organisation that a bearer token speaks for.
+    #[must_use]
+    pub fn authenticate(&self, token: &str) -> Option<Name> {
+        let secret: Secret = token.parse().ok()?;
+        self.0.state().org_of_token(secret.hash().as_str())
+    }
+
+    /// From now on a token with this hash speaks for `org`. Idempotent.
+    ///
+    /// # Errors
+    /// `Conflict` when it speaks for another one.
+    pub async fn add_token(&self, hash: &SecretHash, org: &Name) -> Result<(), Error> {
+        let key = format!("token/{}", hash.as_str());
+        let store = self.0.store.meta();
+        let found = store.get(&key).map_err(failed)?;
+        if let Some(entry) = found {
+            let record: TokenRecord = decode(&key, &entry.value)?;
+            return if record.org == *org {
+                Ok(())
+            } else {
+                let message = "this token speaks for another organisation";
+                Err(Error::new(ErrorKind::Conflict, message))
+            };
+        }
+        let record = encode(&TokenRecord { org: org.clone() });
+        let absent = Condition::new(&*key, None);
+        self.0
+            .store
+            .commit(vec![absent], vec![Write::put(key, record)])
+            .await?;
+        self.0.catch_up()
+    }
+
+    /// Lets one site join with the token of this hash, within `ttl`; only the one called `site`, if that is given. Given again, it changes
+    /// nothing: a token that was used stays used.
+    ///
+    /// # Errors
+    /// `Exhausted` when there are too many tokens.
+    pub async fn add_join_token(
+        &self,
+        hash: &SecretHash,
+        site: Option<&Name>,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        let store = self.0.store.meta();
+        if store.list("join/", None, TOKENS_MAX).map_err(failed)?.len() >= TOKENS_MAX {
+            let message = format!("there are {TOKENS_MAX} join tokens");
+            return Err(Error::new(ErrorKind::Exhausted, message));
+        }
+        let key = format!("join/{}", hash.as_str());
+        let record = encode(&JoinRecord {
+            site: site.cloned(),
+            expires_ms: self.0.now().wall_ms.saturating_add(ms(ttl)),
+            used: None,
+        });
+        let absent = Condition::new(&*key, None);
+        self.0
+            .store
+            .commit(vec![absent], vec![Write::put(key, record)])
+            .await?;
+        Ok(())
+    }
+
+    /// Creates or replaces a service (its name is in the metadata).
+    ///
+    /// # Errors
+    /// `Invalid` with a pointer; `Conflict` when an immutable field changes, or it is being deleted; `Precondition`, `KeyReused`, `Exhausted`.
+    pub async fn apply_service(
+        &self,
+        org: &Name,
+        service: &Service,
+        terms: &Terms,
+    ) -> Result<Operation, Error> {
+        self.check_service(org, &service.metadata.name, &service.spec)?;
+        let request = Request::new(
+            &self.0,
+            org,
+            "apply",
+            terms,
+            &(&service.metadata, &service.spec),
+        )?;
+        let name = &service.metadata.name;
+        let decide = |state: &State| {
+            if let Some(operation) = request.answered()? {
+                return Ok(Err(operation));
+            }
+            let found = state
+                .services
+                .get(org)
+                .and_then(|services| services.get(name));
+            let revision = found.map(|row| row.revision);
+            terms.check(revision)?;
+            let record = match found {
+                None => {
+                    let n_services = state.services.get(org).map_or(0, BTreeMap::len);
+                    if n_services >= SERVICES_MAX {
+                        let message = format!("there are {SERVICES_MAX} services: delete one");
+                        return Err(Error::new(ErrorKind::Exhausted, message));
+                    }
+                    ServiceRecord {
+                        id: request.id.clone(),
+                        labels: service.metadata.labels.clone(),
+                        spec: service.spec.clone(),
+                        generation: 1,
+                        created_ms: request.now_ms,
+                        is_deleting: false,
+                    }
+                }
+                Some(row) => {
+                    let is_same = row.record.spec == service.spec;
+                    spec::check_immutable(&row.record.spec, &service.spec)?;
+                    ServiceRecord {
+                        labels: service.metadata.labels.clone(),
+                        spec: service.spec.clone(),
+                        generation: row.record.generation + u64::from(!is_same),
+                        ..row.record.clone()
+                    }
+                }
+            };
+            request
+                .change_service(state, name, revision, record)
+                .map(Ok)
+        };
+        let (Ok(id) | Err(id)) = self.0.change(decide).await?;
+        self.0.operation(org, &id)
+    }
+
+    fn check_service(&self, org: &Name, name: &Name, service: &ServiceSpec) -> Result<(), Error> {
+        let policy = spec::parse(org, name, service)?;
+        spec::check_size(service, &policy)?;
+        for (idx, block) in policy.blocks.iter().enumerate() {
+            let workload::Kind::Cell(cell) = &block.kind;
+            if !self.0.modules.has(&cell.module) {
+                let message = format!(
+                    "there is no such module: upload it with PUT /v1/modules/{}",
+                    cell.module
+                );
+                let pointer = format!("/spec/blocks/{idx}/module");
+                return Err(Error::invalid(pointer, message));
+            }
+        }
+        let Some(explainer) = &self.0.explainer else {
+            return Ok(());
+        };
+        for (idx, block) in service.blocks.iter().enumerate() {
+            let text = block
+                .policy
+                .as_ref()
+                .and_then(|policy| policy.text.as_ref());
+            if let Some(text) = text
+                && let Err((line, column, message)) = explainer.check_policy(text)
+            {
+                let message = format!("line {line}, column {column}: {message}");
+                return Err(Error::invalid(
+                    format!("/spec/blocks/{idx}/policy/text"),
+                    message,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// `NotFound`; `Conflict` when it is being deleted; `Precondition`, `KeyReused`.
+    pub async fn delete_service(
+        &self,
+        org: &Name,
+        name: &Name,
+        terms: &Terms,
+    ) -> Result<Operation, Error> {
+        let request = Request::new(&self.0, org, "delete", terms, name)?;
+        let decide = |state: &State| {
+            if let Some(operation) = request.answered()? {
+                return Ok(Err(operation));
+            }
+            let row = state.service(org, name)?;
+            terms.check(Some(row.revision))?;
+            let record = ServiceRecord {
+                generation: row.record.generation + 1,
+                is_deleting: true,
+                ..row.record.clone()
+            };
+            request
+                .change_service(state, name, Some(row.revision), record)
+                .map(Ok)
+        };
+        let (Ok(id) | Err(id)) = self.0.change(decide).await?;
+        self.0.operation(org, &id)
+    }
+
+    /// # Errors
+    /// `NotFound`; `Invalid`; `Conflict` when it is being deleted; `Precondition`, `KeyReused`.
+    pub async fn scale(
+        &self,
+        org: &Name,
+        service: &Name,
+        block: &Name,
+        replicas: u32,
+        terms: &Terms,
+    ) -> Result<Operation, Error> {
+        let request = Request::new(&self.0, org, "scale", terms, &(service, block, replicas))?;
+        let scaled = |before: &ServiceSpec| {
+            let mut spec = before.clone();
+            let found = spec.blocks.iter_mut().find(|other| other.name == *block);
+            let missing =
+                || Error::invalid("/block", format!("the service has no block `{block}`"));
+            found.ok_or_else(missing)?.replicas = replicas;
+            let policy = spec::parse(org, service, &spec);
+            let sized = policy.and_then(|policy| spec::check_size(&spec, &policy));
+            sized.map_err(|error| error.at("/replicas"))?;
+            Ok::<_, Error>(spec)
+        };
+        let decide = |state: &State| {
+            if let Some(operation) = request.answered()? {
+                return Ok(Err(operation));
+            }
+            let row = state.service(org, service)?;
+            terms.check(Some(row.revision))?;
+            let spec = scaled(&row.record.spec)?;
+            let is_same = row.record.spec == spec;
+            let record = ServiceRecord {
+                generation: row.record.generation + u64::from(!is_same),
+                spec,
+                ..row.record.clone()
+            };
+            request
+                .change_service(state, service, Some(row.revision), record)
+                .map(Ok)
+        };
+        let (Ok(id) | Err(id)) = self.0.change(decide).await?;
+        self.0.operation(org, &id)
+    }
+
+    /// The operation's target is `/v1/migrations/ID`.
+    ///
+    /// # Errors
+    /// `Conflict` when one is under way for the same block, when the target cannot take it, or when nothing runs; `NotFound`, `Invalid`,
+    /// `KeyReused`.
+    pub async fn migrate(
+        &self,
+        org: &Name,
+        spec: &MigrationSpec,
+        terms: &Terms,
+    ) -> Result<Operation, Error> {
+        let request = Request::new(&self.0, org, "migrate", terms, spec)?;
+        let decide = |state: &State| {
+            if let Some(operation) = request.answered()? {
+                return Ok(Err(operation));
+            }
+            request.change_by_migration(state, spec).map(Ok)
+        };
+        let (Ok(id) | Err(id)) = self.0.change(decide).await?;
+        self.0.operation(org, &id)
+    }
+
+    /// Accepts that a site knows a newer generation than the store (restored from a backup): what is planned from now on overrules it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when nothing is to be accepted.
+    pub async fn adopt_site(&self, name: &Name) -> Result<(), Error> {
+        let decide = |state: &State| {
+            let site = state.sites.get(name);
+            let site = site.ok_or_else(|| Error::not_found("site", name))?;
+            let Some(ahead) = site.facts.ahead else {
+                let message = format!("site `{name}` does not wait for an operator");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            };
+            let generation = Generation(state.blueprint.generation.max(ahead).0 + 1);
+            let facts = Facts {
+                ahead: None,
+                ..site.facts.clone()
+            };
+            let head = Head {
+                version: VERSION,
+                generation,
+            };
+            let site_key = format!("site/{name}");
+            let draft = Draft {
+                conditions: vec![
+                    Condition::new(HEAD, state.head),
+                    Condition::new(&*site_key, state.site_revision(name)),
+                ],
+                writes: vec![
+                    Write::put(HEAD, encode(&head)),
+                    Write::put(site_key, encode(&facts)),
+                    Write::put(format!("target/site/{name}"), encode(&generation)),
+                ],
+            };
+            Ok(Ok::<_, ()>((draft, ())))
+        };
+        self.0.change(decide).await.map(drop)
+    }
+
+    /// At most 64 MiB.
+    ///
+    /// # Errors
+    /// `Exhausted` when modules take too much of the disk.
+    pub async fn put_module(&self, digest: &ids::Digest) -> Result<Upload, Error> {
+        self.0.modules.put(digest).await
+    }
+}
+
+impl Terms {
+    /// `found`: the revision of what is there.
+    fn check(&self, found: Option<Revision>) -> Result<(), Error> {
+        let refuse = |message: &str| Err(Error::new(ErrorKind::Precondition, message));
+        if self.if_absent && found.is_some() {
+            return refuse("it exists");
+        }
+        match (&self.if_match, found) {
+            (None, _) => Ok(()),
+            (Some(_), None) => refuse("it does not exist"),
+            (Some(wanted), Some(revision)) if *wanted == revision.to_string() => Ok(()),
+            (Some(_), Some(_)) => refuse("it has changed since: read it again"),
+        }
+    }
+}
+
+/// A request on its way to become an operation.
+#[derive(Debug)]
+struct Request<'a> {
+    inner: &'a Inner,
+    org: &'a Name,
+    kind: &'static str,
+    /// Of the operation, and of what it makes.
+    id: String,
+    now_ms: u64,
+    /// The key in the store, and the digest of the request.
+    key: Option<(String, String)>,
+}
+
+impl<'a> Request<'a> {
+    fn new(
+        inner: &'a Inner,
+        org: &'a Name,
+        kind: &'static str,
+        terms: &Terms,
+        body: &impl serde::Serialize,
+    ) -> Result<Self, Error> {
+        let sha256 = |bytes: &[u8]| hexadecimal(&sha2::Sha256::digest(bytes));
+        let key = match &terms.idempotency_key {
+            None => None,
+            Some(key) => {
+                let is_visible = key.bytes().all(|b| b.is_ascii_graphic());
+                if key.is_empty() || key.len() > KEY_CHARS_MAX || !is_visible {
+                    let message = "an idempotency key is 1 to 128 visible ASCII characters";
+                    return Err(Error::new(ErrorKind::Invalid, message));
+                }
+                let request = sha256(&encode(&(kind, body)));
+                Some((format!("key/{org}/{}", sha256(key.as_bytes())), request))
+            }
+        };
+        let now_ms = inner.now().wall_ms;
+        // In the order of time, as far as clocks go.
+        let id = format!("{now_ms:012x}{:08x}", rt::random_u64() >> 32);
+        Ok(Self {
+            inner,
+            org,
+            kind,
+            id,
+            now_ms,
+            key,
+        })
+    }
+
+    /// The operation that has answered this request already.
+    fn answered(&self) -> Result<Option<String>, Error> {
+        let Some((key, request)) = &self.key else {
+            return Ok(None);
+        };
+        let Some(entry) = self.inner.store.meta().get(key).map_err(failed)? else {
+            return Ok(None);
+        };
+        let record: KeyRecord = decode(key, &entry.value)?;
+        if record.request == *request {
+            Ok(Some(record.operation))
+        } else {
+            let message = "this idempotency key was used for another request";
+            Err(Error::new(ErrorKind::KeyReused, message))
+        }
+    }
+
+    /// The draft with this request's operation in it.
+    fn operation(&self, state: &State, subject: Subject) -> Result<Draft, Error> {
+        let n_operations = state.operations.get(self.org).map_or(0, BTreeMap::len);
+        if n_operations >= OPERATIONS_MAX {
+            let message = format!("{OPERATIONS_MAX} operations are not done: wait for some");
+            return Err(Error::new(ErrorKind::Exhausted, message));
+        }
+        let record = OperationRecord {
+            id: self.id.clone(),
+            kind: self.kind.to_owned(),
+            subject,
+            created_ms: self.now_ms,
+            done: None,
+            key: self.key.as_ref().map(|(key, _)| key.clone()),
+        };
+        let mut draft = Draft::default();
+        let key = format!("operation/{}/{}", self.org, self.id);
+        draft.conditions.push(Condition::new(&*key, None));
+        draft.writes.push(Write::put(key, encode(&record)));
+        if let Some((key, request)) = &self.key {
+            let record = KeyRecord {
+                request: request.clone(),
+                operation: self.id.clone(),
+            };
+            draft.conditions.push(Condition::new(&**key, None));
+            draft.writes.push(Write::put(&**key, encode(&record)));
+        }
+        Ok(draft)
+    }
+
+    fn change_service(
+        &self,
+        state: &State,
+        name: &Name,
+        revision: Option<Revision>,
+        record: ServiceRecord,
+    ) -> Result<(Draft, String), Error> {
+        let found = state
+            .services
+            .get(self.org)
+            .and_then(|services| services.get(name));
+        if found.is_some_and(|row| row.record.is_deleting) {
+            let message = format!("service `{name}` is being deleted: try again when it is gone");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let subject = Subject::Service {
+            name: name.clone(),
+            id: record.id.clone(),
+        };
+        let mut draft = self.operation(state, subject)?;
+        let key = format!("service/{}/{name}", self.org);
+        draft.conditions.push(Condition::new(&*key, revision));
+        if found.is_none_or(|row| row.record != record) {
+            draft.writes.push(Write::put(key, encode(&record)));
+        }
+        Ok((draft, self.id.clone()))
+    }
+
+    fn change_by_migration(
+        &self,
+        state: &State,
+        spec: &MigrationSpec,
+    ) -> Result<(Draft, String), Error> {
+        let service = state.service(self.org, &spec.service);
+        let service = service.map_err(|error| error.at("/service"))?;
+        if service.record.is_deleting {
+            let message = format!("service `{}` is being deleted", spec.service);
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let start = Start {
+            policy: &service.policy,
+            blueprint: &state.blueprint,
+            sites: &state.sites,
+            now: self.inner.now(),
+            id: &self.id,
+            operation: &self.id,
+        };
+        let migration = migration::begin(start, spec)?;
+        let subject = Subject::Migration {
+            id: migration.id.clone(),
+        };
+        let mut draft = self.operation(state, subject)?;
+        let service_key = format!("service/{}/{}", self.org, spec.service);
+        draft
+            .conditions
+            .push(Condition::new(service_key, Some(service.revision)));
+        for lock in locks(&migration) {
+            // Whoever deletes it does so in the commit in which the migration ends.
+            if let Some(entry) = self.inner.store.meta().get(&lock).map_err(failed)? {
+                let other: String = decode(&lock, &entry.value)?;
+                let message = format!("migration {other} of the same block is under way");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            draft.conditions.push(Condition::new(&*lock, None));
+            draft.writes.push(Write::put(lock, encode(&migration.id)));
+        }
+        let key = format!("migration/{}/{}", self.org, migration.id);
+        draft.conditions.push(Condition::new(&*key, None));
+        draft.writes.push(Write::put(key, encode(&migration)));
+        Ok((draft, self.id.clone()))
+    }
+}
+
+/// What a migration holds while it is under way: a key for every block that it moves.
+pub(crate) fn locks(migration: &migration::Migration) -> BTreeSet<String> {
+    let units = migration.units.keys();
+    let lock = |id: &ids::UnitId| format!("moving/{}/{}/{}", id.org(), id.service(), id.block());
+    units.map(lock).collect()
+}
+
+impl Inner {
+    /// Lets a site in for good: its certificate. The text says why not.
+    pub(crate) async fn join(
+        &self,
+        token: &str,
+        site: &Name,
+        labels: Labels,
+        public_key: &str,
+    ) -> Result<Vec<u8>, Error> {
+        let refuse = |message: &str| Error::new(ErrorKind::Precondition, message.to_owned());
+        let secret: Secret = token.parse().map_err(refuse)?;
+        let point = unhexadecimal(public_key).ok_or_else(|| refuse("this is not a public key"))?;
+        let name = workload::link::site_certificate_name(site);
+        let sign = |e| refuse("no certificate can be made for this key").because(e);
+        let certificate = self.authority.sign(&name, &point).map_err(sign)?;
+        let key = format!("join/{}", secret.hash().as_str());
+        let decide = |state: &State| {
+            let entry = self.store.meta().get(&key).map_err(failed)?;
+            let entry = entry.ok_or_else(|| refuse("this token is not known here"))?;
+            let record: JoinRecord = decode(&key, &entry.value)?;
+            let user = (site.clone(), public_key.to_owned());
+            match &record.used {
+                Some(used) if *used == user => return Ok(Err(())),
+                Some(_) => return Err(refuse("this token was used before")),
+                None => {}
+            }
+            let now_ms = self.now().wall_ms;
+            if record.expires_ms < now_ms {
+                return Err(refuse("this token has expired"));
+            }
+            let known = state.sites.get(site);
+            match &record.site {
+                Some(only) if only != site => return Err(refuse("this token is for another site")),
+                None if known.is_some() => {
+                    return Err(refuse(
+                        "there is a site of this name: a new one takes another, or a token for this one",
+                    ));
+                }
+                _ => {}
+            }
+            let facts = known.map(|site| site.facts.clone());
+            let facts = facts.unwrap_or_else(|| Facts {
+                joined_ms: now_ms,
+                labels: labels.clone(),
+                cpu_share: 0.0,
+                cpu_share_by: "none".to_owned(),
+                ahead: None,
+            });
+            let record = JoinRecord {
+                used: Some(user),
+                ..record
+            };
+            let site_key = format!("site/{site}");
+            let draft = Draft {
+                conditions: vec![
+                    Condition::new(&*key, Some(entry.revision)),
+                    Condition::new(&*site_key, state.site_revision(site)),
+                ],
+                writes: vec![
+                    Write::put(&*key, encode(&record)),
+                    Write::put(site_key, encode(&facts)),
+                ],
+            };
+            Ok(Ok((draft, ())))
+        };
+        self.change(decide).await?.ok();
+        Ok(certificate)
+    }
+
+    /// Makes a site known, if it is not: its certificate says that it joined once, though this store does not know.
+    pub(crate) async fn know(&self, site: &Name) -> Result<(), Error> {
+        let decide = |state: &State| {
+            if state.sites.contains_key(site) {
+                return Ok(Err(()));
+            }
+            let facts = Facts {
+                joined_ms: self.now().wall_ms,
+                labels: Labels::new(),
+                cpu_share: 0.0,
+                cpu_share_by: "none".to_owned(),
+                ahead: None,
+            };
+            let key = format!("site/{site}");
+            let draft = Draft {
+                conditions: vec![Condition::new(&*key, None)],
+                writes: vec![Write::put(key, encode(&facts))],
+            };
+            Ok(Ok((draft, ())))
+        };
+        self.change(decide).await.map(drop)
+    }
+
+    /// Changes what lasts of a site.
+    pub(crate) async fn change_facts(
+        &self,
+        site: &Name,
+        change: impl Fn(&State, &mut Facts),
+    ) -> Result<(), Error> {
+        let decide = |state: &State| {
+            let found = state.sites.get(site);
+            let before = &found.ok_or_else(|| Error::not_found("site", site))?.facts;
+            let mut facts = before.clone();
+            change(state, &mut facts);
+            if facts == *before {
+                return Ok(Err(()));
+            }
+            let key = format!("site/{site}");
+            let draft = Draft {
+                conditions: vec![Condition::new(&*key, state.site_revision(site))],
+                writes: vec![Write::put(key, encode(&facts))],
+            };
+            Ok(Ok((draft, ())))
+        };
+        self.change(decide).await.map(drop)
+    }
+}
+
+fn unhexadecimal(text: &str) -> Option<Vec<u8>> {
+    const POINT_CHARS: usize = 130;
+    if text.len() != POINT_CHARS || !text.is_ascii() {
+        return None;
+    }
+    let byte = |idx| u8::from_str_radix(text.get(idx..idx + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(byte).collect()
+}

@@ -1,0 +1,156 @@
+//! What runs where: decided, numbered, never changed. A blueprint follows from its parent by [`Changes`], and so it is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ids::{Generation, Name, UnitId};
+use serde::{Deserialize, Serialize};
+use workload::{SiteConfig, UnitSpec};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Blueprint {
+    pub generation: Generation,
+    units: BTreeMap<UnitId, Arc<Planned>>,
+    sites: BTreeMap<Name, SitePlan>,
+}
+
+/// A unit and why it is where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    pub spec: UnitSpec,
+    /// Sites where nothing of it shall be any more, but may still be: they keep their part until the home says that it is empty.
+    #[serde(default)]
+    pub draining: BTreeSet<Name>,
+    /// Sentences about the choice of the site.
+    pub reasons: Vec<String>,
+}
+
+impl Planned {
+    /// The sites that have a part of it.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &Name> {
+        self.spec.sites().chain(&self.draining)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct SitePlan {
+    /// Of the blueprint that last changed what this site is to run. A site that has it is up to date, and needs no newer one.
+    generation: Generation,
+    units: BTreeSet<UnitId>,
+}
+
+/// From one blueprint to the next.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Changes {
+    /// `None`: not any more.
+    pub units: BTreeMap<UnitId, Option<Arc<Planned>>>,
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+}
+
+impl Blueprint {
+    pub(crate) fn units(&self) -> &BTreeMap<UnitId, Arc<Planned>> {
+        &self.units
+    }
+
+    /// The units of a service, and of a block of it, in the order of their ids.
+    pub(crate) fn units_of<'a>(
+        &'a self,
+        org: &Name,
+        service: &Name,
+        block: Option<&Name>,
+    ) -> impl Iterator<Item = (&'a UnitId, &'a Arc<Planned>)> {
+        let prefix = match block {
+            Some(block) => format!("{org}/{service}/{block}/"),
+            None => format!("{org}/{service}/"),
+        };
+        self.units
+            .range::<str, _>((
+                std::ops::Bound::Included(prefix.as_str()),
+                std::ops::Bound::Unbounded,
+            ))
+            .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+    }
+
+    /// The configuration that a site is to have, by number. Never configured: 0.
+    pub(crate) fn site_generation(&self, site: &str) -> Generation {
+        self.sites
+            .get(site)
+            .map_or(Generation(0), |plan| plan.generation)
+    }
+
+    pub(crate) fn site_units(&self, site: &str) -> impl Iterator<Item = &UnitId> {
+        self.sites
+            .get(site)
+            .into_iter()
+            .flat_map(|plan| &plan.units)
+    }
+
+    pub(crate) fn site_config(&self, site: &str) -> SiteConfig {
+        let unit = |id| self.units[id].spec.clone();
+        SiteConfig {
+            generation: self.site_generation(site),
+            units: self.site_units(site).map(unit).collect(),
+        }
+    }
+
+    /// The sites whose configuration changes.
+    pub(crate) fn sites_changed(&self, changes: &Changes) -> BTreeSet<Name> {
+        let mut sites = BTreeSet::new();
+        for (id, after) in &changes.units {
+            let parts = |planned: Option<&Arc<Planned>>| -> BTreeSet<Name> {
+                planned
+                    .into_iter()
+                    .flat_map(|planned| planned.sites().cloned())
+                    .collect()
+            };
+            let (before, after) = (self.units.get(id), after.as_ref());
+            let (old, new) = (parts(before), parts(after));
+            if before.map(|planned| &planned.spec) == after.map(|planned| &planned.spec) {
+                sites.extend(old.symmetric_difference(&new).cloned());
+            } else {
+                sites.extend(old.into_iter().chain(new));
+            }
+        }
+        sites
+    }
+
+    /// The next blueprint.
+    pub(crate) fn then(&self, changes: &Changes) -> Self {
+        let mut next = self.clone();
+        next.generation = self.generation.next();
+        for site in self.sites_changed(changes) {
+            next.set_site_generation(site, next.generation);
+        }
+        for (id, planned) in &changes.units {
+            next.set_unit(id.clone(), planned.clone());
+        }
+        next
+    }
+
+    /// For reading it back in pieces.
+    pub(crate) fn set_unit(&mut self, id: UnitId, planned: Option<Arc<Planned>>) {
+        if let Some(before) = self.units.remove(&id) {
+            for site in before.sites() {
+                if let Some(plan) = self.sites.get_mut(site) {
+                    plan.units.remove(&id);
+                }
+            }
+        }
+        if let Some(planned) = planned {
+            for site in planned.sites() {
+                let plan = self.sites.entry(site.clone()).or_default();
+                plan.units.insert(id.clone());
+            }
+            self.units.insert(id, planned);
+        }
+    }
+
+    pub(crate) fn set_site_generation(&mut self, site: Name, generation: Generation) {
+        self.sites.entry(site).or_default().generation = generation;
+    }
+}

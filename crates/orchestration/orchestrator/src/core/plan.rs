@@ -1,0 +1,205 @@
+//! The planner: what all services want, where everything is, what the sites say -> the next blueprint.
+//!
+//! It is deterministic, and a fixpoint: planned again with nothing new, nothing changes. That holds because the choice of a site is made once
+//! in a unit's life: a unit that is in the blueprint stays where it is, whatever sites come and go, and moves by migrations only. A
+//! unit whose site does not report is not replaced: it may well run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ids::{Epoch, Name, UnitId};
+use workload::{Kind, UnitSpec};
+
+use super::blueprint::{Blueprint, Changes, Planned};
+use super::inventory::{Now, Sites, fresh_report};
+use super::migration::Migration;
+use super::places::Places;
+use super::spec::{BlockPolicy, ServicePolicy};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a> {
+    /// In the order of organisations and names.
+    pub services: &'a [Arc<ServicePolicy>],
+    pub sites: &'a Sites,
+    pub parent: &'a Blueprint,
+    /// Those under way, oldest first.
+    pub migrations: &'a [&'a Migration],
+    pub now: Now,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub changes: Changes,
+    /// Units that cannot be placed, and why.
+    pub pending: BTreeMap<UnitId, Vec<String>>,
+}
+
+pub(crate) fn plan(input: Input<'_>) -> Plan {
+    let mut changes = Changes::default();
+    let mut wanted = BTreeMap::new();
+    for service in input.services {
+        for block in &service.blocks {
+            for replica in 0..block.replicas {
+                let id = UnitId::new(&service.org, &service.name, &block.name, replica);
+                wanted.insert(id, block);
+            }
+        }
+    }
+    for id in input.parent.units().keys() {
+        if !wanted.contains_key(id) {
+            changes.units.insert(id.clone(), None);
+        }
+    }
+    let wishes = wishes(input);
+    let mut missing = Vec::new();
+    for (id, block) in wanted {
+        match input.parent.units().get(&id) {
+            None => missing.push((id, block)),
+            Some(planned) => {
+                if let Some(planned) = revised(planned, &block.kind, wishes.get(&id), input) {
+                    changes.units.insert(id, Some(Arc::new(planned)));
+                }
+            }
+        }
+    }
+    let mut pending = BTreeMap::new();
+    if !missing.is_empty() {
+        let mut places = Places::new(input.sites, input.now);
+        places.count(input.parent, &changes, input.sites);
+        // An epoch is the generation in which the unit was placed: higher than that of any earlier unit of this name.
+        let epoch = Epoch(input.parent.generation.next().0);
+        for (id, block) in missing {
+            match places.take(&block.selector, block.ranks()) {
+                Ok((site, reasons)) => {
+                    let spec = begin(id.clone(), epoch, block, site);
+                    let planned = Planned {
+                        spec,
+                        draining: BTreeSet::new(),
+                        reasons,
+                    };
+                    changes.units.insert(id, Some(Arc::new(planned)));
+                }
+                Err(reasons) => {
+                    pending.insert(id, reasons);
+                }
+            }
+        }
+    }
+    Plan { changes, pending }
+}
+
+fn begin(id: UnitId, epoch: Epoch, block: &BlockPolicy, site: Name) -> UnitSpec {
+    UnitSpec {
+        id,
+        epoch,
+        kind: block.kind.clone(),
+        placement: vec![site.clone(); block.ranks() as usize],
+        home: site,
+    }
+}
+
+/// Where migrations want ranks of a unit to be.
+#[derive(Debug)]
+struct Wish<'a> {
+    epoch: Epoch,
+    ranks: BTreeMap<u32, Name>,
+    /// The last one.
+    migration: &'a str,
+}
+
+fn wishes(input: Input<'_>) -> BTreeMap<&UnitId, Wish<'_>> {
+    let mut wishes = BTreeMap::new();
+    for migration in input.migrations {
+        for (id, unit) in &migration.units {
+            let wish = wishes.entry(id).or_insert_with(|| Wish {
+                epoch: unit.epoch,
+                ranks: BTreeMap::new(),
+                migration: &migration.id,
+            });
+            wish.migration = &migration.id;
+            wish.ranks.extend(migration.wish(unit));
+        }
+    }
+    wishes
+}
+
+/// What is to become of a unit now, if that is something else.
+fn revised(
+    planned: &Planned,
+    kind: &Kind,
+    wish: Option<&Wish<'_>>,
+    input: Input<'_>,
+) -> Option<Planned> {
+    let spec = &planned.spec;
+    let wish = wish.filter(|wish| wish.epoch == spec.epoch);
+    let mut placement = spec.placement.clone();
+    for (rank, site) in wish.into_iter().flat_map(|wish| &wish.ranks) {
+        if let Some(place) = placement.get_mut(*rank as usize) {
+            place.clone_from(site);
+        }
+    }
+    let mut reasons = planned.reasons.clone();
+    if let Some(wish) = wish.filter(|_| placement != spec.placement) {
+        reasons.push(moved(&spec.placement, &placement, wish.migration));
+        // Where it began, and the last moves.
+        let n_surplus = reasons.len().saturating_sub(REASONS_MAX);
+        reasons.drain(1..1 + n_surplus);
+    }
+    let revised = UnitSpec {
+        kind: kind.clone(),
+        placement,
+        ..spec.clone()
+    };
+    let left = spec.sites().chain(still_draining(planned, input));
+    let is_left = |site: &&Name| !revised.sites().any(|other| other == *site);
+    let draining: BTreeSet<_> = left.filter(is_left).cloned().collect();
+    (revised != *spec || draining != planned.draining).then_some(Planned {
+        spec: revised,
+        draining,
+        reasons,
+    })
+}
+
+const REASONS_MAX: usize = 16;
+
+fn moved(before: &[Name], after: &[Name], migration: &str) -> String {
+    let pairs = before.iter().zip(after);
+    let changed: Vec<_> = pairs
+        .filter(|(old, new)| old != new)
+        .map(|(_, new)| new)
+        .collect();
+    let sites: BTreeSet<_> = changed
+        .iter()
+        .map(|site| site.as_str())
+        .take(EXPLAINED_MAX)
+        .collect();
+    let sites: Vec<_> = sites.into_iter().collect();
+    format!(
+        "{}: {} ranks shall be there by migration {migration}",
+        sites.join(", "),
+        changed.len()
+    )
+}
+
+const EXPLAINED_MAX: usize = 8;
+
+/// The sites of which the home has not said yet, knowing where its ranks shall be, that none is there or on its way.
+fn still_draining<'a>(planned: &'a Planned, input: Input<'_>) -> impl Iterator<Item = &'a Name> {
+    let spec = &planned.spec;
+    let site = input.sites.get(&spec.home);
+    let report = site.and_then(|site| site.report.as_ref());
+    let wanted = input.parent.site_generation(spec.home.as_str());
+    let has_it = report.is_some_and(|report| report.generation >= wanted);
+    let seen = fresh_report(input.sites, spec, input.now).filter(|_| has_it);
+    let whole =
+        seen.filter(|seen| seen.phase.is_final() || seen.ranks.len() == spec.placement.len());
+    let occupied: Option<BTreeSet<Name>> = whole.map(|seen| {
+        let ranks = seen.ranks.iter().filter(|_| !seen.phase.is_final());
+        ranks.map(|at| at.site.clone()).collect()
+    });
+    let is_moving = whole.is_some_and(|seen| seen.ranks.iter().any(|at| at.state == "moving"));
+    planned.draining.iter().filter(move |site| match &occupied {
+        None => true,
+        Some(occupied) => is_moving || occupied.contains(*site),
+    })
+}

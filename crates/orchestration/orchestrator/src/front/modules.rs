@@ -1,0 +1,52 @@
+//! Modules: bytes that are named by their digest.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use ids::Digest;
+
+use super::Front;
+use super::answer::{Answer, Refusal};
+use super::call::Call;
+
+const MODULE_BYTES_MAX: usize = 64 << 20;
+
+fn digest(call: &Call) -> Result<Digest, Refusal> {
+    let digest = call.text("digest").strip_prefix("sha256:");
+    let digest = digest.and_then(|digest| digest.parse().ok());
+    digest.ok_or_else(|| Refusal::new(404, "a module is named by `sha256:` and 64 of 0-9 and a-f"))
+}
+
+fn done(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+pub(super) async fn put(State(front): State<Front>, call: Call) -> Answer {
+    let digest = digest(&call)?;
+    let is_new = !front.controller.has_module(&digest);
+    let mut pieces = call.pieces(MODULE_BYTES_MAX)?;
+    let mut upload = front.controller.put_module(&digest).await?;
+    while let Some(piece) = pieces.next().await? {
+        upload.write(piece).await?;
+    }
+    upload.finish().await?;
+    Ok(done(if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::NO_CONTENT
+    }))
+}
+
+pub(super) async fn head(State(front): State<Front>, call: Call) -> Answer {
+    if front.controller.has_module(&digest(&call)?) {
+        Ok(done(StatusCode::OK))
+    } else {
+        Err(Refusal::new(
+            404,
+            "there is no such module: upload it with PUT",
+        ))
+    }
+}

@@ -1,0 +1,303 @@
+//! One connected site, as the rest of the controller sees it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ids::{Epoch, Generation, Name, UnitId};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use workload::Offers;
+use workload::link::Down;
+
+use super::frames::{self, Frame};
+use crate::{Error, ErrorKind};
+
+/// Messages that wait for a site, beside its configuration.
+const QUEUE_MAX: usize = 64;
+/// Requests for logs that wait for one site.
+const LOG_REQUESTS_MAX: usize = 64;
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The sites that are connected.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    by_site: Mutex<BTreeMap<Name, Arc<Connection>>>,
+    last_request: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub site: Name,
+    /// What the site has said that it has.
+    generation: AtomicU64,
+    /// The newest configuration that it was sent, and where the writer finds it.
+    config: watch::Sender<(Generation, Option<Frame>)>,
+    queue: mpsc::Sender<Frame>,
+    /// What it was last told about the offers of a unit.
+    told: Mutex<BTreeMap<UnitId, (Epoch, Offers)>>,
+    logs: Mutex<BTreeMap<u64, oneshot::Sender<LogReply>>>,
+    pub end: Notify,
+}
+
+type LogReply = Result<(u64, Vec<u8>), String>;
+
+/// What the writer of a connection takes from.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub config: watch::Receiver<(Generation, Option<Frame>)>,
+    pub queue: mpsc::Receiver<Frame>,
+}
+
+impl Connections {
+    fn by_site(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Connection>>> {
+        self.by_site.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
+        self.by_site().values().cloned().collect()
+    }
+
+    pub(crate) fn get(&self, site: &Name) -> Option<Arc<Connection>> {
+        self.by_site().get(site).cloned()
+    }
+
+    /// Takes over from an earlier connection of the site.
+    pub(crate) fn open(&self, site: &Name, generation: Generation) -> (Arc<Connection>, Outbox) {
+        let (queue, queued) = mpsc::channel(QUEUE_MAX);
+        let config = watch::Sender::new((Generation(0), None));
+        let outbox = Outbox {
+            config: config.subscribe(),
+            queue: queued,
+        };
+        let connection = Arc::new(Connection {
+            site: site.clone(),
+            generation: AtomicU64::new(generation.0),
+            config,
+            queue,
+            told: Mutex::default(),
+            logs: Mutex::default(),
+            end: Notify::new(),
+        });
+        let earlier = self.by_site().insert(site.clone(), Arc::clone(&connection));
+        if let Some(earlier) = earlier {
+            tracing::info!(%site, "a newer connection of the site takes over");
+            earlier.end.notify_one();
+        }
+        (connection, outbox)
+    }
+
+    pub(crate) fn close(&self, connection: &Arc<Connection>) {
+        let mut by_site = self.by_site();
+        if by_site
+            .get(&connection.site)
+            .is_some_and(|current| Arc::ptr_eq(current, connection))
+        {
+            by_site.remove(&connection.site);
+        }
+    }
+
+    pub(crate) async fn read_log(
+        &self,
+        site: &Name,
+        unit: &UnitId,
+        offset: u64,
+        max: usize,
+    ) -> Result<(u64, Vec<u8>), Error> {
+        let unavailable = |message: String| Error::new(ErrorKind::Unavailable, message);
+        let connection = self.get(site);
+        let connection = connection.ok_or_else(|| {
+            unavailable(format!("site {site}, which has the log, is not connected"))
+        })?;
+        let request = self.last_request.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut logs = connection.logs();
+            // Those whose askers have left make room.
+            logs.retain(|_, reply| !reply.is_closed());
+            if logs.len() >= LOG_REQUESTS_MAX {
+                let message = format!("{LOG_REQUESTS_MAX} requests for logs wait for site {site}");
+                return Err(Error::new(ErrorKind::Exhausted, message));
+            }
+            logs.insert(request, reply);
+        }
+        let unit = unit.clone();
+        let max = u32::try_from(max).unwrap_or(u32::MAX);
+        connection.send(&Down::ReadLog {
+            request,
+            unit,
+            offset,
+            max,
+        });
+        match tokio::time::timeout(LOG_TIMEOUT, answer).await {
+            Ok(Ok(Ok(piece))) => Ok(piece),
+            Ok(Ok(Err(message))) => Err(unavailable(format!("site {site}: {message}"))),
+            Ok(Err(_)) => Err(unavailable(format!("the link to site {site} was lost"))),
+            Err(_) => Err(unavailable(format!("site {site} does not answer"))),
+        }
+    }
+}
+
+impl Connection {
+    fn logs(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<LogReply>>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has(&self, generation: Generation) {
+        self.generation.store(generation.0, Ordering::Relaxed);
+    }
+
+    /// Whether it has, or is on the way to have, an older configuration.
+    pub(crate) fn wants(&self, generation: Generation) -> bool {
+        let has = Generation(self.generation.load(Ordering::Relaxed));
+        generation > has.max(self.config.borrow().0)
+    }
+
+    pub(crate) fn configure(&self, generation: Generation, configure: &Down) {
+        let frame = frames::encode(configure, &[]);
+        if frame.is_none() {
+            tracing::error!(site = %self.site, %generation, "the configuration of the site is too large to be sent");
+        }
+        self.config.send_replace((generation, frame));
+    }
+
+    /// Queues a message. A site that lets its queue fill up is dropped.
+    pub(crate) fn send(&self, message: &Down) {
+        let sent = frames::encode(message, &[]).map(|frame| self.queue.try_send(frame));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::warn!(site = %self.site, "the site does not take its messages; its connection is ended");
+            self.end.notify_one();
+        }
+    }
+
+    /// Whether it has been told something else about the offers of a unit. From now on it counts as told.
+    pub(crate) fn is_news(&self, unit: &UnitId, epoch: Epoch, offers: &Offers) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match told.get(unit) {
+            None if offers.is_empty() => false,
+            Some((before, same)) if *before == epoch && same == offers => false,
+            _ => {
+                told.insert(unit.clone(), (epoch, offers.clone()));
+                true
+            }
+        }
+    }
+
+    /// Forgets what it was told of units that it has no part of any more.
+    pub(crate) fn forget_except(&self, units: &BTreeMap<UnitId, workload::Observed>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() > 2 * units.len() + QUEUE_MAX {
+            told.retain(|id, _| units.contains_key(id));
+        }
+    }
+
+    pub(crate) fn answer_log(&self, request: u64, reply: LogReply) {
+        if let Some(asker) = self.logs().remove(&request) {
+            // It may have left.
+            asker.send(reply).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use workload::SiteConfig;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().expect("a name")
+    }
+
+    fn configure(generation: u64) -> Down {
+        let generation = Generation(generation);
+        let units = Vec::new();
+        let config = SiteConfig { generation, units };
+        Down::Configure { config }
+    }
+
+    #[tokio::test]
+    async fn a_site_that_does_not_read_is_dropped_and_configurations_do_not_queue() {
+        let connections = Connections::default();
+        let (connection, mut outbox) = connections.open(&name("edge"), Generation(3));
+        assert!(!connection.wants(Generation(3)) && connection.wants(Generation(4)));
+        for generation in 4..1000 {
+            connection.configure(Generation(generation), &configure(generation));
+        }
+        assert!(!connection.wants(Generation(999)));
+        let newest = outbox.config.borrow_and_update().clone();
+        assert_eq!(newest, (Generation(999), encoded(999)));
+        for n in 0..QUEUE_MAX {
+            connection.send(&configure(n as u64));
+        }
+        let is_ended = || futures_now(connection.end.notified());
+        assert!(!is_ended());
+        connection.send(&configure(0));
+        assert!(is_ended());
+    }
+
+    fn encoded(generation: u64) -> Option<Frame> {
+        frames::encode(&configure(generation), &[])
+    }
+
+    /// Whether a future is ready at once.
+    fn futures_now(future: impl Future<Output = ()>) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        std::pin::pin!(future).poll(&mut context).is_ready()
+    }
+
+    #[tokio::test]
+    async fn the_newest_connection_stays_when_the_older_one_closes() {
+        let connections = Connections::default();
+        let (old, _outbox) = connections.open(&name("edge"), Generation(0));
+        let (new, _outbox) = connections.open(&name("edge"), Generation(0));
+        assert!(futures_now(old.end.notified()));
+        connections.close(&old);
+        let current = connections.get(&name("edge")).expect("it is there");
+        assert!(Arc::ptr_eq(&current, &new));
+        connections.close(&new);
+        assert!(connections.get(&name("edge")).is_none());
+    }
+
+    #[test]
+    fn offers_are_told_once() {
+        let connections = Connections::default();
+        let (connection, _outbox) = connections.open(&name("edge"), Generation(0));
+        let unit: UnitId = "acme/va/decode/0".parse().expect("a unit");
+        let offers = |text: &str| Offers::from([(name("cloud"), text.to_owned())]);
+        let is_news = |epoch, offers: &Offers| connection.is_news(&unit, Epoch(epoch), offers);
+        assert!(!is_news(1, &Offers::new()));
+        assert!(is_news(1, &offers("a")));
+        assert!(!is_news(1, &offers("a")));
+        assert!(is_news(1, &offers("b")));
+        assert!(is_news(2, &offers("b")));
+        assert!(is_news(2, &Offers::new()));
+    }
+
+    #[tokio::test]
+    async fn a_log_is_asked_of_a_site_that_is_there_and_answers() {
+        let connections = Arc::new(Connections::default());
+        let unit: UnitId = "acme/va/decode/0".parse().expect("a unit");
+        let edge = name("edge");
+        let error = connections.read_log(&edge, &unit, 0, 9).await;
+        assert_eq!(error.expect_err("nobody").kind, ErrorKind::Unavailable);
+        let (connection, mut outbox) = connections.open(&edge, Generation(0));
+        let ask = connections.read_log(&edge, &unit, 7, 9);
+        let answer = async {
+            outbox.queue.recv().await.expect("a question");
+            connection.answer_log(99, Ok((0, vec![])));
+            connection.answer_log(0, Ok((7, b"text".to_vec())));
+        };
+        let (piece, ()) = tokio::join!(ask, answer);
+        assert_eq!(piece.expect("answered"), (7, b"text".to_vec()));
+        let ask = connections.read_log(&edge, &unit, 7, 9);
+        let answer = async {
+            outbox.queue.recv().await.expect("a question");
+            connection.answer_log(1, Err("it is not here".to_owned()));
+        };
+        let (error, ()) = tokio::join!(ask, answer);
+        assert!(error.expect_err("refused").message.contains("not here"));
+    }
+}
