@@ -9,6 +9,8 @@ pub(crate) struct Config {
     pub path: OsString,
     /// For what can be made again: `$XDG_CACHE_HOME/cloudskin`.
     pub cache_dir: PathBuf,
+    /// For what shall stay: `$XDG_DATA_HOME/cloudskin`.
+    pub data_dir: PathBuf,
     /// For running worlds, private to the user: `$XDG_RUNTIME_DIR/cloudskin`.
     pub state_dir: PathBuf,
 }
@@ -26,6 +28,9 @@ impl Config {
         let cache_dir = dir("XDG_CACHE_HOME")
             .or_else(|| dir("HOME").map(|home| home.join(".cache")))
             .unwrap_or_else(|| temporary.clone());
+        let data_dir = dir("XDG_DATA_HOME")
+            .or_else(|| dir("HOME").map(|home| home.join(".local/share")))
+            .unwrap_or_else(|| temporary.clone());
         let state_dir = match dir("XDG_RUNTIME_DIR") {
             Some(dir) => dir.join("cloudskin"),
             None => temporary.join(format!("cloudskin-{user}")),
@@ -33,6 +38,7 @@ impl Config {
         Self {
             path: std::env::var_os("PATH").unwrap_or_default(),
             cache_dir: cache_dir.join("cloudskin"),
+            data_dir: data_dir.join("cloudskin"),
             state_dir,
         }
     }

@@ -5,6 +5,7 @@
 
 mod cli;
 mod config;
+mod platform;
 mod roles;
 
 use std::process::ExitCode;

@@ -35,16 +35,16 @@ struct Package<'a> {
 /// Makes sure that everything is here that `purpose` needs.
 pub(crate) fn prepare(root: &Path, purpose: Purpose) -> Result<()> {
     let mut packages = parse_packages(TOOLCHAIN)?;
-    if purpose == Purpose::Bench {
-        packages.push(Package {
-            name: "libopenmpi-dev",
-            file: "/usr/bin/mpicc",
-        });
-        packages.push(Package {
-            name: "openmpi-bin",
-            file: "/usr/bin/mpirun",
-        });
-    }
+    let more: &[(&str, &str)] = match purpose {
+        Purpose::Run => &[],
+        // Tests build programs by their own Makefiles.
+        Purpose::Test | Purpose::Check => &[("make", "/usr/bin/make")],
+        Purpose::Bench => &[
+            ("libopenmpi-dev", "/usr/bin/mpicc"),
+            ("openmpi-bin", "/usr/bin/mpirun"),
+        ],
+    };
+    packages.extend(more.iter().map(|&(name, file)| Package { name, file }));
     install(root, &packages)?;
     if matches!(purpose, Purpose::Test | Purpose::Check) {
         promtool(root)?;

@@ -29,6 +29,14 @@ pub(super) enum Cell {
     Stop { world: String },
     /// Move a rank of a running world to another of its hosts.
     Move { world: String, rank: u32, host: u32 },
+    /// Run the world of a directory; for a site's agent.
+    #[command(hide = true)]
+    World {
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long, default_value = "warn")]
+        log: String,
+    },
     /// Be a host; what it is comes over standard input. For `cell run` itself.
     #[command(hide = true)]
     Host {
@@ -100,6 +108,7 @@ impl Cell {
             Self::Move { world, rank, host } => {
                 ask(config, &world, &Request::Move { rank, to: host })
             }
+            Self::World { dir, log } => roles::world::run(&dir, log),
             Self::Host { log } => roles::host::run(&log),
         }
     }
@@ -239,6 +248,7 @@ fn text_of(status: &Status) -> String {
         moves,
         hosts,
         ranks,
+        ..
     } = status;
     let mut text = format!("{world}  {pid:<7}  {seconds:<7.1}  {moves:<5}  {module}");
     for host in hosts {
@@ -282,6 +292,7 @@ fn ask(config: &Config, world: &str, request: &Request) -> anyhow::Result<ExitCo
         Answer::Done(line) => say(&line)?,
         Answer::Failed(reason) => bail!("{reason}"),
         Answer::Status(status) => say(&text_of(&status))?,
+        Answer::Admitted(admission) => say(&format!("host {}", admission.host))?,
     }
     Ok(ExitCode::SUCCESS)
 }

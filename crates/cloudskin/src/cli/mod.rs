@@ -3,14 +3,17 @@
 mod bench;
 mod cc;
 mod cell;
+mod ctl;
 mod demo;
 mod prove;
+mod up;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::roles;
 
 /// One platform for the cloud-edge continuum.
 #[derive(Debug, Parser)]
@@ -30,7 +33,15 @@ enum Command {
     /// Run MPI programs as cells, look at them, and move them.
     #[command(subcommand)]
     Cell(cell::Cell),
-    /// Smooth a photograph on four ranks that move between two hosts, and prove that nothing changed.
+    /// Start the whole continuum on this machine: a controller and two sites, edge and cloud.
+    Up(up::Up),
+    /// Use a running platform through its north-bound interface.
+    Ctl(ctl::Ctl),
+    /// Be the agent of one site: it runs what its controller wants there.
+    Site(roles::site::Site),
+    /// Be a controller; `up` starts one.
+    Controller(roles::controller::Controller),
+    /// The whole loop: an overload is foreseen, and a running program moves from the edge to the cloud.
     Demo(demo::Demo),
     /// Run the long proofs: programs that move all the time compute the same.
     Prove(prove::Prove),
@@ -48,6 +59,10 @@ pub(crate) fn run(config: &Config) -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cc { args } => return cc::run(&args, config),
         Command::Cell(cell) => cell.run(config),
+        Command::Up(up) => up.run(config),
+        Command::Ctl(ctl) => ctl.run(config),
+        Command::Site(site) => site.run(roles::site::drivers),
+        Command::Controller(controller) => controller.run(),
         Command::Demo(demo) => demo.run(config),
         Command::Prove(prove) => prove.run(config),
         Command::Bench(bench) => bench.run(config),

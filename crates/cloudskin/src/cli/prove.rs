@@ -1,7 +1,10 @@
-//! `cloudskin prove`: the long proofs. Programs are moved many times, and must end with the same memory and the same output.
+//! `cloudskin prove`: the long proofs. Programs are moved many times, and must end with the same memory and the same output; a
+//! program calls its host with garbage, and must harm nobody but itself.
 
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 
+use anyhow::{Context as _, bail, ensure};
 use cells::world::{Proof, Report, Schedule, World};
 use clap::Args;
 
@@ -37,30 +40,65 @@ const PROGRAMS: [(&str, &[&str]); 8] = [
     ("pending", &["800", "400"]),
 ];
 
+/// The host calls, with the numbers by which the program `garbage` knows them.
+const CALLS: [&str; 11] = [
+    "world",
+    "send",
+    "recv",
+    "wait",
+    "probe",
+    "completed",
+    "cancel",
+    "abort",
+    "clock",
+    "name",
+    "finalize",
+];
+/// How long one call with garbage may take before it counts as one that does not end.
+const CALL_SECONDS_MAX: &str = "60";
+/// What `cell run` exits with when a rank traps.
+const TRAP_CODE: i32 = 134;
+
+/// One proof.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    /// The program with this number in [`PROGRAMS`] is moved.
+    Moves { program: usize, seed: u32 },
+    /// The call with this number in [`CALLS`] gets every vector of garbage.
+    Garbage { call: usize },
+}
+
+/// What is looked at, and what of it was found.
+#[derive(Debug)]
+struct Found {
+    /// So many moves, or calls.
+    value: usize,
+    runs: usize,
+    problem: Option<String>,
+}
+
 impl Prove {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
+        let jobs: Vec<_> = self.all().filter(|job| self.is_wanted(*job)).collect();
+        ensure!(
+            !jobs.is_empty(),
+            "there is no proof `{}`",
+            self.names.join(" ")
+        );
         let mut failed = Vec::new();
-        for (source, args) in PROGRAMS {
-            let mode = if args.contains(&"--frames") {
-                ".frames"
-            } else {
-                ""
+        for job in jobs {
+            let found = match job {
+                Job::Moves { program, seed } => self.moves(config, PROGRAMS[program], seed),
+                Job::Garbage { call } => garbage(config, call),
             };
-            let id = format!("cells.moves.{source}{mode}");
-            let is_wanted = |name: &String| id.starts_with(name.as_str());
-            if !self.names.is_empty() && !self.names.iter().any(is_wanted) {
-                continue;
-            }
-            for seed in 1..=self.seeds {
-                let proved = self.prove(config, (source, args), seed);
-                let (n_moves, problem) = match &proved {
-                    Ok((n_moves, problem)) => (*n_moves, problem.clone()),
-                    Err(error) => (0, Some(format!("{error:#}"))),
-                };
-                self.tell(&id, seed, n_moves, problem.as_deref())?;
-                if problem.is_some() {
-                    failed.push(format!("{id} seed {seed}"));
-                }
+            let found = found.unwrap_or_else(|error| Found {
+                value: 0,
+                runs: 0,
+                problem: Some(format!("{error:#}")),
+            });
+            self.tell(job, &found)?;
+            if found.problem.is_some() {
+                failed.push(job.name());
             }
         }
         let is_ok = failed.is_empty();
@@ -75,13 +113,25 @@ impl Prove {
         })
     }
 
-    /// Moves that were made, and what is wrong.
-    fn prove(
+    fn all(&self) -> impl Iterator<Item = Job> {
+        let seeds = 1..=self.seeds;
+        let moves = (0..PROGRAMS.len())
+            .flat_map(move |program| seeds.clone().map(move |seed| Job::Moves { program, seed }));
+        moves.chain((0..CALLS.len()).map(|call| Job::Garbage { call }))
+    }
+
+    fn is_wanted(&self, job: Job) -> bool {
+        let id = job.id();
+        self.names.is_empty() || self.names.iter().any(|name| id.starts_with(name))
+    }
+
+    /// Moves a program; returns the moves that were made, and what is wrong.
+    fn moves(
         &self,
         config: &Config,
         (source, args): (&str, &[&str]),
         seed: u32,
-    ) -> anyhow::Result<(usize, Option<String>)> {
+    ) -> anyhow::Result<Found> {
         let scratch = Scratch::new()?;
         let setting = Setting {
             config,
@@ -117,29 +167,207 @@ impl Prove {
         } else {
             None
         };
-        let n_moves = replayed.moves.len() + live.moves.len();
-        Ok((n_moves, problem.map(str::to_owned)))
+        Ok(Found {
+            value: replayed.moves.len() + live.moves.len(),
+            runs: 3,
+            problem: problem.map(str::to_owned),
+        })
     }
 
-    fn tell(
-        &self,
-        id: &str,
-        seed: u32,
-        n_moves: usize,
-        problem: Option<&str>,
-    ) -> anyhow::Result<()> {
+    fn tell(&self, job: Job, found: &Found) -> anyhow::Result<()> {
+        let (unit, peer, goal) = job.terms();
+        let Found {
+            value,
+            runs,
+            problem,
+        } = found;
         if !self.json {
-            let verdict = problem.unwrap_or("the same memory and output");
-            return say(&format!(
-                "{id:<28} seed {seed:<3} {n_moves:>4} moves: {verdict}"
-            ));
+            let verdict = problem.as_deref().unwrap_or(goal);
+            return say(&format!("{:<37} {value:>4} {unit}: {verdict}", job.name()));
         }
-        let line = serde_json::json!({
-            "bench": id, "seed": seed, "value": n_moves, "unit": "moves",
-            "peer": "the same program, unmoved", "peer_value": 0,
-            "goal": "the same memory and output", "ok": problem.is_none(),
-            "problem": problem, "runs": 3, "load": load()?,
+        let mut line = serde_json::json!({
+            "bench": job.id(), "value": value, "unit": unit, "peer": peer, "peer_value": 0,
+            "goal": goal, "ok": problem.is_none(), "problem": problem, "runs": runs, "load": load()?,
         });
+        if let Job::Moves { seed, .. } = job {
+            line["seed"] = seed.into();
+        }
         say(&line.to_string())
+    }
+}
+
+impl Job {
+    fn id(self) -> String {
+        match self {
+            Self::Moves { program, .. } => {
+                let (source, args) = PROGRAMS[program];
+                let is_mode = args.contains(&"--frames");
+                let mode = if is_mode { ".frames" } else { "" };
+                format!("cells.moves.{source}{mode}")
+            }
+            Self::Garbage { call } => format!("cells.garbage.{}", CALLS[call]),
+        }
+    }
+
+    /// The id, and the seed where there is one.
+    fn name(self) -> String {
+        match self {
+            Self::Moves { seed, .. } => format!("{} seed {seed}", self.id()),
+            Self::Garbage { .. } => self.id(),
+        }
+    }
+
+    /// Unit, peer and goal.
+    fn terms(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Moves { .. } => (
+                "moves",
+                "the same program, unmoved",
+                "the same memory and output",
+            ),
+            Self::Garbage { .. } => (
+                "calls",
+                "none",
+                "each is answered, or ends its own rank alone",
+            ),
+        }
+    }
+}
+
+/// Makes one host call with every vector of garbage, each in a world of its own.
+fn garbage(config: &Config, call: usize) -> anyhow::Result<Found> {
+    let scratch = Scratch::new()?;
+    let setting = Setting {
+        config,
+        dir: &scratch.path,
+        is_quick: false,
+    };
+    let module = programs::compile_cell(&setting, "hostile/garbage.c", &[])?;
+    let program = scratch.path.join("garbage.wasm");
+    std::fs::write(&program, module).with_context(|| format!("write {}", program.display()))?;
+    // Without arguments it lists its calls: number, name, and how many vectors there are.
+    let listed = Run::new(&program, &[])?.stdout;
+    let name = CALLS[call];
+    let begin = format!("{call} {name} ");
+    let count = listed.lines().find_map(|line| line.strip_prefix(&begin));
+    let count =
+        count.with_context(|| format!("`{begin}` is not in what garbage lists:\n{listed}"))?;
+    let n_vectors: usize = count.parse().context("the number of vectors")?;
+    ensure!(
+        listed.lines().count() == CALLS.len(),
+        "garbage lists other calls than {CALLS:?}:\n{listed}"
+    );
+    let mut n_well = 0;
+    for vector in 0..n_vectors {
+        let run = Run::new(&program, &[call, vector])?;
+        if !run.is_harmless(name) {
+            return Ok(Found {
+                value: vector,
+                runs: vector + 1,
+                problem: Some(format!("vector {vector}: {run:?}")),
+            });
+        }
+        n_well += usize::from(run.code == Some(0));
+    }
+    Ok(Found {
+        value: n_vectors,
+        runs: n_vectors,
+        // Some vectors of each call are good enough; where all fail, it is for another reason.
+        problem: (n_well == 0).then(|| "none ended well".to_owned()),
+    })
+}
+
+/// How a world of one rank has ended.
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    /// As a user does it, in processes of its own: a world in this one would leave its threads behind.
+    fn new(program: &Path, args: &[usize]) -> anyhow::Result<Self> {
+        let this = std::env::current_exe().context("find this program")?;
+        let mut command = Command::new("timeout");
+        command
+            .arg(CALL_SECONDS_MAX)
+            .arg(this)
+            .args(["cell", "run"])
+            .arg(program)
+            .arg("--")
+            .args(args.iter().map(usize::to_string))
+            .stdin(Stdio::null());
+        let output = command.output().context("run timeout")?;
+        if output.status.code() == Some(124) {
+            bail!("call and vector {args:?}: no end after {CALL_SECONDS_MAX} s");
+        }
+        Ok(Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// The call has returned and the memory around its buffers is what it was, or it has ended its rank, and nothing else.
+    fn is_harmless(&self, call: &str) -> bool {
+        let is_alone = self.stderr.lines().count() <= 2 && !self.stderr.contains("died");
+        is_alone
+            && match self.code {
+                Some(0) if call != "abort" => self.stdout.ends_with("memory intact\n"),
+                Some(TRAP_CODE) => self.stderr.starts_with("rank 0: "),
+                code => call == "abort" && code.is_some(),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(call: &str, (code, stdout, stderr): (i32, &str, &str), is_harmless: bool) {
+        let run = Run {
+            code: Some(code),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        assert_eq!(run.is_harmless(call), is_harmless, "{call}: {run:?}");
+    }
+
+    #[test]
+    fn harm_is_told_from_answers_and_traps() {
+        check("send", (0, "send returned 0, memory intact\n", ""), true);
+        check("send", (4, "send returned 0, memory damaged\n", ""), false);
+        check("send", (0, "", ""), false);
+        check("send", (TRAP_CODE, "", "rank 0: a pointer\n"), true);
+        check("send", (TRAP_CODE, "", "cloudskin: what?\n"), false);
+        check(
+            "send",
+            (1, "", "cloudskin: host 0 died with rank 0\n"),
+            false,
+        );
+        check("abort", (3, "", ""), true);
+        check(
+            "abort",
+            (1, "", "cloudskin: host 0 died with rank 0\n"),
+            false,
+        );
+    }
+
+    #[test]
+    fn names_choose_by_what_ids_begin_with() {
+        let count = |name: &str| {
+            let prove = Prove {
+                json: false,
+                seeds: 5,
+                moves: 100,
+                names: vec![name.to_owned()],
+            };
+            prove.all().filter(|job| prove.is_wanted(*job)).count()
+        };
+        assert_eq!(count("cells"), 5 * PROGRAMS.len() + CALLS.len());
+        assert_eq!(count("cells.moves.recursion"), 10);
+        assert_eq!(count("cells.garbage.send"), 1);
+        assert_eq!(count("cells.nothing"), 0);
     }
 }

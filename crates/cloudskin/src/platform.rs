@@ -1,0 +1,480 @@
+//! A whole continuum on one machine: a controller and its sites as child processes, looked after until it is stopped.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use auth::Secret;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// How long a part may take until it is ready, or until it has ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A child that dies is started again after this time, and after twice as long each time that it dies soon.
+const RESTART_AFTER: Duration = Duration::from_millis(50);
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
+const ORG: &str = "local";
+
+/// What `up` starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub dir: PathBuf,
+    pub nbi: SocketAddr,
+    pub link: SocketAddr,
+    pub log: String,
+}
+
+/// How to reach a platform: `DIR/ctl.json`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Context {
+    pub url: String,
+    pub token: String,
+    /// The authority's certificate, DER, hexadecimal.
+    pub ca: String,
+}
+
+/// A running platform. Dropping it ends every process of it.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    pub controller: Ready,
+    pub token: Secret,
+    /// For one more site.
+    pub join: String,
+    children: Vec<Guarded>,
+    _lock: fs::File,
+}
+
+/// What a controller says when it is ready.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    pub nbi: SocketAddr,
+    pub link: SocketAddr,
+    /// The authority's certificate, DER, hexadecimal.
+    pub ca: String,
+    pub metrics: SocketAddr,
+}
+
+/// What a controller is told over its standard input: whom to know. Nothing of it is new to a controller that was started before.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Bootstrap {
+    /// (organisation, its token)
+    pub orgs: Vec<(ids::Name, auth::SecretHash)>,
+    /// (the only site that may use it, the token)
+    pub joins: Vec<(Option<ids::Name>, auth::SecretHash)>,
+}
+
+impl Platform {
+    /// Starts all of it, and returns when both sites are ready.
+    pub(crate) fn start(plan: &Plan) -> anyhow::Result<Self> {
+        private_dir(&plan.dir)?;
+        let lock = lock(&plan.dir)?;
+        let token = match Context::read(&plan.dir) {
+            Ok(context) => context.token.parse().map_err(anyhow::Error::msg)?,
+            Err(_) => Secret::random(),
+        };
+        let secrets: Vec<(&str, Secret)> = ["edge", "cloud"]
+            .into_iter()
+            .map(|name| (name, Secret::random()))
+            .collect();
+        let spare = Secret::random();
+        let mut joins = vec![(None, spare.hash())];
+        for (name, secret) in &secrets {
+            joins.push((Some(name.parse()?), secret.hash()));
+        }
+        let bootstrap = Bootstrap {
+            orgs: vec![(ORG.parse()?, token.hash())],
+            joins,
+        };
+        let controller_args = Controller {
+            plan: plan.clone(),
+            bootstrap: serde_json::to_string(&bootstrap)?,
+            bound: Arc::default(),
+        };
+        let (first, child) = controller_args.spawn()?;
+        let controller = first.context("the controller did not say where it is")?;
+        let mut platform = Self {
+            join: auth::JoinToken::new(&hex(&controller.ca)?, spare)?.to_string(),
+            controller: controller.clone(),
+            token,
+            children: vec![Guarded::new("controller", child, move || {
+                controller_args.spawn().map(|(_, child)| child)
+            })?],
+            _lock: lock,
+        };
+        let cpus = shares()?;
+        for ((name, secret), cpus) in secrets.into_iter().zip(cpus) {
+            let token = auth::JoinToken::new(&hex(&controller.ca)?, secret)?.to_string();
+            let spawn = site(plan, name, (controller.link, token), cpus)?;
+            let guarded = Guarded::new(name, spawn()?, spawn)?;
+            platform.children.push(guarded);
+        }
+        Context {
+            url: format!("https://{}", controller.nbi),
+            token: platform.token.as_str().to_owned(),
+            ca: controller.ca.clone(),
+        }
+        .write(&plan.dir)?;
+        platform.await_sites()?;
+        Ok(platform)
+    }
+
+    /// Removes the state of a platform.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub(crate) fn remove(dir: &Path) -> anyhow::Result<()> {
+        if dir.exists() {
+            let _lock = lock(dir)?;
+            fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn client(&self) -> anyhow::Result<nbi::Client> {
+        let url = format!("https://{}", self.controller.nbi);
+        let ca = hex(&self.controller.ca)?;
+        Ok(nbi::Client::new(&url, self.token.as_str(), &ca)?)
+    }
+
+    fn await_sites(&self) -> anyhow::Result<()> {
+        let client = self.client()?;
+        let (began, pause) = (rt::now(), sync_channel::<()>(1).1);
+        loop {
+            let ready = client.sites()?;
+            let is_ready = |name: &str| {
+                let mut named = ready
+                    .iter()
+                    .filter(|site| site.metadata.name.as_str() == name);
+                named.any(|site| site.status.phase == "Ready")
+            };
+            if is_ready("edge") && is_ready("cloud") {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "the sites are not ready after {PATIENCE:?}: see the lines above"
+            );
+            wait(&pause, Duration::from_millis(5));
+        }
+    }
+
+    /// The process numbers of the parts, by name.
+    pub(crate) fn pids(&self) -> Vec<(&'static str, u32)> {
+        let pid = |child: &Guarded| (child.name, child.current().pid);
+        self.children.iter().map(pid).collect()
+    }
+
+    /// Ends all of it: first the sites with what runs there, then the controller.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let mut children = std::mem::take(&mut self.children);
+        let sites = children.split_off(children.len().min(1));
+        for child in &sites {
+            child.ask_to_end(Signal::INT);
+        }
+        let mut results: Vec<_> = sites.into_iter().map(Guarded::ended).collect();
+        for child in children {
+            child.ask_to_end(Signal::TERM);
+            results.push(child.ended());
+        }
+        results.into_iter().collect()
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!(%error, "the platform did not end in order");
+        }
+    }
+}
+
+impl Context {
+    pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
+        let path = dir.join("ctl.json");
+        let bytes = fs::read(&path).with_context(|| {
+            format!("read {}: is `cloudskin up` running there?", path.display())
+        })?;
+        serde_json::from_slice(&bytes).with_context(|| format!("understand {}", path.display()))
+    }
+
+    fn write(&self, dir: &Path) -> anyhow::Result<()> {
+        let (path, partial) = (dir.join("ctl.json"), dir.join("ctl.json.partial"));
+        let mut options = fs::OpenOptions::new();
+        let options = options.create(true).truncate(true).write(true).mode(0o600);
+        options
+            .open(&partial)?
+            .write_all(&serde_json::to_vec_pretty(self)?)?;
+        fs::rename(&partial, &path).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// What a controller process is started with.
+struct Controller {
+    plan: Plan,
+    bootstrap: String,
+    /// Where it was when it was last ready: it comes back there.
+    bound: Arc<Mutex<Option<Ready>>>,
+}
+
+impl Controller {
+    fn spawn(&self) -> anyhow::Result<(Option<Ready>, Child)> {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let (nbi, link) = match &*bound {
+            Some(ready) => (ready.nbi, ready.link),
+            None => (self.plan.nbi, self.plan.link),
+        };
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["controller", "--with-parent", "--log", &self.plan.log])
+            .args(["--nbi", &nbi.to_string(), "--link", &link.to_string()])
+            .arg("--dir")
+            .arg(self.plan.dir.join("controller"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the controller")?;
+        let mut stdin = child.stdin.take().expect("it was piped");
+        stdin.write_all(self.bootstrap.as_bytes())?;
+        drop(stdin);
+        let stdout = child.stdout.take().expect("it was piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let ready: Option<Ready> = serde_json::from_str(&line).ok();
+        bound.clone_from(&ready);
+        Ok((ready, child))
+    }
+}
+
+/// How the process of a site is started.
+fn site(
+    plan: &Plan,
+    name: &'static str,
+    (link, token): (SocketAddr, String),
+    share: Share,
+) -> anyhow::Result<impl Fn() -> anyhow::Result<Child> + Send + 'static + use<>> {
+    let program = std::env::current_exe()?;
+    let dir = plan.dir.join("sites").join(name);
+    let log = plan.log.clone();
+    Ok(move || {
+        let mut command = Command::new(&program);
+        command
+            .args(["site", "--with-parent", "--log", &log, "--name", name])
+            .args(["--label", &format!("tier={name}")])
+            .args(["--join", &link.to_string(), "--token", &token])
+            .arg("--dir")
+            .arg(&dir)
+            .stdin(Stdio::null());
+        match &share {
+            Share::Processors(list) => command.args(["--cpus", list]),
+            Share::Part(part) => command.args(["--cpu-share", part]),
+        };
+        command
+            .spawn()
+            .with_context(|| format!("start the site {name}"))
+    })
+}
+
+/// What a site may use of the machine.
+enum Share {
+    Processors(String),
+    Part(String),
+}
+
+/// The edge gets one processor, the cloud the others; of a single one, each gets half.
+fn shares() -> anyhow::Result<[Share; 2]> {
+    let mask = rustix::thread::sched_getaffinity(None)?;
+    let mine: Vec<String> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| mask.is_set(*cpu))
+        .map(|cpu| cpu.to_string())
+        .collect();
+    Ok(match mine.split_first() {
+        Some((first, others)) if !others.is_empty() => [
+            Share::Processors(first.clone()),
+            Share::Processors(others.join(",")),
+        ],
+        _ => [Share::Part("0.5".into()), Share::Part("0.5".into())],
+    })
+}
+
+/// A child process that is started again when it dies.
+struct Guarded {
+    name: &'static str,
+    current: Arc<Mutex<Current>>,
+    stop: SyncSender<()>,
+    guard: JoinHandle<()>,
+}
+
+struct Current {
+    pid: u32,
+    pidfd: OwnedFd,
+    is_stopping: bool,
+}
+
+impl std::fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Guarded({})", self.name)
+    }
+}
+
+impl Guarded {
+    fn new(
+        name: &'static str,
+        child: Child,
+        spawn: impl Fn() -> anyhow::Result<Child> + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let current = Arc::new(Mutex::new(Current::of(&child)?));
+        let (stop, stopped) = sync_channel(1);
+        let guarded = Arc::clone(&current);
+        let guard = rt::thread(format!("guard {name}"), 1 << 20, move || {
+            guard(name, child, &guarded, &stopped, spawn);
+        })?;
+        Ok(Self {
+            name,
+            current,
+            stop,
+            guard,
+        })
+    }
+
+    fn current(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask_to_end(&self, signal: Signal) {
+        let mut current = self.current();
+        current.is_stopping = true;
+        // It may have ended by itself, and then the guard waits for this.
+        pidfd_send_signal(&current.pidfd, signal).ok();
+        self.stop.try_send(()).ok();
+    }
+
+    /// Waits for its end; kills it if that takes too long.
+    fn ended(self) -> anyhow::Result<()> {
+        let (began, pause) = (rt::now(), sync_channel::<()>(1).1);
+        let mut in_order = true;
+        while !self.guard.is_finished() {
+            if in_order && began.elapsed() > PATIENCE {
+                in_order = false;
+                pidfd_send_signal(&self.current().pidfd, Signal::KILL).ok();
+            }
+            wait(&pause, Duration::from_millis(5));
+        }
+        ensure!(in_order, "{} did not end, and was killed", self.name);
+        Ok(())
+    }
+}
+
+impl Current {
+    fn of(child: &Child) -> anyhow::Result<Self> {
+        let raw = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let raw = raw.context("a process without a number")?;
+        Ok(Self {
+            pid: child.id(),
+            pidfd: pidfd_open(raw, PidfdFlags::empty())?,
+            is_stopping: false,
+        })
+    }
+}
+
+/// Waits for the child, and starts it again until it is to stop.
+fn guard(
+    name: &str,
+    mut child: Child,
+    current: &Mutex<Current>,
+    stopped: &Receiver<()>,
+    spawn: impl Fn() -> anyhow::Result<Child>,
+) {
+    let mut delay = RESTART_AFTER;
+    loop {
+        let began = rt::now();
+        let status = child.wait();
+        let is_stopping = || {
+            current
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_stopping
+        };
+        if is_stopping() {
+            return;
+        }
+        tracing::warn!(
+            name,
+            ?status,
+            "a part of the platform died: it is started again"
+        );
+        if began.elapsed() > RESTART_AFTER_MAX {
+            delay = RESTART_AFTER;
+        }
+        loop {
+            wait(stopped, delay);
+            delay = (delay * 2).min(RESTART_AFTER_MAX);
+            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+            if current.is_stopping {
+                return;
+            }
+            match spawn().and_then(|next| Ok((Current::of(&next)?, next))) {
+                Ok((started, next)) => {
+                    *current = started;
+                    child = next;
+                    break;
+                }
+                Err(error) => tracing::error!(name, %error, "it could not be started again"),
+            }
+        }
+    }
+}
+
+/// Waits for a signal, at most this long.
+fn wait(signal: &Receiver<()>, at_most: Duration) {
+    if let Err(RecvTimeoutError::Disconnected) = signal.recv_timeout(at_most) {
+        // Nobody can signal any more: then it is the time alone that counts.
+        let (_keep, never) = sync_channel::<()>(1);
+        never.recv_timeout(at_most).ok();
+    }
+}
+
+fn private_dir(dir: &Path) -> anyhow::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+        .create(dir)
+        .with_context(|| format!("create {}", dir.display()))
+}
+
+/// Only one platform lives in a directory.
+fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+    let file = fs::File::create(dir.join("up.lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => bail!(
+            "a platform runs in {} already: use another --dir, or end that one",
+            dir.display()
+        ),
+        Err(fs::TryLockError::Error(error)) => Err(error).context("lock the directory"),
+    }
+}
+
+/// Bytes from hexadecimal digits.
+pub(crate) fn hex(text: &str) -> anyhow::Result<Vec<u8>> {
+    ensure!(
+        text.len().is_multiple_of(2) && text.is_ascii(),
+        "not hexadecimal"
+    );
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).map_err(io::Error::other))
+        .collect::<io::Result<_>>()
+        .context("not hexadecimal")
+}
