@@ -19,6 +19,7 @@ fn the_demo_moves_every_rank_and_computes_the_same() -> Result<()> {
     command
         .args([
             "demo",
+            "moves",
             "--json",
             "--size",
             "512",
@@ -80,6 +81,41 @@ fn benchmarks_can_be_measured() -> Result<()> {
 }
 
 #[test]
+fn proofs_can_be_run() -> Result<()> {
+    let site = Site::new()?;
+    let prove = |name: &str| -> Result<_> {
+        let mut command = Command::new(it::cloudskin());
+        command
+            .args(["prove", "--json", name])
+            .env("XDG_RUNTIME_DIR", site.files()?)
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        Ok(Process::start(&mut command)?.finish()?)
+    };
+    let ended = prove("cells.garbage.clock")?;
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    let [proof, summary] = lines[..] else {
+        anyhow::bail!("{ended:?}")
+    };
+    let (proof, summary): (Value, Value) =
+        (serde_json::from_str(proof)?, serde_json::from_str(summary)?);
+    ensure!(
+        proof["bench"] == "cells.garbage.clock" && proof["value"] == 1 && proof["ok"] == true,
+        "{proof}"
+    );
+    ensure!(
+        ended.code == Some(0) && summary["ok"] == true,
+        "{summary}, {:?}",
+        ended.code
+    );
+    let unknown = prove("cells.nothing")?;
+    ensure!(
+        unknown.code == Some(1) && unknown.stderr.contains("cells.nothing"),
+        "{unknown:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn every_host_serves_metrics_and_health() -> Result<()> {
     let site = Site::new()?;
     let mut world = site.start("-n 2 --hosts 2", &compiled("endless")?, "")?;
@@ -103,7 +139,7 @@ fn every_host_serves_metrics_and_health() -> Result<()> {
     Ok(())
 }
 
-fn get(address: &str, path: &str) -> Result<String> {
+pub(crate) fn get(address: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(
         stream,

@@ -3,13 +3,17 @@
 mod bounce;
 mod cc;
 mod commands;
+mod continuum;
 mod faults;
 mod files;
 mod hostile;
 mod independence;
+mod iterations;
 mod kill;
+mod limits;
 mod mpi;
 mod mpi_index;
 mod programs;
 mod proof;
 mod site;
+mod spans;

@@ -48,7 +48,7 @@ pub(crate) const PROGRAMS: [Program; N_PROGRAMS] = [
     // 400 kB on the C stack.
     Program {
         source: "recursion",
-        args: "1200 100",
+        args: "2400 100",
         tiny_args: "3 20",
     },
     // 200 kB and more of frames.
@@ -59,7 +59,7 @@ pub(crate) const PROGRAMS: [Program; N_PROGRAMS] = [
     },
     Program {
         source: "callback",
-        args: "7 60",
+        args: "14 60",
         tiny_args: "4 6",
     },
     Program {
@@ -184,8 +184,9 @@ fn source(name: &str) -> Result<PathBuf> {
     let guests = it::repository().join("guests/mpi");
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/guests");
     let tests = guests.join("tests");
-    [guests.join("proofs"), guests.join("hostile"), tests, own]
-        .iter()
+    let dirs = ["burn", "proofs", "hostile"].map(|dir| guests.join(dir));
+    dirs.iter()
+        .chain([&tests, &own])
         .map(|dir| dir.join(format!("{name}.c")))
         .find(|path| path.exists())
         .with_context(|| format!("there is no guest {name}"))
