@@ -8,9 +8,9 @@ pub struct Config {
     pub period: Duration,
     /// A measurement older than this says nothing about now. Also the longest gap between samples that is interpolated.
     pub stale_after: Duration,
-    /// How far ahead it forecasts at least; farther when moves take longer.
+    /// The shortest horizon of a forecast, from the newest measurement on; longer ones double it.
     pub horizon_min: Duration,
-    /// How long a move is assumed to take until one has been measured.
+    /// How long a move is assumed to take, and the program to stand still meanwhile, until a move has been measured.
     pub move_time_assumed: Duration,
     /// What a program did at a site counts for so long.
     pub evidence_age_max: Duration,

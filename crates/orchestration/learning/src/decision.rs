@@ -9,7 +9,7 @@ use crate::core::policy::Policy;
 use crate::seam::{TargetId, Time};
 
 /// A block that the Learning Plane watches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub id: TargetId,
     /// The longest time of an iteration that is in order, seconds.

@@ -94,7 +94,7 @@ pub struct BlockSample {
     /// The most cores it can use: its ranks, over all replicas.
     pub cores_max: f64,
     pub series: Vec<Series>,
-    /// The last moves of it, or of others if it has not moved yet.
+    /// The last moves of it, or of others if it has not moved yet, oldest first.
     pub moves: Vec<MoveCost>,
 }
 
@@ -109,7 +109,7 @@ pub struct Series {
     pub points: Vec<Point>,
 }
 
-/// What one move cost.
+/// What one move cost. One of which either is not known is left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MoveCost {
     /// From the request until everything ran at the destination.

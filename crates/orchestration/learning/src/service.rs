@@ -13,7 +13,7 @@ use ids::Name;
 use crate::config::Config;
 use crate::core::ledger::Record;
 use crate::core::plane::{Answer, Effect, Plane};
-use crate::decision::{Decision, Prediction, Target};
+use crate::decision::{Decision, Target};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::seam::{Actuator, Sensor, TargetId, Time};
@@ -105,7 +105,8 @@ impl Learning {
         Ok(())
     }
 
-    /// Watches a target, or watches it in another way from now on. What was learned of it is kept.
+    /// Watches a target, or watches it in another way from now on. What was learned of it is kept, unless it is another program;
+    /// what its conditions have held for begins anew. To say the same again changes nothing.
     ///
     /// # Errors
     /// When the policy needs a KPI and there is none, when the KPI is no time, and when there are too many targets.
@@ -132,12 +133,6 @@ impl Learning {
         let (decision, effects) = state.plane.request(wall(), id, path)?;
         state.carry_out(effects);
         Ok(decision)
-    }
-
-    /// The newest forecast of a target's iteration time where it is; `None` while too little is known.
-    #[must_use]
-    pub fn forecast(&self, id: &TargetId) -> Option<Prediction> {
-        lock(&self.state).plane.forecast(id)
     }
 
     /// The last decisions about a target, newest first.

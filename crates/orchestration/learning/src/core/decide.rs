@@ -1,5 +1,6 @@
 //! A rule of a policy, applied: which branch, what it wants, and whether that may be done.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ids::Name;
@@ -9,9 +10,8 @@ use super::diary::Diary;
 use super::policy::eval;
 use super::policy::syntax::{Act, Branch, Expr, Margin, Options};
 use super::sites::Outlook;
-use super::view::{View, best};
+use super::view::View;
 use super::watch::Watch;
-use crate::config::Config;
 use crate::decision::{Alternative, Mode, Outcome};
 use crate::seam::Time;
 
@@ -23,6 +23,8 @@ const TOLD_MAX: usize = 16;
 pub(crate) struct Verdict {
     /// The line that decided.
     pub branch: String,
+    /// What it looked at, in words.
+    pub inputs: BTreeMap<String, String>,
     pub action: String,
     pub outcome: Outcome,
     pub alternatives: Vec<Alternative>,
@@ -51,7 +53,6 @@ pub(crate) struct Case<'a> {
     pub diary: &'a Diary,
     /// A move of the target is under way.
     pub is_moving: bool,
-    pub config: &'a Config,
 }
 
 /// Where to, or why not.
@@ -63,56 +64,59 @@ impl Case<'_> {
         let policy = &self.watch.target.policy;
         let item = &policy.items[rule];
         for (idx, branch) in item.branches.iter().enumerate() {
-            let holds = match &branch.condition {
-                Some(condition) => eval::holds(condition, &policy.lets, &self.view.facts),
-                None => Ok(true),
-            };
-            match holds {
+            match eval::holds(branch, &policy.lets, &self.view.facts) {
                 Ok(true) => return self.act(rule, idx, branch),
                 Ok(false) => {}
                 Err(why) => {
                     let line = policy.line(branch.at);
                     let outcome = Outcome::Held(format!("the condition is unknown: {why}"));
-                    return self.verdict(line, "Nothing_to_do", outcome);
+                    return self.verdict(line, &branch.options, "Nothing_to_do", outcome);
                 }
             }
         }
         let line = format!("{} (no branch holds)", policy.line(item.at));
-        self.verdict(line, "Nothing_to_do", Outcome::Done)
+        self.verdict(line, &Options::default(), "Nothing_to_do", Outcome::Done)
     }
 
-    fn verdict(&self, branch: String, action: &str, outcome: Outcome) -> Verdict {
+    fn verdict(
+        &self,
+        branch: String,
+        options: &Options,
+        action: &str,
+        outcome: Outcome,
+    ) -> Verdict {
+        let cooldown = self.view.facts.cooldown(options);
         Verdict {
             branch,
+            inputs: self.view.inputs(options),
             action: action.to_owned(),
             outcome,
-            alternatives: self.alternatives(&Err(String::new()), Options::COOLDOWN),
+            alternatives: self.alternatives(&Err(String::new()), cooldown),
             then: Then::Nothing,
-            dwell: Options::COOLDOWN,
+            dwell: cooldown,
         }
     }
 
     fn act(&self, rule: usize, idx: usize, branch: &Branch) -> Verdict {
         let line = self.watch.target.policy.line(branch.at);
+        let options = &branch.options;
         match &branch.act {
-            Act::Nothing => self.verdict(line, "Nothing_to_do", Outcome::Done),
+            Act::Nothing => self.verdict(line, options, "Nothing_to_do", Outcome::Done),
             Act::Predict => {
                 let action = "runWorkflow prediction-pipeline";
                 match &self.view.facts.predicted_qos {
                     Ok(_) => Verdict {
                         then: Then::Predicted,
-                        ..self.verdict(line, action, Outcome::Done)
+                        ..self.verdict(line, options, action, Outcome::Done)
                     },
-                    Err(why) => self.verdict(line, action, Outcome::Failed(why.clone())),
+                    Err(why) => self.verdict(line, options, action, Outcome::Failed(why.clone())),
                 }
             }
             Act::Migrate(wanted) => {
-                let cooldown = self.cooldown(&branch.options);
-                let to = self.destination(wanted.as_ref(), &branch.options, cooldown);
-                let is_allowed = self.may_move(rule, idx, &branch.options, cooldown);
-                let mut verdict = self.verdict(line, "", Outcome::Done);
-                verdict.dwell = cooldown;
-                verdict.alternatives = self.alternatives(&to, cooldown);
+                let to = self.destination(wanted.as_ref(), options);
+                let is_allowed = self.may_move(rule, idx, options);
+                let mut verdict = self.verdict(line, options, "", Outcome::Done);
+                verdict.alternatives = self.alternatives(&to, verdict.dwell);
                 (verdict.action, verdict.outcome, verdict.then) = self.weigh(to, is_allowed);
                 verdict
             }
@@ -138,19 +142,8 @@ impl Case<'_> {
         }
     }
 
-    /// No two moves are closer than this, and never closer than a move takes.
-    fn cooldown(&self, options: &Options) -> Duration {
-        options.cooldown.max(self.watch.move_time(self.config))
-    }
-
     /// What the options of the branch, and the moves before, have against a move now.
-    fn may_move(
-        &self,
-        rule: usize,
-        idx: usize,
-        options: &Options,
-        cooldown: Duration,
-    ) -> Result<(), String> {
+    fn may_move(&self, rule: usize, idx: usize, options: &Options) -> Result<(), String> {
         if self.is_moving {
             return Err("a move is under way".to_owned());
         }
@@ -161,6 +154,7 @@ impl Case<'_> {
                 "the condition held at {held} of the last {n} samples, not yet at {m}"
             ));
         }
+        let cooldown = self.view.facts.cooldown(options);
         if let Some(ago) = self.diary.since_last_move(self.now)
             && ago < cooldown
         {
@@ -181,17 +175,12 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn destination(
-        &self,
-        wanted: Option<&Expr>,
-        options: &Options,
-        cooldown: Duration,
-    ) -> Destination {
+    fn destination(&self, wanted: Option<&Expr>, options: &Options) -> Destination {
         let (outlook, margin) = match wanted {
-            Some(expr) => (self.said_site(expr, cooldown)?, options.margin),
+            Some(expr) => (self.said_site(expr, options)?, options.margin),
             None => {
                 let margin = options.margin.unwrap_or(Options::MARGIN);
-                (self.best_site(cooldown)?, Some(margin))
+                (self.view.facts.best_site(options)?, Some(margin))
             }
         };
         let predicted = outlook.predicted.ok_or("it is unknown")?;
@@ -212,8 +201,9 @@ impl Case<'_> {
     }
 
     /// The site that the policy names, if it can be moved to.
-    fn said_site(&self, said: &Expr, cooldown: Duration) -> Result<&Outlook, String> {
-        let said = eval::text(said, &self.watch.target.policy.lets, &self.view.facts)?;
+    fn said_site(&self, said: &Expr, options: &Options) -> Result<&Outlook, String> {
+        let facts = &self.view.facts;
+        let said = eval::text(said, options, &self.watch.target.policy.lets, facts)?;
         if self
             .view
             .site
@@ -222,36 +212,16 @@ impl Case<'_> {
         {
             return Err(format!("it is at {said} already"));
         }
-        let found = self.view.outlooks.iter().find(|o| o.site.as_str() == said);
+        let found = facts.others.iter().find(|o| o.site.as_str() == said);
         let found =
             found.ok_or_else(|| format!("it may not be at {said}, or there is no such site"))?;
         if found.predicted.is_none() {
             return Err(format!("{said} is {}", found.why));
         }
-        match self.left_lately(found, cooldown) {
+        match found.left_lately(facts.cooldown(options)) {
             Some(ago) => Err(back(&found.site, ago)),
             None => Ok(found),
         }
-    }
-
-    /// The best site that it has not left lately.
-    fn best_site(&self, cooldown: Duration) -> Result<&Outlook, String> {
-        let outlooks = &self.view.outlooks;
-        let is_open = |o: &&Outlook| self.left_lately(o, cooldown).is_none();
-        best(outlooks.iter().filter(is_open)).ok_or_else(|| {
-            let why = if outlooks.is_empty() {
-                "there is no other site where it may be"
-            } else if outlooks.iter().any(|o| is_open(&o)) {
-                "no other site is known well enough, or has room"
-            } else {
-                "it left every other site lately, and does not go back and forth"
-            };
-            why.to_owned()
-        })
-    }
-
-    fn left_lately(&self, outlook: &Outlook, cooldown: Duration) -> Option<Duration> {
-        self.diary.left_lately(&outlook.site, cooldown, self.now)
     }
 
     /// What an iteration will take if nothing is done.
@@ -273,11 +243,11 @@ impl Case<'_> {
                 why: "it is here".to_owned(),
             });
         }
-        let mut others: Vec<_> = self.view.outlooks.iter().collect();
+        let mut others: Vec<_> = self.view.facts.others.iter().collect();
         let known = |o: &Outlook| o.predicted.unwrap_or(f64::INFINITY);
         others.sort_by(|a, b| known(a).total_cmp(&known(b)));
         told.extend(others.into_iter().take(TOLD_MAX).map(|outlook| {
-            let left = self.left_lately(outlook, cooldown);
+            let left = outlook.left_lately(cooldown);
             let why = match (to, left) {
                 (Ok(to), _) if *to == outlook.site => format!("chosen: {}", outlook.why),
                 (_, Some(ago)) => back(&outlook.site, ago),

@@ -10,8 +10,6 @@ use crate::seam::Time;
 
 /// Moves that are remembered.
 const MOVES_MAX: usize = 16;
-/// Back to where it came from only after so many times the cooldown: the least that is between two moves.
-const BACK_COOLDOWNS: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(crate) struct Diary {
@@ -55,16 +53,10 @@ impl Diary {
         recent.count()
     }
 
-    /// How long ago it left `site`, if that is too short to go back.
-    pub(crate) fn left_lately(
-        &self,
-        site: &Name,
-        cooldown: Duration,
-        now: Time,
-    ) -> Option<Duration> {
+    /// How long ago it left `site`.
+    pub(crate) fn left(&self, site: &Name, now: Time) -> Option<Duration> {
         let left = self.moves.iter().find(|m| m.from == *site)?;
-        let ago = now.since(left.at);
-        (ago < BACK_COOLDOWNS * cooldown).then_some(ago)
+        Some(now.since(left.at))
     }
 
     /// Adds a decision. One that says the same as an earlier one, with no move in between, takes its place; in shadow mode

@@ -25,7 +25,7 @@ use super::tally::Tally;
 use super::view::View;
 use super::watch::{Likes, Moment, Sites, Watch};
 use crate::config::Config;
-use crate::decision::{Decision, Outcome, Prediction, Target};
+use crate::decision::{Decision, Outcome, Target};
 use crate::error::Error;
 use crate::seam::{ActError, MoveStatus, Observation, TargetId, Time};
 
@@ -124,7 +124,7 @@ impl Plane {
         diary.add(decision, Duration::ZERO, self.config.decisions_max);
     }
 
-    /// Watches a target, or watches it in another way.
+    /// Watches a target, or watches it in another way. To say the same again, as callers do all the time, changes nothing.
     pub(crate) fn apply(&mut self, target: Target) -> Result<(), Error> {
         if target.policy.uses_kpi() && target.kpi_max.is_none() {
             let message = "the policy speaks of kpi_max, but the block has no KPI: give it kpi.max";
@@ -139,6 +139,9 @@ impl Plane {
             ));
         }
         let id = target.id.clone();
+        if self.watches.get(&id).is_some_and(|w| w.target == target) {
+            return Ok(());
+        }
         let watch = match self.watches.remove(&id) {
             Some(watch) => watch.renew(target),
             None if self.watches.len() >= self.config.targets_max => {
@@ -165,10 +168,6 @@ impl Plane {
 
     pub(crate) fn n_open(&self) -> usize {
         self.actions.len()
-    }
-
-    pub(crate) fn forecast(&self, id: &TargetId) -> Option<Prediction> {
-        self.watches.get(id)?.forecast.clone()
     }
 
     /// Newest first.
@@ -270,9 +269,9 @@ impl Plane {
             sites: &self.sites,
             config: &self.config,
         };
-        let view = View::of(&watch, moment, likes);
+        let diary = self.diaries.entry(id.clone()).or_default();
+        let view = View::of(&watch, moment, likes, diary);
         watch.note_conditions(&view.facts);
-        watch.forecast = view.forecast.as_ref().map(Forecast::told);
         if let (Some(forecast), None) = (&view.forecast, path) {
             self.tally.speaking[forecast.model] += 1;
         }
@@ -300,7 +299,6 @@ impl Plane {
                 view: &view,
                 diary: self.diaries.entry(id.clone()).or_default(),
                 is_moving,
-                config: &self.config,
             };
             let verdict = case.apply(rule);
             if verdict.then == Then::Predicted && !has_analyzed {
@@ -328,7 +326,7 @@ impl Plane {
             id: format!("decision-{}-{}", now.0, self.n_decisions),
             at: now,
             mode: target.mode,
-            inputs: view.inputs.clone(),
+            inputs: verdict.inputs,
             forecast: view.forecast.as_ref().map(Forecast::told),
             branch: verdict.branch,
             action: verdict.action,

@@ -120,15 +120,17 @@ impl Forecaster {
         after.at.since(before.at) > patience(self.gap_max, before.value.max(after.value))
     }
 
-    /// Takes a point, which must be newer than those before it and finite, scores what is due, and stores forecasts up to
-    /// the horizon `needed` and one beyond.
+    /// Takes a point, which must be newer than those before it and finite, scores what is due, and stores forecasts that reach
+    /// `needed` ahead until the next point, if that takes as long as this one took to come, and those of one horizon beyond.
     pub(crate) fn observe(&mut self, point: Point, needed: Duration) -> Vec<Scored> {
         let mut scored = Vec::new();
-        if self
-            .newest()
-            .is_some_and(|newest| self.is_gap(newest, point))
-        {
-            self.interrupt();
+        let mut needed = needed;
+        if let Some(newest) = self.newest() {
+            if self.is_gap(newest, point) {
+                self.interrupt();
+            } else {
+                needed += point.at.since(newest.at);
+            }
         }
         if self.last.len() == SMOOTHED {
             self.last.pop_front();
@@ -170,26 +172,32 @@ impl Forecaster {
         self.smooth = None;
     }
 
-    /// The newest forecast that reaches at least `needed` ahead, by the model that is best there.
-    pub(crate) fn forecast(&self, needed: Duration) -> Option<Forecast> {
-        let rung = &self.rungs[self.rung(needed)?];
-        let stored = rung.stored.back()?;
+    /// The forecast about `until` or later that reaches least beyond it, by the model that is best so far ahead, or why there is none.
+    pub(crate) fn forecast(&self, until: Time) -> Result<Forecast, String> {
+        let Some(rung) = self.rung_until(until) else {
+            let longest = self.rungs[N_RUNGS - 1].horizon.as_secs();
+            return Err(format!(
+                "no forecast reaches the end of a move: the longest is about {longest} s after the newest measurement"
+            ));
+        };
         let model = rung.best();
-        let said = stored.by_model[model]?;
-        Some(Forecast {
-            model,
-            as_of: stored.as_of,
-            target: stored.target,
-            quantiles: said.quantiles?,
-        })
+        let stored = rung.stored.back().filter(|stored| stored.target >= until);
+        let found = stored.and_then(|stored| {
+            Some(Forecast {
+                model,
+                as_of: stored.as_of,
+                target: stored.target,
+                quantiles: stored.by_model[model]?.quantiles?,
+            })
+        });
+        found.ok_or_else(|| "there are too few scored forecasts yet at this horizon".to_owned())
     }
 
-    /// Every model and its mean error at the horizon `needed`, best first.
-    pub(crate) fn ranking(&self, needed: Duration) -> Vec<(&'static str, f64)> {
-        let Some(idx) = self.rung(needed) else {
+    /// Every model and its mean error as far ahead as `until` is, best first.
+    pub(crate) fn ranking(&self, until: Time) -> Vec<(&'static str, f64)> {
+        let Some(rung) = self.rung_until(until) else {
             return Vec::new();
         };
-        let rung = &self.rungs[idx];
         let error = |model| Some((NAMES[model], rung.mean_error(model, model)?.0));
         let mut ranking: Vec<_> = (0..N_MODELS).filter_map(error).collect();
         ranking.sort_by(|(_, a), (_, b)| a.total_cmp(b));
@@ -199,6 +207,13 @@ impl Forecaster {
     /// The shortest horizon that is not shorter than `needed`.
     fn rung(&self, needed: Duration) -> Option<usize> {
         self.rungs.iter().position(|rung| rung.horizon >= needed)
+    }
+
+    /// Horizons count from the newest point, which is not of now.
+    fn rung_until(&self, until: Time) -> Option<&Rung> {
+        let newest = self.newest()?;
+        let idx = self.rung(until.since(newest.at))?;
+        Some(&self.rungs[idx])
     }
 
     fn store(&mut self, idx: usize, as_of: Time) {
@@ -317,6 +332,8 @@ mod tests {
     const STEP: Duration = Duration::from_millis(500);
     const GAP: Duration = Duration::from_secs(2);
     const HORIZON: Duration = Duration::from_secs(3);
+    /// With the step, the shortest horizon.
+    const NEEDED: Duration = Duration::from_millis(2500);
 
     fn forecaster() -> Forecaster {
         Forecaster::new(STEP, GAP, HORIZON)
@@ -328,7 +345,7 @@ mod tests {
         let (mut stored, mut scored) = (Vec::new(), Vec::new());
         for (i, value) in values.into_iter().enumerate() {
             let at = Time(500 * (i as u64 + 1));
-            scored.extend(forecaster.observe(Point { at, value }, HORIZON));
+            scored.extend(forecaster.observe(Point { at, value }, NEEDED));
             for rung in &forecaster.rungs[..2] {
                 stored.extend(rung.stored.back().cloned());
             }
@@ -380,9 +397,43 @@ mod tests {
             (3.1, Some(6)),
             (500.0, None),
         ] {
-            let forecast = forecaster.forecast(Duration::from_secs_f64(needed));
+            let forecast = forecaster.forecast(after(&forecaster, needed));
             let reach = forecast.map(|f| f.target.since(f.as_of).as_secs());
-            assert_eq!(reach, expected, "{needed}");
+            assert_eq!(reach.ok(), expected, "{needed}");
+        }
+    }
+
+    /// So many seconds after the newest point.
+    fn after(forecaster: &Forecaster, seconds: f64) -> Time {
+        let newest = forecaster.newest().expect("there is one");
+        newest.at.plus(Duration::from_secs_f64(seconds))
+    }
+
+    /// A series with a value every `step` seconds, and how far ahead of now a forecast must reach.
+    #[test]
+    fn forecasts_reach_as_far_beyond_now_as_is_needed_however_old_the_newest_value_is() {
+        for (step, needed) in [(0.5, 2.5), (1.5, 1.5), (0.5, 8.0), (20.0, 2.5)] {
+            let mut forecaster = forecaster();
+            let step = Duration::from_secs_f64(step);
+            let needed = Duration::from_secs_f64(needed);
+            let mut at = Time(0);
+            for _ in 0..100 {
+                at = at.plus(step);
+                let value = step.as_secs_f64();
+                forecaster.observe(Point { at, value }, needed);
+            }
+            for quarters in 0..=4 {
+                let now = at.plus(step * quarters / 4);
+                let forecast = forecaster.forecast(now.plus(needed));
+                let forecast = forecast.unwrap_or_else(|why| panic!("{step:?} {needed:?}: {why}"));
+                let reach = forecast.target.since(now);
+                assert!(reach >= needed, "{step:?} {needed:?}: {reach:?}");
+            }
+            // Too long after it nothing that was said then is about the time in question.
+            let late = forecaster.forecast(at.plus(step * 10).plus(needed));
+            if let Ok(late) = late {
+                assert!(late.target >= at.plus(step * 10).plus(needed));
+            }
         }
     }
 
@@ -390,8 +441,9 @@ mod tests {
     fn whoever_is_best_at_the_horizon_speaks() {
         let speaker = |values: Vec<f64>| {
             let (_, _, forecaster) = run(values);
-            let forecast = forecaster.forecast(HORIZON).expect("it is calibrated");
-            let ranking = forecaster.ranking(HORIZON);
+            let until = after(&forecaster, 3.0);
+            let forecast = forecaster.forecast(until).expect("it is calibrated");
+            let ranking = forecaster.ranking(until);
             assert!(ranking.is_sorted_by(|(_, a), (_, b)| a <= b), "{ranking:?}");
             forecast.model_name()
         };
@@ -422,8 +474,9 @@ mod tests {
         let mut first = None;
         for i in 0..60 {
             let at = Time(500 * i);
-            forecaster.observe(Point { at, value: 1.0 }, HORIZON);
-            first = first.or_else(|| forecaster.forecast(HORIZON).map(|f| f.as_of));
+            forecaster.observe(Point { at, value: 1.0 }, NEEDED);
+            let forecast = forecaster.forecast(after(&forecaster, 3.0));
+            first = first.or_else(|| forecast.ok().map(|f| f.as_of));
         }
         // The first score comes with the horizon; so many are needed.
         let needed = 3_000 + 500 * (MIN_ERRORS as u64 - 1);
@@ -433,10 +486,11 @@ mod tests {
                 at: Time(60_000),
                 value: 9.0,
             },
-            HORIZON,
+            NEEDED,
         );
         assert_eq!(scored, [], "what was due in the gap has no truth");
-        let forecast = forecaster.forecast(HORIZON).expect("the errors are kept");
+        let forecast = forecaster.forecast(after(&forecaster, 3.0));
+        let forecast = forecast.expect("the errors are kept");
         assert!(
             forecast.quantiles[0] > 8.0,
             "from before the gap: {forecast:?}"
@@ -481,8 +535,8 @@ mod tests {
             let mut at = Time(0);
             for (dt, value) in values {
                 at = Time(at.0 + dt);
-                forecaster.observe(Point { at, value }, HORIZON);
-                if let Some(forecast) = forecaster.forecast(HORIZON) {
+                forecaster.observe(Point { at, value }, NEEDED);
+                if let Ok(forecast) = forecaster.forecast(at.plus(HORIZON)) {
                     prop_assert!(forecast.quantiles.iter().all(|q| q.is_finite() && *q >= 0.0));
                     prop_assert!(forecast.quantiles.is_sorted());
                 }

@@ -23,6 +23,8 @@ const EVIDENCE_MAX: usize = 24;
 const EVIDENCE_MIN: usize = 3;
 /// A site with less than this part of its share free is full.
 const FREE_MIN: f64 = 0.02;
+/// Back to where it came from only after so many times the cooldown: the least that is between two moves.
+const BACK_COOLDOWNS: u32 = 4;
 
 /// How long measurements count.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +155,8 @@ pub(crate) struct Question<'a> {
     pub cores_max: f64,
     /// The part of the time that is lost by moving: pause through dwell.
     pub moving: f64,
+    /// How long ago the block left the site in question.
+    pub left: Option<Duration>,
     pub now: Time,
     pub ages: Ages,
 }
@@ -165,6 +169,34 @@ pub(crate) struct Outlook {
     pub predicted: Option<f64>,
     pub free: Result<f64, String>,
     pub why: String,
+    /// How long ago the block left it.
+    pub left: Option<Duration>,
+}
+
+impl Outlook {
+    /// How long ago the block left it, if that is too short to go back.
+    pub(crate) fn left_lately(&self, cooldown: Duration) -> Option<Duration> {
+        let dwell = cooldown.saturating_mul(BACK_COOLDOWNS);
+        self.left.filter(|ago| *ago < dwell)
+    }
+}
+
+/// The site that is predicted best, of those that the block has not left lately.
+pub(crate) fn best(outlooks: &[Outlook], cooldown: Duration) -> Result<&Outlook, String> {
+    let mut open = outlooks
+        .iter()
+        .filter(|o| o.left_lately(cooldown).is_none())
+        .peekable();
+    let why = if outlooks.is_empty() {
+        "there is no other site where it may be"
+    } else if open.peek().is_none() {
+        "it left every other site lately, and does not go back and forth"
+    } else {
+        "no other site is known well enough, or has room"
+    };
+    let known = open.filter_map(|o| Some((o, o.predicted?)));
+    let best = known.min_by(|(_, a), (_, b)| a.total_cmp(b));
+    best.map(|(o, _)| o).ok_or_else(|| why.to_owned())
 }
 
 /// What an iteration of the program would take at `site`.
@@ -179,6 +211,7 @@ pub(crate) fn outlook(site: &Name, load: Result<Load, String>, question: &Questi
         predicted,
         free,
         why,
+        left: question.left,
     }
 }
 
@@ -284,6 +317,7 @@ mod tests {
             like,
             cores_max: 4.0,
             moving: 0.01,
+            left: None,
             now: NOW,
             ages: AGES,
         };

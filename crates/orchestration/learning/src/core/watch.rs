@@ -11,7 +11,7 @@ use super::score::{Forecaster, patience};
 use super::sites::{Ages, Evidence, Load, Summary};
 use super::tally::Tally;
 use crate::config::Config;
-use crate::decision::{Prediction, Target};
+use crate::decision::Target;
 use crate::seam::{BlockSample, MoveCost, Point, Series, SiteSample, Time};
 
 /// Series that are followed for one target; of more, the oldest are forgotten.
@@ -20,6 +20,10 @@ const TRACKS_MAX: usize = 32;
 const POINTS_MAX: usize = 1024;
 /// Sites that are considered for one target.
 const CANDIDATES_MAX: usize = 64;
+/// Moves that say what one costs; of more, the newest.
+const MOVES_MAX: usize = 5;
+/// The longest key of a series; of longer ones, the beginning.
+const KEY_BYTES_MAX: usize = 200;
 /// Clocks of machines differ a little; a point further in the future is not believed.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
 
@@ -52,8 +56,6 @@ pub(crate) struct Watch {
     has_news: bool,
     /// Up to when violations are counted.
     violated_until: Time,
-    /// What was forecast last.
-    pub forecast: Option<Prediction>,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,6 @@ impl Watch {
             slots: vec![None; items.len()],
             has_news: false,
             violated_until: Time::default(),
-            forecast: None,
             target,
         }
     }
@@ -140,6 +141,7 @@ impl Watch {
             self.held.iter_mut().flatten().for_each(|bits| *bits = 0);
         }
         let is_cores = |cores: f64| cores.is_finite() && cores > 0.0;
+        let n_old_moves = sample.moves.len().saturating_sub(MOVES_MAX);
         self.here = Some(Here {
             site: sample.site.clone(),
             candidates: sample.candidates.into_iter().take(CANDIDATES_MAX).collect(),
@@ -148,15 +150,38 @@ impl Watch {
             } else {
                 f64::INFINITY
             },
-            moves: sample.moves,
+            moves: sample.moves.into_iter().skip(n_old_moves).collect(),
         });
         let needed = self.horizon(moment.config);
-        for series in sample.series {
+        for series in self.current(moment.now, sample.series) {
             let at_home = sample.site.as_ref() == Some(&series.site);
             let violated = self.follow(moment, series, at_home, needed, tally);
             change.violated_at = change.violated_at.or(violated);
         }
         change
+    }
+
+    /// Of the series of each replica at each site, the one that goes on: that with the newest point. Another key than before is
+    /// another quantity, and takes over only with newer points.
+    fn current(&self, now: Time, series: Vec<Series>) -> impl Iterator<Item = Series> + use<> {
+        let mut current = BTreeMap::new();
+        for mut series in series {
+            let end = series.key.floor_char_boundary(KEY_BYTES_MAX);
+            series.key.truncate(end);
+            let id = (series.site.clone(), series.replica);
+            let mut sane = series.points.iter().filter(|point| is_sane(**point, now));
+            let newest = sane.next_back().map(|point| point.at);
+            let track = self.tracks.get(&id);
+            let is_other = track.is_some_and(|track| track.key != series.key);
+            if is_other && newest <= track.and_then(Track::newest_at) {
+                continue;
+            }
+            let rank = (newest, !is_other);
+            if current.get(&id).is_none_or(|(best, _)| *best < rank) {
+                current.insert(id, (rank, series));
+            }
+        }
+        current.into_values().map(|(_, series)| series)
     }
 
     /// Takes the new points of a series. Returns when the KPI was first violated by one of them.
@@ -190,7 +215,7 @@ impl Watch {
             if newest.is_some_and(|newest| point.at <= newest.at) {
                 continue;
             }
-            if !point.value.is_finite() || point.value <= 0.0 || point.at > now.plus(AHEAD_MAX) {
+            if !is_sane(point, now) {
                 tally.rejected += 1;
                 continue;
             }
@@ -224,8 +249,10 @@ impl Watch {
     }
 
     fn forget_oldest(&mut self) {
-        let newest_at = |track: &Track| track.forecaster.newest().map(|point| point.at);
-        let oldest = self.tracks.iter().min_by_key(|(_, track)| newest_at(track));
+        let oldest = self
+            .tracks
+            .iter()
+            .min_by_key(|(_, track)| track.newest_at());
         if let Some(id) = oldest.map(|(id, _)| id.clone()) {
             self.tracks.remove(&id);
             if !self.tracks.keys().any(|(site, _)| *site == id.0) {
@@ -234,18 +261,22 @@ impl Watch {
         }
     }
 
-    /// How long a move takes: the longest that was measured lately.
-    pub(crate) fn move_time(&self, config: &Config) -> Duration {
-        let moves = self.here.iter().flat_map(|here| &here.moves);
-        moves
-            .map(|m| m.took)
-            .max()
-            .unwrap_or(config.move_time_assumed)
+    /// What a move costs: the most that one of the last ones did.
+    pub(crate) fn move_cost(&self, config: &Config) -> MoveCost {
+        let moves = self.here.iter().flat_map(|here| &here.moves).copied();
+        let most = moves.reduce(|a, b| MoveCost {
+            took: a.took.max(b.took),
+            pause: a.pause.max(b.pause),
+        });
+        most.unwrap_or(MoveCost {
+            took: config.move_time_assumed,
+            pause: config.move_time_assumed,
+        })
     }
 
-    /// How far ahead a forecast must reach, for a move to be over by then.
+    /// How far ahead of now a forecast must reach, for a move to be over by then.
     pub(crate) fn horizon(&self, config: &Config) -> Duration {
-        (self.move_time(config) + config.period).max(config.horizon_min)
+        self.move_cost(config).took + config.period
     }
 
     /// The series that stands for the block: the slowest of its replicas where it is.
@@ -314,9 +345,8 @@ impl Watch {
                 if !matches!(branch.act, Act::Migrate(_)) {
                     continue;
                 }
-                let holds = |condition| eval::holds(condition, &policy.lets, facts) == Ok(true);
-                let bit = branch.condition.as_ref().is_none_or(holds);
-                *bits = *bits << 1 | u64::from(bit);
+                let holds = eval::holds(branch, &policy.lets, facts) == Ok(true);
+                *bits = *bits << 1 | u64::from(holds);
             }
         }
     }
@@ -331,10 +361,18 @@ impl Watch {
 impl Track {
     fn new(key: &str, config: &Config) -> Self {
         Self {
-            key: key.chars().take(200).collect(),
+            key: key.to_owned(),
             forecaster: Forecaster::new(config.period, config.stale_after, config.horizon_min),
         }
     }
+
+    fn newest_at(&self) -> Option<Time> {
+        self.forecaster.newest().map(|point| point.at)
+    }
+}
+
+fn is_sane(point: Point, now: Time) -> bool {
+    point.value.is_finite() && point.value > 0.0 && point.at <= now.plus(AHEAD_MAX)
 }
 
 fn ages(config: &Config) -> Ages {

@@ -1,6 +1,8 @@
 //! A violation is foreseen and prevented, and nothing is moved without a reason.
 #![expect(clippy::print_stdout, reason = "the figures are for people too")]
 
+use std::time::Duration;
+
 use super::world::{KPI, Sim, at, name};
 use crate::decision::{Mode, Outcome};
 
@@ -82,6 +84,28 @@ fn in_active_mode_it_moves_once_and_nothing_is_violated() {
             "seed {seed}: {predicted} {}",
             chosen.why
         );
+    }
+}
+
+#[test]
+fn a_forecast_reaches_beyond_a_move_that_begins_now_however_old_the_newest_measurement_is() {
+    for late in [0, 400, 1000, 1900] {
+        let mut sim = Sim::new(1, Mode::Shadow, "");
+        sim.world.late = Duration::from_millis(late);
+        let mut foreseen = 0;
+        while sim.seconds() < 48.0 {
+            sim.world.burn(steps(sim.seconds()));
+            sim.tick();
+            let newest = sim.decisions().swap_remove(0);
+            if let Some(forecast) = newest.forecast {
+                foreseen += 1;
+                let reach = forecast.target.since(newest.at);
+                // The move takes a second, and its effect is measured half a second later.
+                assert!(reach >= Duration::from_millis(1500), "{late} ms: {reach:?}");
+            }
+        }
+        assert!(foreseen > 40, "{late} ms: {foreseen}");
+        assert_eq!(sim.move_decisions().len(), 1, "{late} ms");
     }
 }
 

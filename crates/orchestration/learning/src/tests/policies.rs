@@ -1,10 +1,12 @@
 //! Policies at work.
 
+use std::time::Duration;
+
 use super::world::{Sim, at, name, target_id};
 use crate::core::policy::Policy;
-use crate::decision::{Mode, Outcome};
+use crate::decision::{Mode, Outcome, Target};
 use crate::error::Error;
-use crate::seam::TargetId;
+use crate::seam::{MoveCost, TargetId};
 
 const LISTING_4: &str = include_str!("../core/policy/fixtures/listing4.policy");
 const GO: &str = "THEN Call(NearbyOneActuator : migrate_service)";
@@ -124,6 +126,86 @@ fn targets_are_checked() {
     target.kpi_max = None;
     target.policy = Policy::parse(LISTING_4).expect("a policy");
     sim.plane.apply(target).expect("it needs none");
+}
+
+/// Callers apply what they know whenever they have looked.
+#[test]
+fn to_apply_the_same_again_changes_nothing() {
+    for text in [
+        include_str!("../core/policy/fixtures/standard.policy"),
+        LISTING_4,
+    ] {
+        let mut sim = Sim::new(1, Mode::Active, text);
+        while sim.seconds() < 120.0 {
+            sim.world.burn(if sim.seconds() < 20.0 { 0.0 } else { 6.0 });
+            let again = Target {
+                policy: Policy::parse(text).expect("a policy"),
+                ..sim.target.clone()
+            };
+            sim.plane.apply(again).expect("it can be watched");
+            sim.tick();
+        }
+        assert_eq!(sim.world.moves.len(), 1, "{text}");
+    }
+    let mut sim = Sim::new(1, Mode::Shadow, "");
+    sim.run_for(20.0);
+    sim.world.burn(6.0);
+    sim.run_for(10.0);
+    sim.target.mode = Mode::Active;
+    let target = sim.target.clone();
+    sim.plane.apply(target).expect("it can be watched");
+    sim.tick();
+    assert!(
+        sim.world.calls.is_empty(),
+        "its condition held when it was another one"
+    );
+    sim.run_for(5.0);
+    assert_eq!(sim.world.moves.len(), 1);
+}
+
+#[test]
+fn a_condition_speaks_of_the_site_that_the_action_goes_to() {
+    // The best site is the cloud, which it has left by hand after 10 s, and may go back to after 80 s more. The next best takes 50 ms.
+    let moved = |condition: &str, seconds: f64| {
+        let policy = format!("IF current_qos > 50ms AND {condition} COOLDOWN 20s {GO}");
+        let mut sim = Sim::new(1, Mode::Active, &policy);
+        sim.world.sites.insert(name("third"), (2.0, 0.0));
+        sim.world.block_at = name("cloud");
+        sim.run_for(10.0);
+        sim.world.block_at = name("edge");
+        sim.run_for(seconds);
+        let decision = sim.decisions().swap_remove(0);
+        let to = sim.world.moves.first().map(|(_, to)| to.to_string());
+        (to, decision.inputs["best_site"].clone())
+    };
+    let (cloud, third) = ("cloud".to_owned(), "third".to_owned());
+    let fast = "qos_at(best_site) < 40ms";
+    assert_eq!(moved(fast, 75.0), (None, third.clone()));
+    assert_eq!(moved(fast, 85.0).0, Some(cloud));
+    assert_eq!(moved("qos_at(best_site) < 60ms", 30.0).0, Some(third));
+    assert_eq!(moved("best_site == \"cloud\"", 75.0).0, None);
+}
+
+#[test]
+fn one_slow_move_is_told_of_and_forgotten_after_some_others() {
+    let cost = |seconds| MoveCost {
+        took: Duration::from_secs(seconds),
+        pause: Duration::from_secs(1),
+    };
+    let mut sim = Sim::new(1, Mode::Shadow, "");
+    sim.world.costs = vec![cost(1), cost(300), cost(1), cost(1), cost(1), cost(1)];
+    sim.run_for(30.0);
+    let newest = &sim.decisions()[0];
+    assert_eq!(newest.forecast, None);
+    assert_eq!(
+        newest.outcome.to_string(),
+        "held: the condition is unknown: no forecast reaches the end of a move: the longest is about 96 s after the newest measurement"
+    );
+    sim.world.costs.push(cost(2));
+    sim.tick();
+    let newest = &sim.decisions()[0];
+    assert_eq!(newest.inputs["move_time"], "2.000 s");
+    assert_eq!(newest.outcome, Outcome::Done, "nothing is to be done");
 }
 
 #[test]

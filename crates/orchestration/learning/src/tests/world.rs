@@ -114,6 +114,10 @@ pub(super) struct World {
     pub without_series: bool,
     pub without_sites: bool,
     pub frozen_series: bool,
+    /// How long a measurement is on its way.
+    pub late: Duration,
+    /// What earlier moves are said to have cost.
+    pub costs: Vec<MoveCost>,
     points: Vec<Point>,
 }
 
@@ -137,6 +141,11 @@ impl World {
             without_series: false,
             without_sites: false,
             frozen_series: false,
+            late: Duration::ZERO,
+            costs: vec![MoveCost {
+                took: Duration::from_secs(1),
+                pause: Duration::from_millis(200),
+            }],
             points: Vec::new(),
         }
     }
@@ -177,10 +186,8 @@ impl World {
         if !self.frozen_series {
             let noise = 1.0 + self.noise * self.random.normal();
             let value = self.truth() * noise * self.factor;
-            self.points.push(Point {
-                at: self.now,
-                value,
-            });
+            let at = Time::default().plus(self.now.since(Time::default()) - self.late);
+            self.points.push(Point { at, value });
         }
     }
 
@@ -213,10 +220,7 @@ impl World {
                 key: "MPI_Allreduce/0/0".to_owned(),
                 points: self.points[self.points.len().saturating_sub(8)..].to_vec(),
             }],
-            moves: vec![MoveCost {
-                took: Duration::from_secs(1),
-                pause: Duration::from_millis(200),
-            }],
+            moves: self.costs.clone(),
         };
         let mut blocks = vec![block];
         if self.without_series {

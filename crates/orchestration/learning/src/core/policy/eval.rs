@@ -3,11 +3,12 @@
 //! A value that is not known is an error that says why; a condition over it is unknown too, unless the rest decides it (`false AND
 //! unknown` is false). An unknown condition stops its rule.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::check::{constant, level};
-use super::syntax::{Comparison, Expr, Logic, Name, Node};
+use super::syntax::{Branch, Comparison, Expr, Logic, Name, Node, Options};
 use crate::core::conformal::LEVELS;
+use crate::core::sites::{self, Outlook};
 
 /// Why something is not known.
 pub(crate) type Unknown = String;
@@ -23,11 +24,11 @@ pub(crate) struct Facts {
     /// At [`LEVELS`].
     pub predicted_qos: Result<[f64; LEVELS.len()], Unknown>,
     pub kpi_max: Result<f64, Unknown>,
-    pub best_site: Result<String, Unknown>,
-    pub move_time: f64,
-    /// By site name.
-    pub qos_at: BTreeMap<String, Result<f64, Unknown>>,
-    pub free_cpu: BTreeMap<String, Result<f64, Unknown>>,
+    pub move_time: Duration,
+    /// Cores that are free where it is.
+    pub free_cpu: Result<f64, Unknown>,
+    /// What is predicted for each other site where it may be.
+    pub others: Vec<Outlook>,
     /// Whether what the trigger called succeeded.
     pub call: Result<bool, Unknown>,
 }
@@ -40,40 +41,58 @@ enum Value {
     Text(String),
 }
 
-/// Whether `condition` holds.
-pub(crate) fn holds(condition: &Expr, lets: &[Expr], facts: &Facts) -> Result<bool, Unknown> {
-    truth(&Evaluator::new(lets, facts).value(condition))
+impl Facts {
+    /// No two moves by a branch are closer than this, and never closer than a move takes.
+    pub(crate) fn cooldown(&self, options: &Options) -> Duration {
+        options.cooldown.max(self.move_time)
+    }
+
+    /// Where a branch goes if it does not say where to, and what it means by `best_site`.
+    pub(crate) fn best_site(&self, options: &Options) -> Result<&Outlook, Unknown> {
+        sites::best(&self.others, self.cooldown(options))
+    }
 }
 
-/// The text that `expr` stands for.
-pub(crate) fn text(expr: &Expr, lets: &[Expr], facts: &Facts) -> Result<String, Unknown> {
-    written(&Evaluator::new(lets, facts).value(expr))
+/// Whether the condition of `branch` holds; one without a condition always does.
+pub(crate) fn holds(branch: &Branch, lets: &[Expr], facts: &Facts) -> Result<bool, Unknown> {
+    let evaluator = Evaluator {
+        facts,
+        lets,
+        options: &branch.options,
+    };
+    match &branch.condition {
+        Some(condition) => truth(&evaluator.value(condition)),
+        None => Ok(true),
+    }
+}
+
+/// The text that `expr`, of a branch with these options, stands for.
+pub(crate) fn text(
+    expr: &Expr,
+    options: &Options,
+    lets: &[Expr],
+    facts: &Facts,
+) -> Result<String, Unknown> {
+    let evaluator = Evaluator {
+        facts,
+        lets,
+        options,
+    };
+    written(&evaluator.value(expr))
 }
 
 struct Evaluator<'a> {
     facts: &'a Facts,
-    /// Each `LET` is evaluated once, however often it is used.
-    lets: Vec<Result<Value, Unknown>>,
+    lets: &'a [Expr],
+    options: &'a Options,
 }
 
-impl<'a> Evaluator<'a> {
-    fn new(lets: &[Expr], facts: &'a Facts) -> Self {
-        let mut evaluator = Self {
-            facts,
-            lets: Vec::new(),
-        };
-        for expr in lets {
-            let value = evaluator.value(expr);
-            evaluator.lets.push(value);
-        }
-        evaluator
-    }
-
+impl Evaluator<'_> {
     fn value(&self, expr: &Expr) -> Result<Value, Unknown> {
         match &expr.node {
             Node::Number(value) | Node::Seconds(value) => Ok(Value::Number(*value)),
             Node::Text(text) => Ok(Value::Text(text.clone())),
-            Node::Let(idx) => self.lets[*idx].clone(),
+            Node::Let(idx) => self.value(&self.lets[*idx]),
             Node::Name(name) => self.name(*name),
             Node::Predicted(quantile) => {
                 let idx = constant(quantile, &[]).and_then(level);
@@ -81,8 +100,18 @@ impl<'a> Evaluator<'a> {
                 let quantiles = self.facts.predicted_qos.clone()?;
                 Ok(Value::Number(quantiles[idx]))
             }
-            Node::QosAt(site) => self.at_site(site, &self.facts.qos_at),
-            Node::FreeCpu(site) => self.at_site(site, &self.facts.free_cpu),
+            Node::QosAt(site) => match self.other(site)? {
+                Some(other) => {
+                    let predicted = other.predicted.ok_or_else(|| other.why.clone());
+                    predicted.map(Value::Number)
+                }
+                None => self.name(Name::PredictedQos),
+            },
+            Node::FreeCpu(site) => {
+                let other = self.other(site)?;
+                let free = other.map_or(&self.facts.free_cpu, |other| &other.free);
+                free.clone().map(Value::Number)
+            }
             Node::Not(inner) => Ok(Value::Truth(!truth(&self.value(inner))?)),
             Node::Both(logic, a, b) => {
                 // The value that decides alone: false for AND, true for OR.
@@ -121,23 +150,27 @@ impl<'a> Evaluator<'a> {
                 Ok(Value::Number(quantiles[median]))
             }
             Name::KpiMax => facts.kpi_max.clone().map(Value::Number),
-            Name::BestSite => facts.best_site.clone().map(Value::Text),
-            Name::MoveTime => Ok(Value::Number(facts.move_time)),
+            Name::BestSite => {
+                let best = facts.best_site(self.options)?;
+                Ok(Value::Text(best.site.to_string()))
+            }
+            Name::MoveTime => Ok(Value::Number(facts.move_time.as_secs_f64())),
             Name::SuccessfulCall => facts.call.clone().map(Value::Truth),
             Name::Data => Err("data has no value".to_owned()),
         }
     }
 
-    fn at_site(
-        &self,
-        site: &Expr,
-        values: &BTreeMap<String, Result<f64, Unknown>>,
-    ) -> Result<Value, Unknown> {
-        let site = written(&self.value(site))?;
-        match values.get(&site) {
-            Some(value) => value.clone().map(Value::Number),
+    /// The site that is said, unless it is the one where the block is.
+    fn other(&self, site: &Expr) -> Result<Option<&Outlook>, Unknown> {
+        let said = written(&self.value(site))?;
+        if self.facts.site.as_ref() == Ok(&said) {
+            return Ok(None);
+        }
+        let others = &self.facts.others;
+        match others.iter().find(|other| other.site.as_str() == said) {
+            Some(other) => Ok(Some(other)),
             None => Err(format!(
-                "there is no site `{site}` that the block may be at"
+                "there is no site `{said}` that the block may be at"
             )),
         }
     }

@@ -25,15 +25,23 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 /// The policy of a block that has a KPI and no policy of its own.
 const STANDARD: &str = include_str!("fixtures/standard.policy");
 
-/// What is to be done, and when: a text in the policy language, parsed and checked.
+/// What is to be done, and when: a text in the policy language, parsed and checked. Two with the same text are equal.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    text: String,
     pub(crate) items: Vec<Item>,
     /// What `LET` names stand for, in order; each uses only earlier ones.
     pub(crate) lets: Vec<Expr>,
-    lines: Vec<String>,
     uses_kpi: bool,
 }
+
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Policy {}
 
 /// Why a text is no policy: where, what, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +92,7 @@ impl Policy {
             uses_kpi: parsed.uses_kpi,
             items: parsed.items,
             lets: parsed.lets,
-            lines: text.lines().map(|line| line.trim().to_owned()).collect(),
+            text: text.to_owned(),
         })
     }
 
@@ -106,12 +114,8 @@ impl Policy {
     /// The line of the text at `at`, with its number.
     pub(crate) fn line(&self, at: Span) -> String {
         let idx = usize::try_from(at.line).unwrap_or(usize::MAX);
-        let text = self.lines.get(idx.wrapping_sub(1));
-        let short: String = text
-            .iter()
-            .flat_map(|line| line.chars())
-            .take(200)
-            .collect();
+        let line = self.text.lines().nth(idx.wrapping_sub(1));
+        let short: String = line.unwrap_or_default().trim().chars().take(200).collect();
         format!("line {}: {short}", at.line)
     }
 }

@@ -12,8 +12,9 @@ const ITEMS_MAX: usize = 64;
 const BRANCHES_MAX: usize = 64;
 const LETS_MAX: usize = 64;
 const DEPTH_MAX: u32 = 32;
-/// Operators in one condition: they nest to the left.
-const OPERATORS_MAX: u32 = 256;
+/// Operators in all expressions together; a LET counts with all of its own wherever it is used. So neither what follows LETs, as
+/// `check`, `bounce` and `eval` do, nor what they make of them grows beyond this.
+const OPERATORS_MAX: u32 = 512;
 const HELD_MAX: u32 = 60;
 const BUDGET_MAX: u32 = 16;
 
@@ -81,8 +82,8 @@ struct Parser {
     /// The last is the end, and stays.
     tokens: Vec<(Token, Span)>,
     next: usize,
-    /// Of `lets`.
-    names: Vec<String>,
+    /// Of `lets`, and how many operators each stands for.
+    names: Vec<(String, u32)>,
     lets: Vec<Expr>,
     uses_kpi: bool,
     depth: u32,
@@ -139,7 +140,7 @@ impl Parser {
         let is_taken = Name::of(&name).is_some()
             || KEYWORDS.contains(&name.as_str())
             || ["qos_at", "free_cpu"].contains(&name.as_str())
-            || self.names.contains(&name);
+            || self.names.iter().any(|(taken, _)| *taken == name);
         if is_taken {
             return Err(fail(
                 at,
@@ -150,9 +151,9 @@ impl Parser {
             return Err(fail(at, format!("a policy has at most {LETS_MAX} LETs")));
         }
         self.expect("=", "")?;
-        self.n_operators = 0;
+        let before = self.n_operators;
         let value = self.or()?;
-        self.names.push(name);
+        self.names.push((name, self.n_operators - before));
         self.lets.push(value);
         Ok(())
     }
@@ -230,7 +231,6 @@ impl Parser {
     }
 
     fn branch(&mut self, at: Span) -> Result<Branch, PolicyError> {
-        self.n_operators = 0;
         let condition = Some(self.or()?);
         let options = self.options()?;
         self.expect("THEN", " and what to do")?;
@@ -289,7 +289,6 @@ impl Parser {
             if !self.takes("migrate_service") {
                 return Err(self.unexpected("what NearbyOneActuator can do: migrate_service"));
             }
-            self.n_operators = 0;
             let to = if self.takes(",") {
                 Some(self.atom()?)
             } else {
@@ -376,6 +375,7 @@ impl Parser {
         if !self.takes("NOT") {
             return self.comparison();
         }
+        self.spend(1, at)?;
         let inner = self.deeper(Self::not)?;
         let node = Node::Not(Box::new(inner));
         Ok(Expr { at, node })
@@ -394,6 +394,7 @@ impl Parser {
         let at = self.at();
         for (mark, comparison) in marks {
             if self.takes(mark) {
+                self.spend(1, at)?;
                 let right = self.sum()?;
                 let node = Node::Compare(comparison, Box::new(left), Box::new(right));
                 return Ok(Expr { at, node });
@@ -441,10 +442,7 @@ impl Parser {
             let Some(join) = operator(self) else {
                 return Ok(left);
             };
-            self.n_operators += 1;
-            if self.n_operators > OPERATORS_MAX {
-                return Err(fail(at, "this expression is too long; split it with LET"));
-            }
+            self.spend(1, at)?;
             let right = operand(self)?;
             let node = join(Box::new(left), Box::new(right));
             left = Expr { at, node };
@@ -483,6 +481,7 @@ impl Parser {
             _ => None,
         };
         if let Some(call) = call {
+            self.spend(1, at)?;
             self.expect("(", "")?;
             let argument = self.deeper(Self::or)?;
             self.expect(")", "")?;
@@ -492,7 +491,8 @@ impl Parser {
             self.uses_kpi |= name == Name::KpiMax;
             return Ok(Node::Name(name));
         }
-        if let Some(idx) = self.names.iter().position(|name| name == word) {
+        if let Some(idx) = self.names.iter().position(|(name, _)| name == word) {
+            self.spend(1 + self.names[idx].1, at)?;
             return Ok(Node::Let(idx));
         }
         let known: Vec<&str> = Name::ALL.iter().map(|(name, _, _)| *name).collect();
@@ -536,6 +536,20 @@ impl Parser {
             }
         };
         Ok(Expr { at, node })
+    }
+
+    /// Takes so many operators from what a policy may have.
+    fn spend(&mut self, n_operators: u32, at: Span) -> Result<(), PolicyError> {
+        self.n_operators += n_operators;
+        if self.n_operators > OPERATORS_MAX {
+            return Err(fail(
+                at,
+                format!(
+                    "the policy has more than {OPERATORS_MAX} operators, where a LET counts with all of its own wherever it is used"
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Parses what is nested in what is being parsed.

@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::eval::{self, Facts};
 use super::syntax::{Act, When};
 use super::{Policy, STANDARD};
+use crate::core::sites::Outlook;
 
 const LISTING_4: &str = include_str!("fixtures/listing4.policy");
 
@@ -17,24 +18,27 @@ fn facts() -> Facts {
         qos_age: Ok(0.5),
         predicted_qos: Ok([0.1, 0.2, 0.3, 0.4, 0.5]),
         kpi_max: Ok(0.35),
-        best_site: Ok("site-2".to_owned()),
-        move_time: 1.0,
-        qos_at: BTreeMap::from([
-            ("site-2".to_owned(), Ok(0.05)),
-            ("site-3".to_owned(), Err("stale".to_owned())),
-        ]),
-        free_cpu: BTreeMap::from([("site-2".to_owned(), Ok(1.5))]),
+        move_time: Duration::from_secs(1),
+        free_cpu: Ok(0.0),
+        others: vec![other("site-2", Some(0.05), 1.5), other("site-3", None, 0.0)],
         call: Err("no call".to_owned()),
+    }
+}
+
+fn other(site: &str, predicted: Option<f64>, free: f64) -> Outlook {
+    Outlook {
+        site: site.parse().expect("a name"),
+        predicted,
+        free: Ok(free),
+        why: "stale".to_owned(),
+        left: None,
     }
 }
 
 /// The first branch of the first rule that holds.
 fn branch(policy: &Policy, rule: usize, facts: &Facts) -> Result<Option<usize>, String> {
     for (idx, branch) in policy.items[rule].branches.iter().enumerate() {
-        let Some(condition) = &branch.condition else {
-            return Ok(Some(idx));
-        };
-        if eval::holds(condition, &policy.lets, facts)? {
+        if eval::holds(branch, &policy.lets, facts)? {
             return Ok(Some(idx));
         }
     }
@@ -125,8 +129,7 @@ fn expressions() {
     let check = |condition: &str, expected: Result<bool, ()>| {
         let text = format!("LET limit = 100ms * 2\nIF {condition} THEN Nothing_to_do");
         let policy = Policy::parse(&text).unwrap_or_else(|e| panic!("{condition}: {e}"));
-        let condition_expr = policy.items[0].branches[0].condition.as_ref();
-        let found = eval::holds(condition_expr.expect("it has one"), &policy.lets, &facts());
+        let found = eval::holds(&policy.items[0].branches[0], &policy.lets, &facts());
         assert_eq!(found.map_err(drop), expected, "{condition}");
     };
     check("current_qos > limit", Ok(true));
@@ -420,13 +423,64 @@ fn size_and_nesting_are_bounded() {
     ));
     refused(format!("IF {}1 > 1 {act}", "qos_at(".repeat(5_000)));
     refused("LET a = 1 ".to_owned() + &"LET b = a + a ".repeat(2));
-    // Each doubles the one before: evaluated once each, it is quick.
-    let mut text = "LET a0 = 1\n".to_owned();
-    for i in 1..64 {
-        text += &format!("LET a{i} = a{} + a{}\n", i - 1, i - 1);
+    refused(format!(
+        "{}IF 1 > 1 {act}",
+        (0..65)
+            .map(|i| format!("LET a{i} = 1\n"))
+            .collect::<String>()
+    ));
+}
+
+/// A policy of LETs, each made of the one before, and of branches whose condition is the last.
+fn of_lets(first: &str, next: impl Fn(&str) -> String, n: u32, branches: usize) -> String {
+    let mut text = format!("LET a0 = {first}\n");
+    for i in 1..n {
+        text += &format!("LET a{i} = {}\n", next(&format!("a{}", i - 1)));
     }
-    let policy = Policy::parse(&format!("{text}IF a63 > 1 {act}")).expect("a policy");
-    assert_eq!(branch(&policy, 0, &facts()), Ok(Some(0)));
+    let last = format!("a{}", n - 1);
+    let last = if first.contains('>') {
+        last
+    } else {
+        format!("{last} > 1s")
+    };
+    let go = "THEN Call(NearbyOneActuator : migrate_service)";
+    let branches = vec![format!("IF {last} {go}\n"); branches];
+    text + &branches.join("ELSE")
+}
+
+/// Whatever a text says, it is parsed, or refused, and evaluated in a time that is bounded.
+#[test]
+fn what_lets_stand_for_is_bounded() {
+    let twice = |with: &'static str| move |a: &str| format!("{a} {with} {a}");
+    let refused = |text: String, line: u32, column: u32| {
+        let error = Policy::parse(&text).expect_err("too much");
+        assert_eq!((error.line, error.column), (line, column), "{error}");
+        assert!(error.message.contains("512 operators"), "{error}");
+    };
+    let slow = "current_qos > 1s";
+    refused(of_lets("1s", twice("+"), 64, 1), 8, 10);
+    refused(of_lets("current_qos", twice("+"), 64, 1), 8, 10);
+    refused(
+        of_lets("current_qos", |a| format!("{a} / 2 + 2 * {a}"), 64, 1),
+        7,
+        23,
+    );
+    refused(of_lets(slow, twice("AND"), 64, 1), 8, 10);
+    refused(of_lets(slow, twice("OR"), 64, 1), 8, 10);
+    refused(of_lets(slow, |a| format!("NOT NOT NOT {a}"), 64, 1), 17, 23);
+    refused(of_lets(slow, str::to_owned, 64, 1), 32, 11);
+    refused(of_lets(slow, twice("OR"), 5, 64), 12, 8);
+    // As much as is allowed.
+    let allowed = [
+        (of_lets("current_qos", twice("+"), 6, 1), Some(0)),
+        (of_lets(slow, twice("AND"), 6, 2), None),
+        (of_lets(slow, twice("OR"), 6, 2), None),
+        (of_lets(slow, |a| format!("NOT {a}"), 19, 2), None),
+    ];
+    for (text, expected) in allowed {
+        let policy = Policy::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(branch(&policy, 0, &facts()), Ok(expected));
+    }
 }
 
 /// Scraps of the language in any order, which gets further into the parser than noise.
