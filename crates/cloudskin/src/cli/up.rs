@@ -23,6 +23,9 @@ pub(super) struct Up {
     /// Where sites dial in.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     link: SocketAddr,
+    /// A directory that units may mount, with all that is below it; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    mountable: Vec<PathBuf>,
     /// Print the addresses as one JSON line.
     #[arg(long)]
     json: bool,
@@ -40,6 +43,7 @@ impl Up {
             dir: self.dir.unwrap_or_else(|| config.data_dir.join("up")),
             nbi: self.nbi,
             link: self.link,
+            mountable: self.mountable,
             log: self.log,
         };
         let platform = Platform::start(&plan)?;

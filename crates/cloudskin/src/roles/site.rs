@@ -40,12 +40,18 @@ pub(crate) struct Site {
     /// How much processor time its units may use: 0.5 is half a processor.
     #[arg(long, value_name = "PROCESSORS")]
     cpu_share: Option<f64>,
+    /// A directory that units may mount, with all that is below it; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    mountable: Vec<PathBuf>,
     /// The address at which other sites reach this one.
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     address: String,
     /// Where metrics and health are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     metrics: SocketAddr,
+    /// Stop the units that an agent has left here, and end.
+    #[arg(long)]
+    stop_units: bool,
     /// End, and stop the units, when the process that started this one ends.
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -67,6 +73,8 @@ pub(crate) struct Place<'a> {
     pub modules: PathBuf,
     /// The address at which other sites reach this one.
     pub address: &'a str,
+    /// Directories that units may mount.
+    pub mountable: &'a [PathBuf],
     /// Log filter of processes that drivers start.
     pub log: &'a str,
 }
@@ -88,6 +96,11 @@ pub(crate) fn drivers(place: &Place<'_>) -> anyhow::Result<Vec<Arc<dyn Driver>>>
             .parse()
             .context("--address is an IP address")?,
         modules: Arc::new(module),
+        mountable: place
+            .mountable
+            .iter()
+            .map(canonical)
+            .collect::<anyhow::Result<_>>()?,
     })?;
     Ok(vec![Arc::new(cells)])
 }
@@ -117,6 +130,7 @@ impl Site {
             dir: &self.dir,
             modules: self.dir.join(site::MODULES),
             address: &self.address,
+            mountable: &self.mountable,
             log: &self.log,
         })?;
         let config = site::Config {
@@ -127,6 +141,10 @@ impl Site {
         };
         let agent = site::start(config, drivers, &telemetry.metrics)?;
         telemetry.health.clear("starting");
+        if self.stop_units {
+            agent.stop(StopMode::StopUnits)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let asked = runtime.block_on(async {
             let mut check = tokio::time::interval(CHECK_PERIOD);
             loop {
@@ -151,6 +169,10 @@ impl Site {
             (None, None) => Wanted::All,
         }
     }
+}
+
+fn canonical(dir: &PathBuf) -> anyhow::Result<PathBuf> {
+    std::fs::canonicalize(dir).with_context(|| format!("--mountable {}", dir.display()))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

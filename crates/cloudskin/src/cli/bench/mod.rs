@@ -326,6 +326,8 @@ impl Scratch {
         let name = format!("cloudskin-bench-{:016x}", rt::random_u64());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        // What is mounted has no links in its path.
+        let path = fs::canonicalize(path)?;
         Ok(Self { path })
     }
 }

@@ -98,6 +98,7 @@ impl Demo {
             dir: dir.clone(),
             nbi: ([127, 0, 0, 1], 0).into(),
             link: ([127, 0, 0, 1], 0).into(),
+            mountable: vec![out.clone()],
             log: "warn".into(),
         })?;
         let mut scene = Scene::new(

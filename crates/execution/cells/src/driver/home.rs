@@ -279,7 +279,7 @@ fn tell(dir: &Path, request: &Request) -> Option<Answer> {
 fn world_file(look: &Look<'_>, module: PathBuf) -> io::Result<WorldFile> {
     let (spec, cell) = (&look.part.spec, look.part.cell());
     let mounts = cell.mounts.iter().map(|mount| {
-        let dir = directory_of(&mount.source).map_err(io::Error::other)?;
+        let dir = directory_of(&mount.source, &look.config.mountable).map_err(io::Error::other)?;
         Ok((mount.path.clone(), dir))
     });
     Ok(WorldFile {

@@ -48,6 +48,8 @@ pub struct Config {
     /// Where they listen, for those of other sites.
     pub listen: IpAddr,
     pub modules: Modules,
+    /// Directories that units may mount, and what lies below them; without links in their paths.
+    pub mountable: Vec<PathBuf>,
 }
 
 /// Where a module is; `None`: not here yet.
@@ -114,7 +116,7 @@ impl CellDriver {
             ));
         }
         for mount in mounts {
-            part::directory_of(&mount.source)?;
+            part::directory_of(&mount.source, &self.config.mountable)?;
         }
         Ok(())
     }

@@ -72,12 +72,19 @@ pub(super) fn all(dir: &Path) -> io::Result<Vec<(PathBuf, Part)>> {
     Ok(found)
 }
 
-/// The directory that a mount's source names.
-pub(super) fn directory_of(source: &str) -> Result<PathBuf, String> {
+/// The directory that a mount's source names, without links in its path. It must be one of `mountable`, or below one: whose units run
+/// here may not read all that this machine has.
+pub(super) fn directory_of(source: &str, mountable: &[PathBuf]) -> Result<PathBuf, String> {
     let path = source.strip_prefix("file://").map(Path::new);
     let path = path.filter(|path| path.is_absolute());
     let path = path.ok_or_else(|| format!("`{source}` is not file:///absolute/path"))?;
-    Ok(path.to_owned())
+    let path = fs::canonicalize(path).map_err(|error| format!("mount {source}: {error}"))?;
+    if mountable.iter().any(|root| path.starts_with(root)) {
+        return Ok(path);
+    }
+    Err(format!(
+        "mount {source}: this site does not allow it; its agent allows it with --mountable DIR"
+    ))
 }
 
 pub(super) fn epoch_dir(dir: &Path, epoch: Epoch) -> PathBuf {
@@ -135,10 +142,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_is_an_absolute_path() {
-        assert_eq!(directory_of("file:///a/b"), Ok(PathBuf::from("/a/b")));
-        for bad in ["/a", "file://a", "file:/a", "s3://a/b", ""] {
-            directory_of(bad).expect_err(bad);
+    fn a_mount_is_below_what_may_be_mounted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = fs::canonicalize(dir.path()).expect("it is there");
+        let mountable = [dir.join("open")];
+        for name in ["open/inner", "openly", "closed"] {
+            fs::create_dir_all(dir.join(name)).expect("a directory");
+        }
+        let link = |from: &str, to| std::os::unix::fs::symlink(dir.join(to), dir.join(from));
+        link("open/out", "closed").expect("a link");
+        link("in", "open/inner").expect("a link");
+        let check = |source: &str, expected: Option<&str>| {
+            let found = directory_of(source, &mountable).ok();
+            assert_eq!(found, expected.map(|path| dir.join(path)), "{source}");
+        };
+        let at = |path: &str| format!("file://{}", dir.join(path).display());
+        check(&at("open"), Some("open"));
+        check(&at("open/inner"), Some("open/inner"));
+        check(&at("in"), Some("open/inner"));
+        for bad in ["openly", "closed", "open/out", "open/../closed", "none", ""] {
+            check(&at(bad), None);
+        }
+        for bad in ["/a", "file://a", "file:/a", "s3://a/b", "", "file:///"] {
+            check(bad, None);
         }
     }
 }

@@ -28,13 +28,19 @@ pub struct HostDir {
 }
 
 impl HostDir {
-    /// Takes the directory `path`, following links.
+    /// Takes the directory `path`, in which there may be no links: who has checked where it leads means this one and no other.
     ///
     /// # Errors
     /// When it cannot be opened, or when the kernel cannot keep a guest inside.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = fs::open(path, flags, Mode::empty())?;
+        let root = fs::openat2(
+            fs::CWD,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS,
+        )?;
         fs::openat2(&root, ".", flags, Mode::empty(), BENEATH).map_err(|errno| {
             let errno = std::io::Error::from(errno);
             std::io::Error::new(
