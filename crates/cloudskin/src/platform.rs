@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub dir: PathBuf,
     pub nbi: SocketAddr,
     pub link: SocketAddr,
+    /// Directories that units may mount.
+    pub mountable: Vec<PathBuf>,
     pub log: String,
 }
 
@@ -99,13 +101,12 @@ impl Platform {
             bootstrap: serde_json::to_string(&bootstrap)?,
             bound: Arc::default(),
         };
-        let (first, child) = controller_args.spawn()?;
-        let controller = first.context("the controller did not say where it is")?;
+        let (controller, child) = controller_args.spawn()?;
         let mut platform = Self {
             join: auth::JoinToken::new(&hex(&controller.ca)?, spare)?.to_string(),
             controller: controller.clone(),
             token,
-            children: vec![Guarded::new("controller", child, move || {
+            children: vec![Guarded::new("controller", child, None, move || {
                 controller_args.spawn().map(|(_, child)| child)
             })?],
             _lock: lock,
@@ -114,7 +115,8 @@ impl Platform {
         for ((name, secret), cpus) in secrets.into_iter().zip(cpus) {
             let token = auth::JoinToken::new(&hex(&controller.ca)?, secret)?.to_string();
             let spawn = site(plan, name, (controller.link, token), cpus)?;
-            let guarded = Guarded::new(name, spawn()?, spawn)?;
+            let finish = finish(plan, name)?;
+            let guarded = Guarded::new(name, spawn()?, Some(Box::new(finish)), spawn)?;
             platform.children.push(guarded);
         }
         Context {
@@ -230,12 +232,13 @@ struct Controller {
 }
 
 impl Controller {
-    fn spawn(&self) -> anyhow::Result<(Option<Ready>, Child)> {
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+    fn spawn(&self) -> anyhow::Result<(Ready, Child)> {
+        let bound = self.bound();
         let (nbi, link) = match &*bound {
             Some(ready) => (ready.nbi, ready.link),
             None => (self.plan.nbi, self.plan.link),
         };
+        drop(bound);
         let mut child = Command::new(std::env::current_exe()?)
             .args(["controller", "--with-parent", "--log", &self.plan.log])
             .args(["--nbi", &nbi.to_string(), "--link", &link.to_string()])
@@ -245,16 +248,69 @@ impl Controller {
             .stdout(Stdio::piped())
             .spawn()
             .context("start the controller")?;
+        match self.introduce(&mut child) {
+            Ok(ready) => {
+                *self.bound() = Some(ready.clone());
+                Ok((ready, child))
+            }
+            Err(error) => {
+                // It may have ended by itself.
+                child.kill().ok();
+                child.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells it whom to know, and is told where it is.
+    fn introduce(&self, child: &mut Child) -> anyhow::Result<Ready> {
         let mut stdin = child.stdin.take().expect("it was piped");
         stdin.write_all(self.bootstrap.as_bytes())?;
         drop(stdin);
         let stdout = child.stdout.take().expect("it was piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let ready: Option<Ready> = serde_json::from_str(&line).ok();
-        bound.clone_from(&ready);
-        Ok((ready, child))
+        let (told, says) = sync_channel(1);
+        // Reading has no time limit of its own. The thread ends with the process.
+        rt::thread("controller says".into(), 1 << 20, move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout).read_line(&mut line);
+            // Nobody may wait any more.
+            told.send(read.map(|_| line)).ok();
+        })?;
+        let line = says
+            .recv_timeout(PATIENCE)
+            .context("wait for the controller")??;
+        serde_json::from_str(&line).context("the controller ended before it was ready: see above")
     }
+
+    fn bound(&self) -> MutexGuard<'_, Option<Ready>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the units of a site are ended when its agent could not do it.
+fn finish(
+    plan: &Plan,
+    name: &'static str,
+) -> anyhow::Result<impl Fn() -> anyhow::Result<Child> + use<>> {
+    let program = std::env::current_exe()?;
+    let dir = plan.dir.join("sites").join(name);
+    let log = plan.log.clone();
+    Ok(move || {
+        let mut command = Command::new(&program);
+        command.args([
+            "site",
+            "--stop-units",
+            "--log",
+            &log,
+            "--name",
+            name,
+            "--dir",
+        ]);
+        command.arg(&dir).stdin(Stdio::null());
+        command
+            .spawn()
+            .with_context(|| format!("end the units of the site {name}"))
+    })
 }
 
 /// How the process of a site is started.
@@ -267,6 +323,7 @@ fn site(
     let program = std::env::current_exe()?;
     let dir = plan.dir.join("sites").join(name);
     let log = plan.log.clone();
+    let mountable = plan.mountable.clone();
     Ok(move || {
         let mut command = Command::new(&program);
         command
@@ -276,6 +333,9 @@ fn site(
             .arg("--dir")
             .arg(&dir)
             .stdin(Stdio::null());
+        for dir in &mountable {
+            command.arg("--mountable").arg(dir);
+        }
         match &share {
             Share::Processors(list) => command.args(["--cpus", list]),
             Share::Part(part) => command.args(["--cpu-share", part]),
@@ -313,13 +373,19 @@ struct Guarded {
     name: &'static str,
     current: Arc<Mutex<Current>>,
     stop: SyncSender<()>,
-    guard: JoinHandle<()>,
+    /// How it ended, if it did so when it was asked to.
+    guard: JoinHandle<Option<ExitStatus>>,
+    finish: Option<Spawn>,
 }
+
+/// Starts a process.
+type Spawn = Box<dyn Fn() -> anyhow::Result<Child> + Send>;
 
 struct Current {
     pid: u32,
     pidfd: OwnedFd,
-    is_stopping: bool,
+    /// By this signal it was asked to end.
+    asked: Option<Signal>,
 }
 
 impl std::fmt::Debug for Guarded {
@@ -329,49 +395,62 @@ impl std::fmt::Debug for Guarded {
 }
 
 impl Guarded {
+    /// `finish` starts what does the rest when the child does not end in order.
     fn new(
         name: &'static str,
         child: Child,
+        finish: Option<Spawn>,
         spawn: impl Fn() -> anyhow::Result<Child> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let current = Arc::new(Mutex::new(Current::of(&child)?));
         let (stop, stopped) = sync_channel(1);
         let guarded = Arc::clone(&current);
         let guard = rt::thread(format!("guard {name}"), 1 << 20, move || {
-            guard(name, child, &guarded, &stopped, spawn);
+            guard(name, child, &guarded, &stopped, spawn)
         })?;
         Ok(Self {
             name,
             current,
             stop,
             guard,
+            finish,
         })
     }
 
-    fn current(&self) -> std::sync::MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Current> {
+        lock_current(&self.current)
     }
 
     fn ask_to_end(&self, signal: Signal) {
         let mut current = self.current();
-        current.is_stopping = true;
+        current.asked = Some(signal);
         // It may have ended by itself, and then the guard waits for this.
         pidfd_send_signal(&current.pidfd, signal).ok();
         self.stop.try_send(()).ok();
     }
 
-    /// Waits for its end; kills it if that takes too long.
+    /// Waits for its end; kills it if that takes too long. What it has left is done by another.
     fn ended(self) -> anyhow::Result<()> {
         let (began, pause) = (rt::now(), sync_channel::<()>(1).1);
-        let mut in_order = true;
         while !self.guard.is_finished() {
-            if in_order && began.elapsed() > PATIENCE {
-                in_order = false;
+            if began.elapsed() > PATIENCE {
                 pidfd_send_signal(&self.current().pidfd, Signal::KILL).ok();
             }
             wait(&pause, Duration::from_millis(5));
         }
-        ensure!(in_order, "{} did not end, and was killed", self.name);
+        let status = self.guard.join().ok().flatten();
+        if status.is_some_and(|status| status.success()) {
+            return Ok(());
+        }
+        let Some(finish) = self.finish else {
+            bail!("{} did not end in order: {status:?}", self.name);
+        };
+        let status = finish()?.wait()?;
+        ensure!(
+            status.success(),
+            "units of {} still run: {status}",
+            self.name
+        );
         Ok(())
     }
 }
@@ -383,9 +462,13 @@ impl Current {
         Ok(Self {
             pid: child.id(),
             pidfd: pidfd_open(raw, PidfdFlags::empty())?,
-            is_stopping: false,
+            asked: None,
         })
     }
+}
+
+fn lock_current(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for the child, and starts it again until it is to stop.
@@ -395,19 +478,13 @@ fn guard(
     current: &Mutex<Current>,
     stopped: &Receiver<()>,
     spawn: impl Fn() -> anyhow::Result<Child>,
-) {
+) -> Option<ExitStatus> {
     let mut delay = RESTART_AFTER;
     loop {
         let began = rt::now();
         let status = child.wait();
-        let is_stopping = || {
-            current
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_stopping
-        };
-        if is_stopping() {
-            return;
+        if lock_current(current).asked.is_some() {
+            return status.ok();
         }
         tracing::warn!(
             name,
@@ -417,22 +494,27 @@ fn guard(
         if began.elapsed() > RESTART_AFTER_MAX {
             delay = RESTART_AFTER;
         }
-        loop {
+        child = loop {
             wait(stopped, delay);
             delay = (delay * 2).min(RESTART_AFTER_MAX);
-            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-            if current.is_stopping {
-                return;
+            if lock_current(current).asked.is_some() {
+                return None;
             }
+            // Not under the lock: it may take long, and it may be to stop meanwhile.
             match spawn().and_then(|next| Ok((Current::of(&next)?, next))) {
-                Ok((started, next)) => {
+                Ok((mut started, next)) => {
+                    let mut current = lock_current(current);
+                    started.asked = current.asked;
                     *current = started;
-                    child = next;
-                    break;
+                    if let Some(signal) = current.asked {
+                        // It may have ended by itself.
+                        pidfd_send_signal(&current.pidfd, signal).ok();
+                    }
+                    break next;
                 }
                 Err(error) => tracing::error!(name, %error, "it could not be started again"),
             }
-        }
+        };
     }
 }
 

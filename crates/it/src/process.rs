@@ -190,3 +190,16 @@ fn gather(
         })?;
     Ok(())
 }
+
+/// Whether a process still runs. One that nobody has waited for yet does not.
+#[must_use]
+pub fn is_alive(process: u64) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return false;
+    };
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|fields| fields.split_whitespace().next());
+    !matches!(state, Some("Z" | "X"))
+}

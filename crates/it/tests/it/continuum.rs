@@ -137,8 +137,12 @@ impl Up {
     /// Ends it as Ctrl-C does, and expects that nothing of it is left.
     fn stop(mut self) -> Result<()> {
         let process = self.process.take().context("it runs")?;
+        let mut of_cells = hosts(&self, "edge")?;
+        of_cells.extend(hosts(&self, "cloud")?);
         signal(u64::from(process.id()), "INT")?;
         let ended = process.finish()?;
+        of_cells.retain(|pid| it::is_alive(*pid));
+        ensure!(of_cells.is_empty(), "cells run on: {of_cells:?}");
         ensure!(ended.code == Some(0), "{ended:?}");
         let left = processes_of(&self.platform())?;
         ensure!(left.is_empty(), "left behind: {left:?}\n{}", ended.stderr);
@@ -159,7 +163,9 @@ impl Drop for Up {
 fn up(dir: &Path) -> Result<(Process, Value)> {
     let mut command = Command::new(it::cloudskin());
     command
-        .args(["up", "--json", "--dir"])
+        .args(["up", "--json", "--mountable"])
+        .arg(dir)
+        .arg("--dir")
         .arg(dir.join("platform"));
     command.env("XDG_RUNTIME_DIR", dir);
     let process = Process::start(&mut command)?;
@@ -272,6 +278,16 @@ fn a_cell_host_that_dies_is_lost_or_begins_again_from_its_checkpoint() -> Result
     up.stop()
 }
 
+#[test]
+fn what_a_dead_agent_has_left_ends_with_the_platform() -> Result<()> {
+    let up = Up::start()?;
+    up.run("left", json!({}))?;
+    ensure!(!hosts(&up, "edge")?.is_empty(), "it runs");
+    // Its guard shall start it again, and is told to stop instead.
+    it::kill(up.pid("edge")?)?;
+    up.stop()
+}
+
 fn kill_all(pids: Vec<u64>) -> Result<()> {
     ensure!(!pids.is_empty(), "there is no process");
     for pid in pids {
@@ -307,7 +323,8 @@ fn a_site_that_begins_without_its_controller_runs_what_it_ran() -> Result<()> {
     };
     let before = log_bytes()?;
     let mut command = Command::new(it::cloudskin());
-    command.args(["site", "--name", "edge", "--dir"]);
+    command.args(["site", "--name", "edge", "--mountable"]);
+    command.arg(up.dir.path()).arg("--dir");
     let began = rt::now();
     let site = Process::start(command.arg(&site_dir))?;
     while hosts(&up, "edge")?.is_empty() || log_bytes()? <= before {

@@ -140,7 +140,7 @@ fn expect_gone(processes: &[u64]) -> Result<()> {
     for process in processes {
         let is_gone = |_| {
             std::thread::yield_now();
-            !is_alive(*process)
+            !it::is_alive(*process)
         };
         ensure!(
             (0..LOOKS_MAX).any(is_gone),
@@ -148,18 +148,6 @@ fn expect_gone(processes: &[u64]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Whether a process still runs. One that nobody has waited for yet does not.
-fn is_alive(process: u64) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
-        return false;
-    };
-    let state = stat
-        .rsplit(')')
-        .next()
-        .and_then(|fields| fields.split_whitespace().next());
-    !matches!(state, Some("Z" | "X"))
 }
 
 #[expect(

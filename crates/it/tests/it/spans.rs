@@ -253,6 +253,7 @@ fn driver(dir: &Path, site: &str, module: &str) -> Result<CellDriver> {
         log: "warn".into(),
         listen: Ipv4Addr::LOCALHOST.into(),
         modules: Arc::new(move |_| Some(path.clone())),
+        mountable: vec![fs::canonicalize(std::env::temp_dir())?],
     };
     Ok(CellDriver::new(config)?)
 }
