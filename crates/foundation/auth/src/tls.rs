@@ -11,7 +11,7 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
 };
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
     ClientConfig, ClientConnection, ConfigBuilder, ConfigSide, RootCertStore, ServerConfig,
@@ -169,6 +169,23 @@ impl KeyRequest {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
             .map(Self)
             .map_err(io::Error::other)
+    }
+
+    /// The key that [`key`](Self::key) gave away.
+    ///
+    /// # Errors
+    /// When this is not a key on P-256.
+    pub fn from_key(key: &[u8]) -> io::Result<Self> {
+        let key = PrivatePkcs8KeyDer::from(key);
+        KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
+            .map(Self)
+            .map_err(io::Error::other)
+    }
+
+    /// The private half (PKCS #8), to be kept where only its owner reads: whoever asks again after a lost answer asks for the same key.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        self.0.serialize_der()
     }
 
     /// The half to be signed.
@@ -598,6 +615,17 @@ mod tests {
         assert_eq!(meet(&server, &client, "edge"), Some(true));
         for bad in [&[][..], &[4; 64], &[4; 66], &[2; 65]] {
             again.sign("edge", bad).expect_err("no point");
+        }
+    }
+
+    #[test]
+    fn a_key_that_waits_for_its_certificate_outlives_its_process() {
+        let request = KeyRequest::new().expect("a key");
+        let key = request.key();
+        let again = KeyRequest::from_key(&key).expect("its key");
+        assert_eq!(again.public_key(), request.public_key());
+        for len in 0..key.len() {
+            KeyRequest::from_key(&key[..len]).expect_err("cut off");
         }
     }
 }
