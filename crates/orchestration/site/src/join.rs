@@ -9,6 +9,7 @@ use ids::{Labels, Name};
 use workload::link::{CONTROLLER_NAME, Down, Up, VERSION};
 
 use crate::disk::identity::Membership;
+use crate::disk::joining;
 use crate::error::{Error, Kind};
 use crate::link::{blocking, resolve};
 use crate::{lock, private_dir};
@@ -20,10 +21,11 @@ const CERTIFICATE_DIGITS_MAX: usize = 16 << 10;
 /// Makes `dir` the site `site` of the controller at `address` (`HOST:PORT`), and keeps there who it is from now on.
 ///
 /// A directory that has joined the same authority already keeps its identity and uses up no token: it takes the new address and labels.
+/// If the answer is lost, the same token works again from the same directory.
 ///
 /// # Errors
 /// `Invalid` when the address or the token is malformed, `Unavailable` when the controller is not there, is another than the token says, or
-/// refuses, `Conflict` when the directory belongs to another site.
+/// refuses, `Conflict` when the directory belongs to another site, `Corrupt` when what is kept there cannot be read.
 pub fn join(
     dir: &Path,
     address: &str,
@@ -49,7 +51,7 @@ pub fn join(
             }
             known.identity
         }
-        None => ask(&controller, &token, site, labels)
+        None => ask(&controller, &token, site, labels, joining::key(dir)?)
             .map_err(|error| Error::unavailable(format!("join {controller}"), error))?,
     };
     let membership = Membership {
@@ -58,7 +60,9 @@ pub fn join(
         controller,
         identity,
     };
-    membership.save(dir)
+    membership.save(dir)?;
+    joining::forget(dir);
+    Ok(())
 }
 
 /// `HOST:PORT`, also if it is written as a URL.
@@ -79,10 +83,10 @@ fn ask(
     token: &JoinToken,
     site: &Name,
     labels: &Labels,
+    key: KeyRequest,
 ) -> io::Result<auth::Identity> {
     let mut stream = Tls::connect_pinned(resolve(controller)?, &token.authority, CONTROLLER_NAME)?;
     stream.socket().set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let key = KeyRequest::new()?;
     let public_key = key.public_key();
     let message = Up::Join {
         version: VERSION,

@@ -1,6 +1,7 @@
 //! What a site keeps: one file per kind of record.
 
 pub(crate) mod identity;
+pub(crate) mod joining;
 pub(crate) mod ledger;
 pub(crate) mod modules;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use auth::{Authority, JoinToken, Secret, Stream, Tls};
-use ids::Generation;
+use ids::{Generation, Name};
 use workload::link::{
     CONTROLLER_NAME, Down, Inventory, Sample, Up, frame_head, parse_frame_head,
     site_certificate_name,
@@ -33,6 +33,10 @@ pub(super) struct Controller {
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     pub n_joins: u32,
+    /// Who has used up the token: its site and public key.
+    pub joined: Option<(Name, String)>,
+    /// The connection ends before the answer to a `Join`.
+    pub loses_answers: bool,
     pub hellos: Vec<Generation>,
     pub inventory: Option<Inventory>,
     pub n_inventories: u32,
@@ -221,6 +225,31 @@ impl Server {
         Ok(())
     }
 
+    fn answer(
+        &self,
+        heard: &mut Heard,
+        token: &str,
+        site: &Name,
+        public_key: &str,
+    ) -> io::Result<Down> {
+        let refused = |reason: &str| Down::Refused {
+            reason: reason.into(),
+        };
+        if token != self.secret.as_str() {
+            return Ok(refused("the token is not known"));
+        }
+        let user = (site.clone(), public_key.to_owned());
+        if *heard.joined.get_or_insert(user.clone()) != user {
+            return Ok(refused("this token was used before"));
+        }
+        let name = site_certificate_name(site);
+        let certificate = self.authority.sign(&name, &bytes(public_key))?;
+        Ok(Down::Joined {
+            authority: digits(self.authority.certificate()),
+            certificate: digits(&certificate),
+        })
+    }
+
     fn hear(&self, stream: &mut Stream, message: Up, payload: Vec<u8>) -> io::Result<()> {
         let mut heard = lock(&self.heard);
         let is_known = stream.peer_is(&site_certificate_name(&name("edge")));
@@ -237,18 +266,10 @@ impl Server {
                 ..
             } => {
                 heard.n_joins += 1;
-                let answer = if token == self.secret.as_str() {
-                    let key = bytes(&public_key);
-                    let certificate = self.authority.sign(&site_certificate_name(&site), &key)?;
-                    Down::Joined {
-                        authority: digits(self.authority.certificate()),
-                        certificate: digits(&certificate),
-                    }
-                } else {
-                    Down::Refused {
-                        reason: "the token is not known".into(),
-                    }
-                };
+                let answer = self.answer(&mut heard, &token, &site, &public_key)?;
+                if heard.loses_answers {
+                    return stream.socket().shutdown(Shutdown::Both);
+                }
                 stream.write_all(&frame(&answer, &[]))?;
             }
             Up::Hello { generation, .. } => {

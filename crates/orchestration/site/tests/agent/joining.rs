@@ -29,6 +29,33 @@ fn a_site_joins_once_and_keeps_its_identity_private() {
     assert_eq!(fs::read(&path).expect("readable"), before);
 }
 
+/// Between the controller's decision and the file that says so here anything may break: the token is used up, but not lost.
+#[test]
+fn a_token_whose_answer_was_lost_works_again_at_the_same_site() {
+    let world = World::strange();
+    world.controller.heard().loses_answers = true;
+    for _ in 0..2 {
+        let error = world.join().expect_err("no answer");
+        assert_eq!(error.kind(), Kind::Unavailable);
+    }
+    let key = world.dir().join("joining.json");
+    assert!(key.exists(), "it is kept");
+    world.controller.heard().loses_answers = false;
+    let elsewhere = World {
+        dir: tempfile::tempdir().expect("a folder"),
+        ..world
+    };
+    let error = elsewhere.join().expect_err("another key");
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let world = World {
+        dir: world.dir,
+        ..elsewhere
+    };
+    world.join().expect("the same key");
+    assert!(!key.exists(), "the identity has it");
+    drop(world.start());
+}
+
 #[test]
 fn what_is_wrong_with_joining_is_said() {
     let world = World::new();

@@ -86,15 +86,18 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let controller = Controller::start();
-        let world = Self {
-            dir,
-            controller,
-            driver: Arc::default(),
-        };
+        let world = Self::strange();
         world.join().expect("the token is good");
         world
+    }
+
+    /// It has not joined.
+    fn strange() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a folder"),
+            controller: Controller::start(),
+            driver: Arc::default(),
+        }
     }
 
     fn dir(&self) -> PathBuf {
