@@ -66,6 +66,8 @@ pub(crate) struct State {
     config_to_keep: Option<SiteConfig>,
     offers_to_keep: bool,
     ledger_failure: Option<FailedWrite>,
+    /// What was wrong with the ledger at the start. Until a controller has said what is to run, what was read may be out of date, and nothing is
+    /// in force.
     ledger_damages: Vec<String>,
     refused: Option<String>,
     lacking: BTreeMap<Digest, String>,
@@ -107,6 +109,12 @@ impl State {
             has_old_modules: true,
             ..Self::default()
         }
+    }
+
+    /// What is to run, if that is known.
+    pub(crate) fn in_force<'a>(&self, ledger: &'a Ledger) -> Option<&'a SiteConfig> {
+        let is_sure = self.ledger_damages.is_empty();
+        ledger.record().config.as_ref().filter(|_| is_sure)
     }
 }
 
@@ -173,8 +181,9 @@ impl Agent {
         let state = &mut self.state;
         let current = self.ledger.record().config.as_ref();
         match judge(current, &offered) {
-            Verdict::Have => state.refused = None,
-            Verdict::Take => {
+            Verdict::Have if state.ledger_damages.is_empty() => state.refused = None,
+            // What was read from a damaged ledger is confirmed, and written anew.
+            Verdict::Have | Verdict::Take => {
                 let waiting = state.config_to_keep.as_ref();
                 if waiting.is_none_or(|waiting| waiting.generation <= offered.generation) {
                     state.config_to_keep = Some(offered);
@@ -215,7 +224,8 @@ impl Agent {
     /// Writes to the ledger what is not in it yet. A configuration is in force from then on, and not before.
     fn keep(&mut self, now: Duration) {
         let state = &mut self.state;
-        let is_waiting = state.config_to_keep.is_some() || state.offers_to_keep;
+        let is_sure = state.ledger_damages.is_empty();
+        let is_waiting = state.config_to_keep.is_some() || (state.offers_to_keep && is_sure);
         let is_time = |failure: &FailedWrite| failure.again_at <= now;
         if !is_waiting || !state.ledger_failure.as_ref().is_none_or(is_time) {
             return;
@@ -230,7 +240,12 @@ impl Agent {
             record.config = Some(config.clone());
         }
         let offers = record.offers.clone();
-        if let Err(error) = self.ledger.store(record) {
+        let mut stored = self.ledger.store(record.clone());
+        if !is_sure && stored.is_ok() {
+            // Both copies, so that the next agent doubts neither.
+            stored = self.ledger.store(record);
+        }
+        if let Err(error) = stored {
             let failure = FailedWrite::new("write the ledger", &error, now + PERIOD);
             if state.ledger_failure.is_none() {
                 tracing::error!(%error, "the ledger cannot be written; what runs goes on");
@@ -255,7 +270,7 @@ impl Agent {
     /// Which modules are missing, which of them are to be asked for now, and which are not needed any more.
     fn find_modules(&mut self, now: Duration) {
         let state = &mut self.state;
-        let Some(config) = &self.ledger.record().config else {
+        let Some(config) = state.in_force(&self.ledger) else {
             return;
         };
         state.lacking.clear();
@@ -297,7 +312,7 @@ impl Agent {
 
     fn act(&mut self, now: Duration) {
         let nothing = SiteConfig::default();
-        let config = match (&self.state.stopping, &self.ledger.record().config) {
+        let config = match (&self.state.stopping, self.state.in_force(&self.ledger)) {
             (Some((StopMode::LeaveUnits, _)), _) | (None, None) => return,
             (Some((StopMode::StopUnits, _)), _) => &nothing,
             (None, Some(config)) => config,
@@ -377,8 +392,8 @@ impl Agent {
     /// Reports what has changed at once, and everything every period.
     fn publish(&mut self, now: Duration) {
         let nothing = SiteConfig::default();
-        let config = self.ledger.record().config.as_ref().unwrap_or(&nothing);
         let state = &self.state;
+        let config = state.in_force(&self.ledger).unwrap_or(&nothing);
         let view = View {
             site: &self.site,
             config,

@@ -4,7 +4,8 @@
 //!
 //! What it guarantees:
 //! - **Autonomy.** It starts from its ledger, and dials afterwards. A site without its controller runs what it was told last, also after
-//!   a reboot. Losing the link, sleeping, and a full disk have names, and restart nothing.
+//!   a reboot. Losing the link, sleeping, and a full disk have names, and restart nothing. Only if its ledger is damaged it waits for its
+//!   controller, and meanwhile neither starts nor stops anything.
 //! - **Order.** A configuration is durable before it is in force, and it is in force before it is reported. An older generation than
 //!   the one in force is refused, and the inventory says so.
 //! - **Level, not edge.** Every period, and whenever something happens, what is wanted is compared with what is observed. A message
@@ -141,10 +142,9 @@ pub fn start(
     }
     let hub = Hub::new(metrics::Metrics::new(metrics));
     let hub = Arc::new(hub.map_err(|error| Error::io("make an eventfd", error))?);
-    hub.outbox().latest.generation = ledger
-        .record()
-        .config
-        .as_ref()
+    let state = State::begin(&ledger, damages);
+    hub.outbox().latest.generation = state
+        .in_force(&ledger)
         .map_or_else(Default::default, |config| config.generation);
     let share = Arc::new(config.share);
     let link = Link {
@@ -167,7 +167,7 @@ pub fn start(
         drivers: driven(drivers),
         modules,
         share,
-        state: State::begin(&ledger, damages),
+        state,
         ledger,
     };
     let mut site = Site {

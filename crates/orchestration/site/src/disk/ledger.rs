@@ -55,7 +55,8 @@ struct OffersOf {
 }
 
 impl Ledger {
-    /// The newest valid copy, or an empty ledger; and what is wrong with the copies that are not valid.
+    /// The newest valid copy, or an empty ledger; and what is wrong with the copies that are not valid. If anything is, it is not known whether
+    /// what is lost was newer than what was found.
     pub(crate) fn open(folder: &Path) -> (Self, Vec<String>) {
         let mut ledger = Self {
             folder: folder.to_owned(),
@@ -73,6 +74,11 @@ impl Ledger {
                 Ok(_) => {}
                 Err(why) => damages.push(format!("{}: {why}", path.display())),
             }
+        }
+        // The second write and all later ones leave two copies.
+        let other = ledger.copy((ledger.sequence + 1) % 2);
+        if ledger.sequence > 1 && damages.is_empty() && !other.exists() {
+            damages.push(format!("{}: it is missing", other.display()));
         }
         (ledger, damages)
     }
@@ -233,6 +239,21 @@ mod tests {
             let mode = meta.expect("a copy").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    /// A site that has written once has one copy; later there are two.
+    #[test]
+    fn a_copy_that_is_missing_is_a_damage() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut ledger, _) = Ledger::open(dir.path());
+        for generation in 1..=2 {
+            ledger.store(record(generation)).expect("room");
+            assert_eq!(Ledger::open(dir.path()).1, [""; 0]);
+        }
+        fs::remove_file(ledger.copy(1)).expect("it is there");
+        let (ledger, damages) = Ledger::open(dir.path());
+        assert_eq!(ledger.record(), &record(2));
+        assert!(damages[0].contains("missing"), "{damages:?}");
     }
 
     /// Whatever becomes of the newer copy, the older one is there, and what is wrong is said.

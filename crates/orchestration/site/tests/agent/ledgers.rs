@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use ids::Generation;
+use site::Site;
 use workload::Phase;
 use workload::link::Down;
 
@@ -95,6 +96,80 @@ fn a_site_that_has_lost_its_ledger_stops_nothing() {
     });
     assert_eq!(inventory.units[0].phase, Phase::Running);
     assert_eq!(world.driver.state().log.len(), 1, "nothing was restarted");
+    drop(site);
+}
+
+/// Damages the copy of the ledger that has this generation, and cuts the link. What the controller has heard is forgotten.
+fn damage(world: &World, generation: u64) {
+    world.controller.be_deaf(true);
+    world.controller.heard().inventory = None;
+    let mut copies = (0..2).map(|idx| world.dir().join(format!("ledger-{idx}.json")));
+    let has = |path: &std::path::PathBuf| {
+        let text = fs::read_to_string(path).expect("a copy");
+        text.contains(&format!("\"generation\":{generation},"))
+    };
+    fs::write(copies.find(has).expect("it is there"), "x").expect("room");
+}
+
+fn await_damage(site: &Site, n_units: usize) {
+    wait("it says so, and what runs", || {
+        let inventory = site.inventory();
+        let is_damaged = has_condition(&inventory, "LedgerDamaged");
+        (is_damaged && inventory.units.len() == n_units).then_some(())
+    });
+}
+
+/// What the older copy says was true once: units that are new since then go on, and those that were removed stay away.
+#[test]
+fn a_site_that_has_lost_its_newest_copy_waits_for_its_controller() {
+    let mut world = World::new();
+    let site = world.running(&[(0, 1)]);
+    world.controller.configure(config(2, &[(1, 1)]));
+    world.controller.await_phases(2, &[(1, 1)], Phase::Running);
+    drop(site);
+    let log = world.driver.state().log.clone();
+    damage(&world, 2);
+    let site = world.start();
+    await_damage(&site, 1);
+    assert_eq!(
+        site.inventory().generation,
+        Generation(0),
+        "none is in force"
+    );
+    world.controller.be_deaf(false);
+    world.controller.await_phases(2, &[(1, 1)], Phase::Running);
+    let inventory = world.controller.await_news();
+    assert!(!has_condition(&inventory, "LedgerDamaged"));
+    assert_eq!(world.driver.state().log, log, "nothing was done");
+    drop(site);
+}
+
+/// If the older copy is damaged, the site knows what to run, but does not know that it knows; its controller says the same again.
+#[test]
+fn a_site_that_has_lost_its_older_copy_is_confirmed_and_sure_again() {
+    let mut world = World::new();
+    let site = world.running(&[(0, 1)]);
+    world.controller.configure(config(2, &[(1, 1)]));
+    world.controller.await_phases(2, &[(1, 1)], Phase::Running);
+    drop(site);
+    damage(&world, 1);
+    // The machine was off.
+    world.driver.state().units.clear();
+    let log = world.driver.state().log.clone();
+    let site = world.start();
+    await_damage(&site, 0);
+    assert_eq!(world.driver.state().log, log, "nothing was started");
+    world.controller.be_deaf(false);
+    world.controller.await_phases(2, &[(1, 1)], Phase::Running);
+    drop(site);
+    // Both copies are whole again, and enough.
+    world.controller.be_deaf(true);
+    world.driver.state().units.clear();
+    let site = world.start();
+    wait("it runs", || {
+        (world.driver.state().units.len() == 1).then_some(())
+    });
+    assert!(!has_condition(&site.inventory(), "LedgerDamaged"));
     drop(site);
 }
 
