@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ids::{Digest, Generation, Name, UnitId};
@@ -21,8 +20,8 @@ use crate::core::reconcile::{
 use crate::disk::is_full;
 use crate::disk::ledger::{AllOffers, Ledger, Record};
 use crate::disk::modules::Modules;
-use crate::hub::{Hub, Inbox, LOG_READS_MAX, LinkState, LogPiece, LogRead, keep_offers};
-use crate::link::{LINK_LOST, busy};
+use crate::hub::{BUSY, Hub, Inbox, LOG_READS_MAX, LinkState, LogPiece, LogRead, keep_offers};
+use crate::link::LINK_LOST;
 use crate::share::Share;
 use crate::watch::{Poke, same_but_log};
 use crate::workers::Workers;
@@ -73,7 +72,7 @@ pub(crate) struct State {
     lacking: BTreeMap<Digest, String>,
     fetch_failures: BTreeMap<Digest, FailedWrite>,
     has_old_modules: bool,
-    n_log_reads: Arc<AtomicUsize>,
+    log_places: Arc<()>,
     link: Option<LinkState>,
     share_failure: Option<String>,
     read_at: Option<Reading>,
@@ -357,35 +356,30 @@ impl Agent {
     }
 
     fn read_log(&self, read: LogRead) {
-        let LogRead {
-            request,
-            unit,
-            offset,
-            max,
-        } = read;
-        let knows = |(kind, _): &(&&str, &Observation)| {
-            self.state.observed[*kind].units.contains_key(&unit)
-        };
+        let knows = |(_, seen): &(&&str, &Observation)| seen.units.contains_key(&read.unit);
         let Some((kind, _)) = self.state.observed.iter().find(knows) else {
-            let result = Err(format!("{unit} is not at this site"));
-            let piece = LogPiece { request, result };
-            return self.hub.report(|outbox| outbox.logs.push_back(piece));
+            let why = format!("{} is not at this site", read.unit);
+            return self.hub.answer(read.refused(why));
         };
-        let n_reads = Arc::clone(&self.state.n_log_reads);
-        if n_reads.load(Ordering::Relaxed) >= LOG_READS_MAX {
-            return busy(&self.hub, request);
+        let places = &self.state.log_places;
+        // One of them is kept here to make others of.
+        if Arc::strong_count(places) > LOG_READS_MAX {
+            return self.hub.answer(read.refused(BUSY));
         }
-        n_reads.fetch_add(1, Ordering::Relaxed);
+        let place = Arc::clone(places);
         let (driver, hub) = (
             Arc::clone(&self.drivers[kind].driver),
             Arc::clone(&self.hub),
         );
         self.state.workers.run(move || {
-            let result = caught(|| driver.read_log(&unit, offset, max));
+            let result = caught(|| driver.read_log(&read.unit, read.offset, read.max));
             count(&hub, "read_log", result.is_ok());
-            let result = result.map_err(|error| in_full(&error));
-            hub.report(|outbox| outbox.logs.push_back(LogPiece { request, result }));
-            n_reads.fetch_sub(1, Ordering::Relaxed);
+            hub.answer(LogPiece {
+                request: read.request,
+                session: read.session,
+                result: result.map_err(|error| in_full(&error)),
+                place: Some(place),
+            });
         });
     }
 
@@ -560,3 +554,6 @@ fn same(before: &Inventory, after: &Inventory) -> bool {
         && before.units.len() == after.units.len()
         && units.all(|(before, after)| same_but_log(before, after))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ids::{Digest, UnitId};
 use rustix::event::{EventfdFlags, eventfd};
 use workload::SiteConfig;
-use workload::link::{Inventory, Sample};
+use workload::link::{Inventory, PAYLOAD_BYTES_MAX, Sample};
 
 use crate::StopMode;
 use crate::core::reconcile::{Failure, Observation};
@@ -20,8 +20,10 @@ use crate::metrics::Metrics;
 
 /// Samples that wait for the link; at some twenty every half second, those of about three minutes.
 const SAMPLES_MAX: usize = 8_192;
-/// Log readings that wait or are under way.
+/// Log readings that wait, are under way, or have an answer that was not sent yet; each has at most `PAYLOAD_BYTES_MAX` bytes.
 pub(crate) const LOG_READS_MAX: usize = 16;
+/// Answers that say only why there are none.
+const LOG_REFUSALS_MAX: usize = 32;
 /// Units for which offers are kept until their configuration comes.
 const OFFERS_MAX: usize = 1_024;
 
@@ -53,13 +55,32 @@ pub(crate) struct LogRead {
     pub unit: UnitId,
     pub offset: u64,
     pub max: usize,
+    /// The session in which it was asked: nobody else waits for the answer.
+    pub session: u64,
+}
+
+/// Why a log is not read now.
+pub(crate) const BUSY: &str = "too many logs are read at this site: ask again";
+
+impl LogRead {
+    pub(crate) fn refused(self, why: impl Into<String>) -> LogPiece {
+        LogPiece {
+            request: self.request,
+            session: self.session,
+            result: Err(why.into()),
+            place: None,
+        }
+    }
 }
 
 /// The answer to a [`LogRead`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct LogPiece {
     pub request: u64,
+    pub session: u64,
     pub result: Result<(u64, Vec<u8>), String>,
+    /// One of [`LOG_READS_MAX`] places, which is free again when this is sent or dropped. Those who got none are refused.
+    pub place: Option<Arc<()>>,
 }
 
 /// What the controller is to be told.
@@ -70,6 +91,8 @@ pub(crate) struct Outbox {
     pub samples: VecDeque<Sample>,
     pub wanted: BTreeSet<Digest>,
     pub is_stopping: bool,
+    /// Counts the sessions that have ended.
+    pub session: u64,
     /// The newest inventory, for each new connection and for whoever asks here.
     pub latest: Inventory,
 }
@@ -144,6 +167,29 @@ impl Hub {
             self.metrics.samples_dropped.inc_by(excess as u64);
             self.show_samples(outbox);
         });
+    }
+
+    /// Leaves the answer to a log reading, unless nobody waits for it any more.
+    pub(crate) fn answer(&self, mut piece: LogPiece) {
+        if let Ok((_, bytes)) = &mut piece.result {
+            bytes.truncate(PAYLOAD_BYTES_MAX);
+        }
+        self.report(|outbox| {
+            // Whoever asks faster than it listens is not answered any more.
+            let has_room =
+                piece.place.is_some() || outbox.logs.len() < LOG_READS_MAX + LOG_REFUSALS_MAX;
+            if piece.session == outbox.session && has_room {
+                outbox.logs.push_back(piece);
+            }
+        });
+    }
+
+    /// What was asked in a session is answered in it or never: in the next one the numbers may mean something else.
+    pub(crate) fn end_session(&self) {
+        self.tell(|inbox| inbox.log_reads.clear());
+        let mut outbox = self.outbox();
+        outbox.session += 1;
+        outbox.logs.clear();
     }
 
     pub(crate) fn show_samples(&self, outbox: &Outbox) {

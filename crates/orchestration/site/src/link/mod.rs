@@ -27,7 +27,7 @@ use crate::hub::{Hub, LinkState};
 use session::Session;
 
 pub(crate) use connection::blocking;
-pub(crate) use session::{LINK_LOST, busy};
+pub(crate) use session::LINK_LOST;
 
 /// The delay before the next dial: the first, and the longest. Up to half of it is taken off at random, so that a fleet does not come back
 /// all at once. The longest is such that a site is back, and has reported, within three periods.

@@ -9,7 +9,7 @@ use workload::link::{Down, Inventory, PAYLOAD_BYTES_MAX, Up};
 
 use super::connection::{Connection, TooLong};
 use crate::disk::modules::{Incoming, Modules};
-use crate::hub::{Hub, LOG_READS_MAX, LogPiece, LogRead, keep_offers};
+use crate::hub::{BUSY, Hub, LOG_READS_MAX, LogPiece, LogRead, keep_offers};
 
 pub(crate) const LINK_LOST: &str = "LinkLost";
 
@@ -133,11 +133,10 @@ impl<'a> Session<'a> {
     }
 
     fn say_log(&mut self, piece: LogPiece) -> io::Result<()> {
-        let (offset, mut bytes, error) = match piece.result {
+        let (offset, bytes, error) = match piece.result {
             Ok((offset, bytes)) => (offset, bytes, None),
             Err(error) => (0, Vec::new(), Some(error)),
         };
-        bytes.truncate(PAYLOAD_BYTES_MAX);
         let request = piece.request;
         let log = Up::Log {
             request,
@@ -174,6 +173,7 @@ impl<'a> Session<'a> {
                 offset,
                 max: usize::try_from(max)
                     .map_or(PAYLOAD_BYTES_MAX, |max| max.min(PAYLOAD_BYTES_MAX)),
+                session: self.hub.outbox().session,
             }),
             Down::Refused { reason } => {
                 let reason: String = reason.chars().take(500).collect();
@@ -192,16 +192,15 @@ impl<'a> Session<'a> {
 
     /// The agent takes a bounded number of readings at once.
     fn hear_log_read(&self, read: LogRead) {
-        let request = read.request;
-        let is_taken = self.hub.tell(|inbox| {
-            let has_room = inbox.log_reads.len() < LOG_READS_MAX;
-            if has_room {
+        let refused = self.hub.tell(|inbox| {
+            if inbox.log_reads.len() < LOG_READS_MAX {
                 inbox.log_reads.push(read);
+                return None;
             }
-            has_room
+            Some(read)
         });
-        if !is_taken {
-            busy(self.hub, request);
+        if let Some(read) = refused {
+            self.hub.answer(read.refused(BUSY));
         }
     }
 
@@ -225,6 +224,12 @@ impl<'a> Session<'a> {
         let digest = digest.clone();
         self.hub.outbox().wanted.remove(&digest);
         self.hub.tell(|inbox| inbox.fetched.push((digest, result)));
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.hub.end_session();
     }
 }
 
@@ -253,15 +258,4 @@ impl Fetch {
             None => modules.receive(&self.digest)?.finish(),
         }
     }
-}
-
-/// Answers a log reading that there is no room for.
-pub(crate) fn busy(hub: &Hub, request: u64) {
-    let result = Err("too many logs are read at this site: ask again".to_owned());
-    hub.report(|outbox| {
-        // Whoever asks faster than it listens is not answered any more.
-        if outbox.logs.len() < 2 * LOG_READS_MAX {
-            outbox.logs.push_back(LogPiece { request, result });
-        }
-    });
 }
