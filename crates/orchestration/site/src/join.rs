@@ -11,7 +11,7 @@ use workload::link::{CONTROLLER_NAME, Down, Up, VERSION};
 use crate::disk::identity::Membership;
 use crate::disk::joining;
 use crate::error::{Error, Kind};
-use crate::link::{blocking, resolve};
+use crate::link::{at_any, blocking};
 use crate::{lock, private_dir};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,7 +85,9 @@ fn ask(
     labels: &Labels,
     key: KeyRequest,
 ) -> io::Result<auth::Identity> {
-    let mut stream = Tls::connect_pinned(resolve(controller)?, &token.authority, CONTROLLER_NAME)?;
+    let mut stream = at_any(controller, |address| {
+        Tls::connect_pinned(address, &token.authority, CONTROLLER_NAME)
+    })?;
     stream.socket().set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let public_key = key.public_key();
     let message = Up::Join {

@@ -34,6 +34,8 @@ pub(crate) use session::LINK_LOST;
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(2);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most addresses of a name that are tried at a time.
+const ADDRESSES_MAX: usize = 8;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that the other side's kernel has not acknowledged for so long are a broken link.
 const SILENCE_MS_MAX: u32 = 5_000;
@@ -100,8 +102,12 @@ impl Link {
 
     fn dial(&self) -> io::Result<Session<'_>> {
         self.hub.metrics.dials.inc();
-        let address = resolve(&self.controller)?;
-        let stream = self.tls.open(address, CONTROLLER_NAME, DIAL_TIMEOUT)?;
+        let stream = at_any(self.controller.as_str(), |address| {
+            if self.is_stopping() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            self.tls.open(address, CONTROLLER_NAME, DIAL_TIMEOUT)
+        })?;
         stream.socket().set_nonblocking(true)?;
         rustix::net::sockopt::set_tcp_user_timeout(stream.socket(), SILENCE_MS_MAX)?;
         Ok(Session::new(stream, &self.hub, &self.modules))
@@ -171,11 +177,20 @@ fn wait(fds: &mut [PollFd<'_>], at_most: Duration) -> io::Result<()> {
     }
 }
 
-/// The first address that the name has.
-pub(crate) fn resolve(controller: &str) -> io::Result<SocketAddr> {
-    let mut addresses = controller.to_socket_addrs()?;
-    let none = || io::Error::other(format!("{controller} has no address"));
-    addresses.next().ok_or_else(none)
+/// Attempts something at the addresses of a name, one after the other, until it succeeds. A name may have addresses at which nobody is:
+/// `localhost` has one of IPv6 on many machines.
+pub(crate) fn at_any<T>(
+    controller: impl ToSocketAddrs,
+    mut attempt: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut result = Err(io::Error::other("its name has no address"));
+    for address in controller.to_socket_addrs()?.take(ADDRESSES_MAX) {
+        result = attempt(address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 fn jittered(delay: Duration, random: u64) -> Duration {
@@ -186,6 +201,29 @@ fn jittered(delay: Duration, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_addresses_of_a_name_are_tried() {
+        let check = |open: &[u16], expected: Option<u16>, tried: usize| {
+            let ports = 1..=20;
+            let addresses: Vec<SocketAddr> =
+                ports.map(|port| ([127, 0, 0, 1], port).into()).collect();
+            let mut n_tried = 0;
+            let found = at_any(&addresses[..], |address| {
+                n_tried += 1;
+                let is_open = open.contains(&address.port());
+                let port = is_open.then_some(address.port());
+                port.ok_or(io::ErrorKind::ConnectionRefused.into())
+            });
+            assert_eq!(found.ok(), expected, "{open:?}");
+            assert_eq!(n_tried, tried, "{open:?}");
+        };
+        check(&[1, 2], Some(1), 1);
+        check(&[2], Some(2), 2);
+        check(&[8, 9], Some(8), 8);
+        check(&[9], None, ADDRESSES_MAX);
+        at_any(&[][..], |_| Ok(())).expect_err("no address");
+    }
 
     #[test]
     fn sites_do_not_come_back_all_at_once() {
