@@ -75,6 +75,7 @@ pub(crate) struct State {
     log_places: Arc<()>,
     link: Option<LinkState>,
     share_failure: Option<String>,
+    uncounted: Option<String>,
     read_at: Option<Reading>,
     events: Vec<(Duration, Condition)>,
     last_call_ended: Duration,
@@ -149,6 +150,9 @@ impl Agent {
         }
         if let Some(share) = inbox.share {
             state.share_failure = share.err();
+        }
+        if let Some(uncounted) = inbox.uncounted {
+            state.uncounted = uncounted;
         }
         if let Some(mode) = inbox.stop {
             state.stopping = Some((mode, now));
@@ -464,6 +468,9 @@ impl Agent {
         let problem = self.share.problem().map(str::to_owned);
         if let Some(problem) = problem.or_else(|| state.share_failure.clone()) {
             conditions.push(condition("CpuShareNotEnforced", problem));
+        }
+        if let Some(why) = &state.uncounted {
+            conditions.push(condition("CpuNotMeasured", why.clone()));
         }
         for kind in self.drivers.keys() {
             let at = state

@@ -40,6 +40,8 @@ pub(crate) struct Inbox {
     pub link: Option<LinkState>,
     /// Why processes could not be put under the share.
     pub share: Option<Result<(), String>>,
+    /// Why the processor time of the units is not known, if it is not.
+    pub uncounted: Option<Option<String>>,
     pub stop: Option<StopMode>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ids::{Labels, Name};
 use workload::link::Sample;
@@ -117,29 +117,18 @@ pub(crate) fn sample(
     poke: &Poke,
 ) {
     let labels: Labels = [("site".to_owned(), site.to_string())].into();
-    let mut before: Option<(Snapshot, std::time::Instant)> = None;
+    let mut before = None;
+    let mut reported = None;
     let mut next = rt::now();
     loop {
         let pids: Vec<u32> = drivers.iter().flat_map(|driver| driver.pids()).collect();
         let at = rt::now();
         let mut values = vec![("site_cpu_share", share.cores())];
-        match Snapshot::take(Path::new("/proc"), &pids) {
-            Ok(now) => {
-                #[expect(clippy::cast_precision_loss, reason = "to 53 bits is enough")]
-                values.push(("site_memory_used_bytes", now.memory_bytes() as f64));
-                let usage = before
-                    .as_ref()
-                    .and_then(|(earlier, then)| now.since(earlier, at.duration_since(*then)));
-                if let Some(usage) = usage {
-                    values.push(("site_cpu_used", usage.used));
-                    values.push(("site_cpu_waiting", usage.waiting));
-                }
-                before = Some((now, at));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the kernel's counters cannot be read");
-                before = None;
-            }
+        let (measured, uncounted) = measure(Path::new("/proc"), &pids, at, &mut before);
+        values.extend(measured);
+        if reported.as_ref() != Some(&uncounted) {
+            hub.tell(|inbox| inbox.uncounted = Some(uncounted.clone()));
+            reported = Some(uncounted);
         }
         let at_ms = wall_ms();
         let mut samples: Vec<Sample> = values
@@ -168,4 +157,32 @@ pub(crate) fn sample(
             }
         }
     }
+}
+
+/// What the kernel has counted since `before`, and why there is no processor time in it.
+fn measure(
+    proc: &Path,
+    pids: &[u32],
+    at: Instant,
+    before: &mut Option<(Snapshot, Instant)>,
+) -> (Vec<(&'static str, f64)>, Option<String>) {
+    let now = match Snapshot::take(proc, pids) {
+        Ok(now) => now,
+        Err(error) => {
+            *before = None;
+            return (Vec::new(), Some(error.to_string()));
+        }
+    };
+    #[expect(clippy::cast_precision_loss, reason = "to 53 bits is enough")]
+    let mut values = vec![("site_memory_used_bytes", now.memory_bytes() as f64)];
+    let usage = before
+        .as_ref()
+        .and_then(|(earlier, then)| now.since(earlier, at.duration_since(*then)));
+    if let Some(usage) = usage {
+        values.push(("site_cpu_used", usage.used));
+        values.push(("site_cpu_waiting", usage.waiting));
+    }
+    let uncounted = now.uncounted().map(str::to_owned);
+    *before = Some((now, at));
+    (values, uncounted)
 }

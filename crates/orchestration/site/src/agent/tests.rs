@@ -80,6 +80,26 @@ fn agent(dir: &Path) -> Agent {
 }
 
 #[test]
+fn what_the_kernel_does_not_count_is_named_as_long_as_that_is_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(dir.path());
+    let mut check = |uncounted: Option<Option<&str>>, is_named: bool| {
+        let inbox = Inbox {
+            uncounted: uncounted.map(|why| why.map(str::to_owned)),
+            ..Inbox::default()
+        };
+        agent.take(inbox, Duration::ZERO);
+        let conditions = agent.conditions(Duration::ZERO);
+        let mut kinds = conditions.iter().map(|condition| &condition.kind);
+        assert_eq!(kinds.any(|kind| kind == "CpuNotMeasured"), is_named);
+    };
+    check(None, false);
+    check(Some(Some("it does not count")), true);
+    check(None, true);
+    check(Some(None), false);
+}
+
+#[test]
 fn logs_that_are_not_sent_are_bounded_and_end_with_their_session() {
     let dir = tempfile::tempdir().expect("a folder");
     let agent = agent(dir.path());
