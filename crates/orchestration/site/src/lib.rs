@@ -11,7 +11,7 @@
 //! - **Level, not edge.** Every period, and whenever something happens, what is wanted is compared with what is observed. A message
 //!   that is lost is made up for. What helps nothing is tried ever more seldom; what runs is never restarted; what has ended by
 //!   itself stays ended; what nobody has configured is stopped.
-//! - **Calls that hang** keep neither the link nor other units waiting.
+//! - **Calls that hang** keep neither the link nor other units waiting, and no samples but those of their driver.
 //! - **Bounds.** Samples wait for the link in a bounded buffer, the oldest make room, and that is counted. A controller that speaks nonsense
 //!   is left, and dialled again later. A module is taken only if its SHA-256 is right.
 //! - **Missing is not zero.** A counter of the kernel that cannot be read gives no sample.
@@ -21,7 +21,7 @@
 //! ```text
 //!   controller ◀── link ──▶ hub ◀──▶ agent ── workers ──▶ drivers ──▶ processes
 //!    (TLS)        (1 thread)  ▲     (1 thread)  (≤ 64)        ▲
-//!                             └── watch: one thread a driver, one that samples
+//!                             └── watch: two threads a driver, one that samples the machine
 //! ```
 //!
 //! Reading order: `core/reconcile` (the decisions), `agent` (the loop), `disk/ledger`, `link`, `watch`, `share`, `sample`.
@@ -210,13 +210,23 @@ impl Site {
             .values()
             .map(|d| Arc::clone(&d.driver))
             .collect();
+        for driver in &drivers {
+            let (driver, hub, site) = (
+                Arc::clone(driver),
+                Arc::clone(&self.hub),
+                agent.site.clone(),
+            );
+            let poke = self.poke();
+            let name = format!("sample-{}", driver.kind());
+            let body = move || watch::sample_units(&site, &*driver, &hub, &poke);
+            self.others.push(rt::thread(name, STACK_BYTES, body)?);
+        }
         let (share, hub, site) = (
             Arc::clone(&agent.share),
             Arc::clone(&self.hub),
             agent.site.clone(),
         );
-        let poke = Arc::<Poke>::default();
-        self.pokes.push(Arc::clone(&poke));
+        let poke = self.poke();
         let body = move || watch::sample(&site, &drivers, &share, &hub, &poke);
         self.others
             .push(rt::thread("sample".into(), STACK_BYTES, body)?);
@@ -227,6 +237,12 @@ impl Site {
         self.others
             .push(rt::thread("link".into(), STACK_BYTES, move || link.run())?);
         Ok(())
+    }
+
+    fn poke(&mut self) -> Arc<Poke> {
+        let poke = Arc::<Poke>::default();
+        self.pokes.push(Arc::clone(&poke));
+        poke
     }
 
     /// What the agent reports to its controller.

@@ -1,4 +1,4 @@
-//! Looking at what runs: a thread for each driver that observes, and one that samples.
+//! Looking at what runs: for each driver a thread that observes and one that samples, and one that samples the machine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,6 +59,21 @@ impl Poke {
         state.now = false;
         poked
     }
+
+    /// Waits for the next time to sample. `false`: there is none.
+    fn await_next(&self, next: &mut Instant) -> bool {
+        // At fixed times, so that a late sample does not make all later ones late; but missed ones are not made up for.
+        *next = (*next + SAMPLE_PERIOD).max(rt::now());
+        loop {
+            let left = next.saturating_duration_since(rt::now());
+            if left.is_zero() {
+                return true;
+            }
+            if self.wait(left).stop {
+                return false;
+            }
+        }
+    }
 }
 
 /// Observes one driver until it is told to stop.
@@ -108,7 +123,7 @@ pub(crate) fn same_but_log(a: &Observed, b: &Observed) -> bool {
     with_log_of_b == *b
 }
 
-/// Takes samples until it is told to stop.
+/// Samples the machine until it is told to stop.
 pub(crate) fn sample(
     site: &Name,
     drivers: &[Arc<dyn Driver>],
@@ -116,7 +131,7 @@ pub(crate) fn sample(
     hub: &Hub,
     poke: &Poke,
 ) {
-    let labels: Labels = [("site".to_owned(), site.to_string())].into();
+    let labels = labels_of(site);
     let mut before = None;
     let mut reported = None;
     let mut next = rt::now();
@@ -131,32 +146,37 @@ pub(crate) fn sample(
             reported = Some(uncounted);
         }
         let at_ms = wall_ms();
-        let mut samples: Vec<Sample> = values
-            .into_iter()
-            .map(|(name, value)| Sample {
-                name: name.to_owned(),
-                labels: labels.clone(),
-                at_ms,
-                value,
-            })
-            .collect();
-        for mut sample in drivers.iter().flat_map(|driver| driver.sample()) {
-            sample.labels.extend(labels.clone());
-            samples.push(sample);
-        }
-        hub.keep_samples(samples);
-        // At fixed times, so that a late sample does not make all later ones late; but missed ones are not made up for.
-        next = (next + SAMPLE_PERIOD).max(at);
-        loop {
-            let left = next.saturating_duration_since(rt::now());
-            if left.is_zero() {
-                break;
-            }
-            if poke.wait(left).stop {
-                return;
-            }
+        let samples = values.into_iter().map(|(name, value)| Sample {
+            name: name.to_owned(),
+            labels: labels.clone(),
+            at_ms,
+            value,
+        });
+        hub.keep_samples(samples.collect());
+        if !poke.await_next(&mut next) {
+            return;
         }
     }
+}
+
+/// Asks a driver for its samples until it is told to stop. A driver that is slow, or hangs, keeps nobody else's samples waiting.
+pub(crate) fn sample_units(site: &Name, driver: &dyn Driver, hub: &Hub, poke: &Poke) {
+    let labels = labels_of(site);
+    let mut next = rt::now();
+    loop {
+        let mut samples = driver.sample();
+        for sample in &mut samples {
+            sample.labels.extend(labels.clone());
+        }
+        hub.keep_samples(samples);
+        if !poke.await_next(&mut next) {
+            return;
+        }
+    }
+}
+
+fn labels_of(site: &Name) -> Labels {
+    [("site".to_owned(), site.to_string())].into()
 }
 
 /// What the kernel has counted since `before`, and why there is no processor time in it.

@@ -27,6 +27,8 @@ pub(super) struct World {
     pub hanging: Vec<UnitId>,
     /// Observing hangs, too.
     pub is_blind: bool,
+    /// Sampling hangs, too.
+    pub is_mute: bool,
     /// Every change: what was started, and what was stopped.
     pub log: Vec<String>,
 }
@@ -48,6 +50,7 @@ impl Simulated {
         let mut state = self.state();
         state.hanging.clear();
         state.is_blind = false;
+        state.is_mute = false;
         self.changed.notify_all();
     }
 
@@ -151,6 +154,7 @@ impl Driver for Simulated {
     }
 
     fn sample(&self) -> Vec<Sample> {
+        drop(self.changed.wait_while(self.state(), |state| state.is_mute));
         vec![Sample {
             name: "cell_iterations_total".into(),
             labels: [("org".to_owned(), "acme".to_owned())].into(),

@@ -38,3 +38,24 @@ fn the_kernels_counters_and_the_drivers_numbers_come_with_the_site() {
     assert!(samples["site_cpu_share"].value >= 1.0);
     drop(site);
 }
+
+/// Units that are asked for their numbers may be slow to answer; the machine is measured all the same.
+#[test]
+fn a_driver_that_does_not_answer_keeps_no_other_samples_waiting() {
+    let mut world = World::new();
+    world.driver.state().is_mute = true;
+    let site = world.running(&[(0, 1)]);
+    let count = |name: &str| {
+        let heard = world.controller.heard();
+        heard.samples.iter().filter(|s| s.name == name).count()
+    };
+    wait("the kernel's counters", || {
+        (count("site_cpu_used") >= 3).then_some(())
+    });
+    assert_eq!(count("cell_iterations_total"), 0);
+    world.driver.release();
+    wait("the driver's numbers", || {
+        (count("cell_iterations_total") >= 1).then_some(())
+    });
+    drop(site);
+}
