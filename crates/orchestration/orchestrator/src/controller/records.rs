@@ -4,8 +4,9 @@
 //! service/ORG/NAME          ServiceRecord            target/head             Head
 //! operation/ORG/ID          OperationRecord          target/unit/UNIT        Planned
 //! migration/ORG/ID          Migration                target/site/SITE        Generation
-//! moving/ORG/SERVICE/BLOCK  the migration's id       site/NAME               Facts
-//! key/ORG/KEY               KeyRecord                token/HASH, join/HASH   TokenRecord, JoinRecord
+//! moving/ORG/SERVICE/BLOCK  the migration's id       target/leaving/UNIT     Leaving
+//! key/ORG/KEY               KeyRecord                site/NAME               Facts
+//!                                                    token/HASH, join/HASH   TokenRecord, JoinRecord
 //! ```
 
 use ids::{Generation, Labels, Name};
@@ -95,6 +96,7 @@ pub(crate) enum Key<'a> {
     Token(&'a str),
     Head,
     Unit(ids::UnitId),
+    Leaving(ids::UnitId),
     SiteTarget(Name),
     /// Nothing that is kept in memory.
     Other,
@@ -119,6 +121,7 @@ impl<'a> Key<'a> {
             "token" => Self::Token(rest),
             "target" => match pair()? {
                 ("unit", unit) => Self::Unit(unit.parse().ok()?),
+                ("leaving", unit) => Self::Leaving(unit.parse().ok()?),
                 ("site", site) => Self::SiteTarget(site.parse().ok()?),
                 _ => return None,
             },
@@ -141,7 +144,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::blueprint::Planned;
+    use crate::core::blueprint::{Leaving, Planned};
     use crate::core::inventory::Facts;
     use crate::core::migration::Migration;
 
@@ -156,8 +159,9 @@ mod tests {
         check("token/abc", Key::Token("abc"));
         check("target/head", Key::Head);
         check("target/site/edge", Key::SiteTarget(name("edge")));
-        let unit = "acme/va/decode/0".parse().expect("a unit");
-        check("target/unit/acme/va/decode/0", Key::Unit(unit));
+        let unit = || "acme/va/decode/0".parse().expect("a unit");
+        check("target/unit/acme/va/decode/0", Key::Unit(unit()));
+        check("target/leaving/acme/va/decode/0", Key::Leaving(unit()));
         for other in [
             "",
             "service",
@@ -214,6 +218,7 @@ mod tests {
             "spec": {"id": "acme/va/decode/0", "epoch": 1, "kind": {"cell": cell}, "home": "edge", "placement": ["cloud"]},
             "draining": ["fog"], "reasons": ["edge: chosen"],
         }));
+        golden::<Leaving>(&json!({"sites": {"edge": 7}}));
         golden::<Facts>(&json!({
             "joined_ms": 5, "labels": {"tier": "edge"}, "cpu_share": 0.5, "cpu_share_by": "cgroup", "ahead": null,
         }));

@@ -173,6 +173,12 @@ impl State {
                 let blueprint = Arc::make_mut(&mut self.blueprint);
                 blueprint.set_unit(id, planned.map(Arc::new));
             }
+            Key::Leaving(id) => {
+                let leaving = value.map(|value| decode(key, value)).transpose()?;
+                self.dirty_unit(&id);
+                let blueprint = Arc::make_mut(&mut self.blueprint);
+                blueprint.set_leaving(id, leaving.map(Arc::new));
+            }
             Key::SiteTarget(name) => {
                 let generation: Option<Generation> =
                     value.map(|value| decode(key, value)).transpose()?;

@@ -11,6 +11,8 @@ use workload::{SiteConfig, UnitSpec};
 pub(crate) struct Blueprint {
     pub generation: Generation,
     units: BTreeMap<UnitId, Arc<Planned>>,
+    /// Units that are not wanted any more, and may still run.
+    leaving: BTreeMap<UnitId, Arc<Leaving>>,
     sites: BTreeMap<Name, SitePlan>,
 }
 
@@ -32,11 +34,20 @@ impl Planned {
     }
 }
 
+/// What is awaited before a unit counts as ended: a report of each of these sites that this configuration, or a newer one, is in force, without
+/// the unit in it. Until then nothing of its name is placed: it would run twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leaving {
+    pub sites: BTreeMap<Name, Generation>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 struct SitePlan {
     /// Of the blueprint that last changed what this site is to run. A site that has it is up to date, and needs no newer one.
     generation: Generation,
     units: BTreeSet<UnitId>,
+    /// What it has not said yet that it has ended.
+    leaving: BTreeSet<UnitId>,
 }
 
 /// From one blueprint to the next.
@@ -44,11 +55,13 @@ struct SitePlan {
 pub(crate) struct Changes {
     /// `None`: not any more.
     pub units: BTreeMap<UnitId, Option<Arc<Planned>>>,
+    /// `None`: it has ended everywhere.
+    pub leaving: BTreeMap<UnitId, Option<Arc<Leaving>>>,
 }
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.units.is_empty()
+        self.units.is_empty() && self.leaving.is_empty()
     }
 }
 
@@ -68,12 +81,23 @@ impl Blueprint {
             Some(block) => format!("{org}/{service}/{block}/"),
             None => format!("{org}/{service}/"),
         };
-        self.units
-            .range::<str, _>((
-                std::ops::Bound::Included(prefix.as_str()),
-                std::ops::Bound::Unbounded,
-            ))
-            .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+        beginning_with(&self.units, prefix)
+    }
+
+    pub(crate) fn leaving(&self) -> &BTreeMap<UnitId, Arc<Leaving>> {
+        &self.leaving
+    }
+
+    /// Whether a service had units that may still run.
+    pub(crate) fn is_leaving(&self, org: &Name, service: &Name) -> bool {
+        let prefix = format!("{org}/{service}/");
+        beginning_with(&self.leaving, prefix).next().is_some()
+    }
+
+    /// Units that a site has not said yet that it has ended.
+    pub(crate) fn leaving_from(&self, site: &str) -> impl Iterator<Item = &UnitId> {
+        let plan = self.sites.get(site).into_iter();
+        plan.flat_map(|plan| &plan.leaving)
     }
 
     /// The configuration that a site is to have, by number. Never configured: 0.
@@ -129,6 +153,9 @@ impl Blueprint {
         for (id, planned) in &changes.units {
             next.set_unit(id.clone(), planned.clone());
         }
+        for (id, leaving) in &changes.leaving {
+            next.set_leaving(id.clone(), leaving.clone());
+        }
         next
     }
 
@@ -150,7 +177,36 @@ impl Blueprint {
         }
     }
 
+    pub(crate) fn set_leaving(&mut self, id: UnitId, leaving: Option<Arc<Leaving>>) {
+        if let Some(before) = self.leaving.remove(&id) {
+            for site in before.sites.keys() {
+                if let Some(plan) = self.sites.get_mut(site) {
+                    plan.leaving.remove(&id);
+                }
+            }
+        }
+        if let Some(leaving) = leaving {
+            for site in leaving.sites.keys() {
+                let plan = self.sites.entry(site.clone()).or_default();
+                plan.leaving.insert(id.clone());
+            }
+            self.leaving.insert(id, leaving);
+        }
+    }
+
     pub(crate) fn set_site_generation(&mut self, site: Name, generation: Generation) {
         self.sites.entry(site).or_default().generation = generation;
     }
+}
+
+fn beginning_with<V>(
+    rows: &BTreeMap<UnitId, V>,
+    prefix: String,
+) -> impl Iterator<Item = (&UnitId, &V)> {
+    let from = (
+        std::ops::Bound::Included(prefix.as_str()),
+        std::ops::Bound::Unbounded,
+    );
+    rows.range::<str, _>(from)
+        .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
 }

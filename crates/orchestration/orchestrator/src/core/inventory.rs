@@ -63,6 +63,15 @@ impl Site {
         self.age(now).is_some_and(|age| age <= STALE_AFTER)
     }
 
+    /// Whether it has said that a configuration of this number, or a newer one, is in force, and that it has nothing of a unit any more.
+    pub(crate) fn has_ended(&self, id: &UnitId, awaited: Generation) -> bool {
+        let report = self.report.as_ref();
+        self.facts.ahead.is_none()
+            && report.is_some_and(|report| {
+                report.generation >= awaited && !report.units.contains_key(id)
+            })
+    }
+
     /// Why nothing new can be placed here; `None`: it can.
     pub(crate) fn unfit(&self, now: Now) -> Option<&'static str> {
         if self.facts.ahead.is_some() {

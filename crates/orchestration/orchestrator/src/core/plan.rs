@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ids::{Epoch, Name, UnitId};
 use workload::{Kind, UnitSpec};
 
-use super::blueprint::{Blueprint, Changes, Planned};
+use super::blueprint::{Blueprint, Changes, Leaving, Planned};
 use super::inventory::{Now, Sites, fresh_report};
 use super::migration::Migration;
 use super::places::Places;
@@ -45,9 +45,22 @@ pub(crate) fn plan(input: Input<'_>) -> Plan {
             }
         }
     }
-    for id in input.parent.units().keys() {
+    for (id, planned) in input.parent.units() {
         if !wanted.contains_key(id) {
             changes.units.insert(id.clone(), None);
+            let generation = input.parent.generation.next();
+            let sites = planned.sites().map(|site| (site.clone(), generation));
+            let leaving = Leaving {
+                sites: sites.collect(),
+            };
+            changes.leaving.insert(id.clone(), Some(Arc::new(leaving)));
+        }
+    }
+    for (id, leaving) in input.parent.leaving() {
+        let left = still_leaving(id, leaving, input.sites);
+        if left != **leaving {
+            let left = (!left.sites.is_empty()).then(|| Arc::new(left));
+            changes.leaving.insert(id.clone(), left);
         }
     }
     let wishes = wishes(input);
@@ -69,6 +82,14 @@ pub(crate) fn plan(input: Input<'_>) -> Plan {
         // An epoch is the generation in which the unit was placed: higher than that of any earlier unit of this name.
         let epoch = Epoch(input.parent.generation.next().0);
         for (id, block) in missing {
+            let leaving = match changes.leaving.get(&id) {
+                Some(left) => left.as_ref(),
+                None => input.parent.leaving().get(&id),
+            };
+            if let Some(leaving) = leaving {
+                pending.insert(id, vec![ends_first(leaving)]);
+                continue;
+            }
             match places.take(&block.selector, block.ranks()) {
                 Ok((site, reasons)) => {
                     let spec = begin(id.clone(), epoch, block, site);
@@ -86,6 +107,26 @@ pub(crate) fn plan(input: Input<'_>) -> Plan {
         }
     }
     Plan { changes, pending }
+}
+
+/// Of what has left, what has not been confirmed yet.
+fn still_leaving(id: &UnitId, leaving: &Leaving, sites: &Sites) -> Leaving {
+    let awaited = leaving.sites.iter().filter(|(name, awaited)| {
+        let site = sites.get(*name);
+        !site.is_some_and(|site| site.has_ended(id, **awaited))
+    });
+    Leaving {
+        sites: awaited.map(|(name, n)| (name.clone(), *n)).collect(),
+    }
+}
+
+fn ends_first(leaving: &Leaving) -> String {
+    let sites = leaving.sites.keys().take(EXPLAINED_MAX);
+    let sites: Vec<_> = sites.map(Name::as_str).collect();
+    let sites = sites.join(", ");
+    format!(
+        "an earlier unit of this name may still run at {sites}: it has not reported the end of it"
+    )
 }
 
 fn begin(id: UnitId, epoch: Epoch, block: &BlockPolicy, site: Name) -> UnitSpec {

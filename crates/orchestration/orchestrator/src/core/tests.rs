@@ -183,6 +183,7 @@ impl World {
         if config.generation > taken.generation {
             *taken = config;
             self.check_nothing_is_dropped(site);
+            self.check_nothing_runs_twice();
         }
         let config = self.configs[site].clone();
         for spec in config.units.iter().filter(|spec| spec.home == *site) {
@@ -230,6 +231,17 @@ impl World {
             if is_current && is_here && !self.succeeded.contains(&(id.clone(), *epoch)) {
                 let has_part = config.units.iter().any(|spec| spec.id == *id);
                 assert!(has_part, "{site} drops {id} with ranks {ranks:?}");
+            }
+        }
+    }
+
+    /// No two incarnations of a unit have parts at the same time.
+    fn check_nothing_runs_twice(&self) {
+        let mut epochs = BTreeMap::new();
+        for (site, config) in &self.configs {
+            for spec in &config.units {
+                let epoch = *epochs.entry(&spec.id).or_insert(spec.epoch);
+                assert_eq!(epoch, spec.epoch, "{} runs twice: {site}", spec.id);
             }
         }
     }
@@ -394,6 +406,7 @@ impl World {
         for migration in &self.migrations {
             assert!(migration.phase.is_final(), "{migration:?}");
         }
+        assert!(self.blueprint.leaving().is_empty());
         for planned in self.blueprint.units().values() {
             assert_eq!(planned.draining, BTreeSet::new());
             let seen = last_report(&self.sites, &planned.spec).expect("it was heard");

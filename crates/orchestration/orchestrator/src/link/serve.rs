@@ -444,14 +444,15 @@ impl Inner {
         self.compare(site, inventory.generation).await?;
         let now = self.now();
         let report = report(inventory, now.mono_ms);
-        let was_fresh = {
+        let is_news = {
             let mut state = self.state();
             let was_fresh = state.sites.get(site).is_some_and(|site| site.is_fresh(now));
             state.report(site, Arc::clone(&report));
-            was_fresh
+            // It may take what waits for a place, or have ended what is to end.
+            let mut leaving = state.blueprint.leaving_from(site.as_str());
+            !was_fresh || leaving.any(|id| !report.units.contains_key(id))
         };
-        if !was_fresh {
-            // It may take what waits for a place.
+        if is_news {
             self.signals.plan.notify_one();
         }
         self.signals.report();

@@ -834,27 +834,77 @@ async fn what_was_deleted_while_a_site_was_away_goes_when_it_returns() {
         site_phase(controller, "edge") == "Unknown"
     })
     .await;
+    let mut operations = Vec::new();
     for service in ["va", "vb"] {
         let operation = controller
             .delete_service(&org(), &name(service), &Terms::default())
             .await;
-        done(controller, operation.expect("it is there")).await;
+        operations.push(operation.expect("it is there"));
     }
-    // It comes again under the same name, and is another one.
-    let operation = controller
-        .apply_service(&org(), &video("vb", "edge", 1), &Terms::default())
-        .await;
-    let operation = operation.expect("valid");
-    until(controller, "it waits", |controller| {
-        phase(controller, "vb") == "Pending"
+    // Nobody has seen the end of them: that is no success, and no place for another of the name, though there is room elsewhere.
+    let other = world.site("edge-2", "edge", 9.0);
+    ready(controller, "edge-2").await;
+    let again = try_apply(controller, &video("vb", "edge", 1), &Terms::default()).await;
+    assert_eq!(refusal(again), ErrorKind::Conflict);
+    apply(controller, &video("vc", "edge", 1)).await;
+    for operation in &operations {
+        let operation = controller.operation(&org(), &operation.id);
+        assert_eq!(operation.expect("it is there").done_at_ms, None);
+    }
+    assert_eq!(
+        (edge.state().units.len(), other.state().units.len()),
+        (2, 1)
+    );
+    edge.dial(world.service.link);
+    for operation in operations {
+        assert_eq!(done(controller, operation).await.phase, "Succeeded");
+    }
+    assert!(edge.state().units.is_empty());
+    apply(controller, &video("vb", "edge", 1)).await;
+    let state = other.state();
+    assert!(state.units[&unit("vb")].epoch > epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_scaled_down_at_a_site_that_is_away_is_not_begun_elsewhere() {
+    let (world, mut edge) = World::with_edge().await;
+    let controller = world.controller();
+    apply(controller, &video("va", "edge", 1)).await;
+    edge.stop();
+    until(controller, "it is away", |controller| {
+        site_phase(controller, "edge") == "Unknown"
     })
     .await;
-    assert_eq!(edge.state().units.len(), 2);
+    let other = world.site("edge-2", "edge", 9.0);
+    ready(controller, "edge-2").await;
+    let scale = async |replicas| {
+        let (org, va, decode, terms) = (org(), name("va"), name("decode"), Terms::default());
+        let scaled = controller.scale(&org, &va, &decode, replicas, &terms);
+        scaled.await.expect("valid")
+    };
+    let down = scale(0).await;
+    until(controller, "it is not planned any more", |controller| {
+        let units = controller.units(&org(), &name("va"));
+        units.is_ok_and(|units| units.is_empty())
+    })
+    .await;
+    let up = scale(1).await;
+    until(controller, "it waits", |controller| {
+        phase(controller, "va") == "Pending"
+    })
+    .await;
+    let explained = controller.explain(&org(), &name("va"));
+    let reasons = explained.expect("it is there").blocks.remove(0).placement;
+    assert!(reasons[0].contains("may still run at edge"), "{reasons:?}");
+    assert!(other.state().units.is_empty());
     edge.dial(world.service.link);
-    assert_eq!(done(controller, operation).await.phase, "Succeeded");
-    let state = edge.state();
-    assert_eq!(state.units.keys().collect::<Vec<_>>(), [&unit("vb")]);
-    assert!(state.units[&unit("vb")].epoch > epoch);
+    for operation in [down, up] {
+        assert_eq!(done(controller, operation).await.phase, "Succeeded");
+    }
+    assert_eq!(
+        (edge.state().units.len(), other.state().units.len()),
+        (0, 1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,16 +84,28 @@ impl Basis {
         let mut writes = Vec::new();
         let mut taken = Changes::default();
         let mut n_bytes = 0;
-        for (id, planned) in changes.units {
+        let Changes { units, mut leaving } = changes;
+        for (id, planned) in units {
             let value = planned.as_deref().map(encode);
             n_bytes += value.as_ref().map_or(0, Vec::len);
             let is_first = taken.is_empty();
             if taken.units.len() >= UNITS_MAX || n_bytes > BYTES_MAX && !is_first {
+                // Of what is not gone yet, nothing is awaited.
+                leaving.retain(|_, leaving| leaving.is_none());
                 break;
             }
             let key = format!("target/unit/{id}");
             writes.push(Write { key, value });
+            if let Some(leaving) = leaving.remove(&id) {
+                taken.leaving.insert(id.clone(), leaving);
+            }
             taken.units.insert(id, planned);
+        }
+        taken.leaving.extend(leaving.into_iter().take(UNITS_MAX));
+        for (id, leaving) in &taken.leaving {
+            let key = format!("target/leaving/{id}");
+            let value = leaving.as_deref().map(encode);
+            writes.push(Write { key, value });
         }
         let generation = self.parent.generation.next();
         for site in self.parent.sites_changed(&taken) {

@@ -132,6 +132,7 @@ fn service_outcome(
     let view = state.view(now);
     if row.record.is_deleting {
         let is_gone = state.blueprint.units_of(org, name, None).next().is_none()
+            && !state.blueprint.is_leaving(org, name)
             && project::n_lingering(view, org, name) == 0;
         let key = format!("service/{org}/{name}");
         let draft = Draft {
@@ -144,6 +145,7 @@ fn service_outcome(
     let is_over = tally.is_planned()
         && tally.n_settled() == tally.wanted
         && project::is_in_force(view, org, name)
+        && !state.blueprint.is_leaving(org, name)
         && project::n_lingering(view, org, name) == 0;
     let error = (tally.failed > 0).then(|| project::failures(view, org, name));
     let draft = Draft {
