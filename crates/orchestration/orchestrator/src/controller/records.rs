@@ -216,7 +216,7 @@ mod tests {
         });
         golden::<Planned>(&json!({
             "spec": {"id": "acme/va/decode/0", "epoch": 1, "kind": {"cell": cell}, "home": "edge", "placement": ["cloud"]},
-            "draining": ["fog"], "reasons": ["edge: chosen"],
+            "generation": 3, "draining": ["fog"], "reasons": ["edge: chosen"],
         }));
         golden::<Leaving>(&json!({"sites": {"edge": 7}}));
         golden::<Facts>(&json!({

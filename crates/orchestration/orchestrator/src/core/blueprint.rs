@@ -20,6 +20,9 @@ pub(crate) struct Blueprint {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Planned {
     pub spec: UnitSpec,
+    /// The blueprint that changed `spec` last: a home that has an older configuration does something else.
+    #[serde(default)]
+    pub generation: Generation,
     /// Sites where nothing of it shall be any more, but may still be: they keep their part until the home says that it is empty.
     #[serde(default)]
     pub draining: BTreeSet<Name>,

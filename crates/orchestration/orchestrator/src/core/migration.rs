@@ -370,8 +370,8 @@ impl Phase {
     }
 }
 
-const MOVING: &str = "moving";
-const ENDED: &str = "ended";
+pub(crate) const MOVING: &str = "moving";
+pub(crate) const ENDED: &str = "ended";
 
 fn standing<'a>(
     blueprint: &'a Blueprint,

@@ -95,6 +95,7 @@ pub(crate) fn plan(input: Input<'_>) -> Plan {
                     let spec = begin(id.clone(), epoch, block, site);
                     let planned = Planned {
                         spec,
+                        generation: input.parent.generation.next(),
                         draining: BTreeSet::new(),
                         reasons,
                     };
@@ -194,8 +195,14 @@ fn revised(
     let left = spec.sites().chain(still_draining(planned, input));
     let is_left = |site: &&Name| !revised.sites().any(|other| other == *site);
     let draining: BTreeSet<_> = left.filter(is_left).cloned().collect();
+    let generation = if revised == *spec {
+        planned.generation
+    } else {
+        input.parent.generation.next()
+    };
     (revised != *spec || draining != planned.draining).then_some(Planned {
         spec: revised,
+        generation,
         draining,
         reasons,
     })

@@ -12,7 +12,7 @@ use workload::{Observed, Phase, UnitSpec};
 
 use super::blueprint::{Blueprint, Planned};
 use super::inventory::{Now, Site, Sites, last_report};
-use super::migration::Migration;
+use super::migration::{ENDED, MOVING, Migration};
 use super::spec::ServicePolicy;
 
 /// What statuses are made of.
@@ -35,7 +35,11 @@ pub(crate) fn unit(view: View<'_>, planned: &Planned) -> UnitStatus {
     let seen = last_report(view.sites, spec);
     let (phase, reason) = match seen {
         Some(seen) if is_fresh || seen.phase.is_final() => {
-            (format!("{:?}", seen.phase), seen.reason.clone())
+            let mut reason = seen.reason.clone();
+            if reason.is_empty() {
+                reason = difference(view, planned, seen).unwrap_or_default();
+            }
+            (format!("{:?}", seen.phase), reason)
         }
         _ if !is_fresh => {
             let reason = format!("site {} has not reported for three periods", spec.home);
@@ -60,6 +64,40 @@ pub(crate) fn unit(view: View<'_>, planned: &Planned) -> UnitStatus {
         exit_code: seen.and_then(|seen| seen.exit_code),
         age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
     }
+}
+
+/// Whether the home of a unit has said that what is planned of it is in force there.
+fn has_taken(view: View<'_>, planned: &Planned) -> bool {
+    let site = view.sites.get(&planned.spec.home);
+    site.is_some_and(|site| site.has_in_force(planned.generation))
+}
+
+/// How what is reported of a unit that goes on differs from what is planned.
+fn difference(view: View<'_>, planned: &Planned, seen: &Observed) -> Option<String> {
+    if seen.phase.is_final() {
+        return None;
+    }
+    let home = &planned.spec.home;
+    if !has_taken(view, planned) {
+        let report = view.sites.get(home).and_then(|site| site.report.as_ref());
+        let refused = report.and_then(|report| report.refused.as_ref());
+        let why = refused.map_or_else(String::new, |refused| format!(": {refused}"));
+        return Some(format!(
+            "site {home} has not taken what is planned for it{why}"
+        ));
+    }
+    let places: BTreeMap<_, _> = seen.ranks.iter().map(|at| (at.rank, at)).collect();
+    (0..)
+        .zip(&planned.spec.placement)
+        .find_map(|(rank, wanted)| match places.get(&rank) {
+            Some(at) if at.state == ENDED => None,
+            Some(at) if at.site != *wanted => Some(format!(
+                "rank {rank} is at {}, and shall be at {wanted}",
+                at.site
+            )),
+            Some(at) => (at.state == MOVING).then(|| format!("rank {rank} is on its way")),
+            None => Some(format!("site {home} does not say where rank {rank} is")),
+        })
 }
 
 /// The site at which most of it shall be; of equals, the first by name.
@@ -153,7 +191,7 @@ pub(crate) fn tally(view: View<'_>, policy: &ServicePolicy) -> Tally {
                 continue;
             };
             tally.planned += u32::from(planned.spec.kind == block.kind);
-            *count(view, &planned.spec, &mut tally) += 1;
+            *count(view, planned, &mut tally) += 1;
         }
     }
     let planned = view.blueprint.units_of(&policy.org, &policy.name, None);
@@ -177,15 +215,10 @@ pub(crate) fn n_lingering(view: View<'_>, org: &Name, service: &Name) -> usize {
     parts.filter(|(id, _)| !is_planned(id)).count()
 }
 
-/// Whether every home of a service has taken its newest configuration.
+/// Whether every home of a service has said that what is planned of it is in force.
 pub(crate) fn is_in_force(view: View<'_>, org: &Name, service: &Name) -> bool {
     let mut units = view.blueprint.units_of(org, service, None);
-    units.all(|(_, planned)| {
-        let home = &planned.spec.home;
-        let report = view.sites.get(home).and_then(|site| site.report.as_ref());
-        let wanted = view.blueprint.site_generation(home.as_str());
-        report.is_some_and(|report| report.generation >= wanted)
-    })
+    units.all(|(_, planned)| has_taken(view, planned))
 }
 
 /// Which units of a service have failed, and why: the first few.
@@ -200,16 +233,23 @@ pub(crate) fn failures(view: View<'_>, org: &Name, service: &Name) -> String {
     text.collect::<Vec<_>>().join("; ")
 }
 
-fn count<'a>(view: View<'_>, spec: &UnitSpec, tally: &'a mut Tally) -> &'a mut u32 {
-    let site = view.sites.get(&spec.home);
+fn count<'a>(view: View<'_>, planned: &Planned, tally: &'a mut Tally) -> &'a mut u32 {
+    let site = view.sites.get(&planned.spec.home);
     let is_fresh = site.is_some_and(|site| site.is_fresh(view.now));
-    match last_report(view.sites, spec).map(|seen| seen.phase) {
-        Some(Phase::Succeeded) => &mut tally.succeeded,
-        Some(Phase::Failed | Phase::Lost) => &mut tally.failed,
+    let Some(seen) = last_report(view.sites, &planned.spec) else {
+        return if is_fresh {
+            &mut tally.progressing
+        } else {
+            &mut tally.unknown
+        };
+    };
+    match seen.phase {
+        Phase::Succeeded => &mut tally.succeeded,
+        Phase::Failed | Phase::Lost => &mut tally.failed,
         _ if !is_fresh => &mut tally.unknown,
-        Some(Phase::Running) => &mut tally.running,
-        Some(Phase::Unreachable | Phase::Unresponsive) => &mut tally.impaired,
-        Some(Phase::Pending | Phase::Starting | Phase::Moving) | None => &mut tally.progressing,
+        Phase::Running if difference(view, planned, seen).is_none() => &mut tally.running,
+        Phase::Unreachable | Phase::Unresponsive => &mut tally.impaired,
+        Phase::Pending | Phase::Starting | Phase::Moving | Phase::Running => &mut tally.progressing,
     }
 }
 
@@ -242,7 +282,9 @@ pub(crate) fn service(
         ready.status = UNKNOWN.to_owned();
     }
     ServiceStatus {
-        observed_generation: if tally.is_planned() {
+        observed_generation: if tally.is_planned()
+            && is_in_force(view, &policy.org, &policy.name)
+        {
             generation
         } else {
             generation - 1

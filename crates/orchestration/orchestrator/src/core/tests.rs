@@ -553,6 +553,63 @@ fn a_stale_report_counts_for_nothing_but_an_end() {
 }
 
 #[test]
+fn nothing_is_in_order_before_its_site_has_said_so() {
+    let mut world = World::default();
+    for action in [Action::Join(0, 0), Action::Join(1, 2), Action::Step(0)] {
+        world.act(&action);
+    }
+    world.act(&Action::Step(1));
+    world.act(&Action::Apply(0, 1, 1));
+    world.settle();
+    world.act(&Action::Step(0));
+    let shown = |world: &World, generation: u64| {
+        let pending = BTreeMap::new();
+        let view = project::View {
+            blueprint: &world.blueprint,
+            sites: &world.sites,
+            pending: &pending,
+            now: world.now,
+        };
+        let policy = &world.services[&name("service-0")];
+        let status = project::service(view, policy, generation, false);
+        let unit = &status.units[0];
+        let reason = unit.reason.clone();
+        assert_eq!(unit.phase, "Running");
+        (status.phase, status.observed_generation, reason)
+    };
+    let expect = |phase: &str, generation: u64, reason: &str| {
+        (phase.to_owned(), generation, reason.to_owned())
+    };
+    assert_eq!(shown(&world, 1), expect("InSync", 1, ""));
+
+    // It changes, and its site refuses that.
+    let mut changed = (*world.services[&name("service-0")]).clone();
+    let workload::Kind::Cell(cell) = &mut changed.blocks[0].kind;
+    cell.checkpoint_every_ms = Some(1);
+    world.services.insert(name("service-0"), Arc::new(changed));
+    world.settle();
+    let site = world.sites.get_mut("site-0").expect("it has joined");
+    let report = Arc::make_mut(site).report.as_mut().expect("it has spoken");
+    Arc::make_mut(report).refused = Some("no".to_owned());
+    let reason = "site site-0 has not taken what is planned for it: no";
+    assert_eq!(shown(&world, 2), expect("Progressing", 1, reason));
+    world.act(&Action::Step(0));
+    assert_eq!(shown(&world, 2), expect("InSync", 2, ""));
+
+    // It shall move, and where it shall be nobody is ready.
+    world.act(&Action::Migrate(0, 1, true));
+    world.settle();
+    world.act(&Action::Step(0));
+    let reason = "rank 0 is at site-0, and shall be at site-1";
+    assert_eq!(shown(&world, 2), expect("Progressing", 2, reason));
+    for site in [1, 0, 0] {
+        world.act(&Action::Step(site));
+        world.settle();
+    }
+    assert_eq!(shown(&world, 2), expect("InSync", 2, ""));
+}
+
+#[test]
 fn times_are_written_as_people_write_them() {
     for (ms, expected) in [
         (0, "1970-01-01T00:00:00.000Z"),
