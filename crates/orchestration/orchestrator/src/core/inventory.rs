@@ -66,8 +66,7 @@ impl Site {
     /// Whether it has said that a configuration of this number, or a newer one, is in force, and that it has nothing of a unit any more.
     pub(crate) fn has_ended(&self, id: &UnitId, awaited: Generation) -> bool {
         let report = self.report.as_ref();
-        self.has_in_force(awaited)
-            && report.is_some_and(|report| !report.units.contains_key(id))
+        self.has_in_force(awaited) && report.is_some_and(|report| !report.units.contains_key(id))
     }
 
     /// Whether it has said that this configuration, or a newer one, is in force.

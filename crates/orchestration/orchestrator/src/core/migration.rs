@@ -20,7 +20,7 @@ use workload::{MoveReport, Observed};
 
 use super::blueprint::{Blueprint, Changes, Planned};
 use super::inventory::{Now, Sites, fresh_report, last_report};
-use super::places::Places;
+use super::places::{Places, Size};
 use super::spec::{BlockPolicy, ServicePolicy};
 use crate::{Error, ErrorKind};
 
@@ -199,6 +199,13 @@ fn destination(
             .cloned()
     };
     let refuse = |message| Err(Error::new(ErrorKind::Conflict, message).at("/to"));
+    let mut places = Places::new(start.sites, start.now);
+    places.count(start.blueprint, &Changes::default(), start.sites);
+    let planned = || {
+        units
+            .keys()
+            .filter_map(|id| start.blueprint.units().get(id))
+    };
     match &spec.to {
         Target::Site(name) => {
             let Some(site) = start.sites.get(name) else {
@@ -215,18 +222,26 @@ fn destination(
                     "site `{name}` does not have the labels {match_labels:?} of the block's migrateTo"
                 ));
             }
+            let new = planned().filter(|planned| !planned.sites().any(|site| site == name));
+            let new: Vec<_> = new.map(|planned| Size::of(&planned.spec.kind)).collect();
+            if let Some(reason) = places.no_room(name, &new).filter(|_| !new.is_empty()) {
+                return refuse(format!("site `{name}` cannot take it: {reason}"));
+            }
             Ok(name.clone())
         }
         Target::SiteSelector(selector) => {
-            let mut places = Places::new(start.sites, start.now);
-            places.count(start.blueprint, &Changes::default(), start.sites);
+            let sizes: Vec<_> = planned()
+                .map(|planned| Size::of(&planned.spec.kind))
+                .collect();
             let mut ranks = units.values().flat_map(|unit| unit.from.values());
             let avoid = ranks.next().expect("a unit has ranks");
             let n_ranks = 1 + u32::try_from(ranks.count()).unwrap_or(u32::MAX - 1);
             let is_allowed = |labels: &_| forbids(labels).is_none();
-            match places.best_of(selector, n_ranks, is_allowed, avoid) {
+            match places.best_of(selector, (n_ranks, &sizes), is_allowed, avoid) {
                 Some(name) => Ok(name.clone()),
-                None => refuse("no site that reports has the wanted labels".to_owned()),
+                None => {
+                    refuse("no site that reports, and has room, has the wanted labels".to_owned())
+                }
             }
         }
     }

@@ -1,13 +1,22 @@
-//! The sites as places for units: which may be taken, and how much of its processors each has for one rank more.
+//! The sites as places for units: which may be taken, how much room each has, and how much of its processors for one rank more.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::io;
 
 use ids::{Labels, Name, Selector};
-use workload::UnitSpec;
+use workload::Kind;
+use workload::link::HEADER_BYTES_MAX;
 
-use super::blueprint::{Blueprint, Changes};
+use super::blueprint::{Blueprint, Changes, Planned};
 use super::inventory::{Now, Sites, last_report};
+
+/// What a site takes: it refuses a configuration of more units, all of it, and a longer one does not fit into one message. Beyond it, whoever
+/// comes last has to wait, and nobody else.
+pub(crate) const SITE_UNITS_MAX: usize = 1024;
+/// What may still grow in the units that are there (a longer key of iterations) has the last part of a message.
+const SITE_BYTES_MAX: usize = HEADER_BYTES_MAX - (1 << 20);
 
 /// With so many sites or fewer, each is explained; with more, they are counted.
 const EXPLAINED_SITES_MAX: usize = 8;
@@ -20,7 +29,47 @@ pub(crate) struct Places<'a> {
     by_name: BTreeMap<&'a Name, usize>,
     /// Label to the places that have it, in order.
     by_label: BTreeMap<(&'a str, &'a str), Vec<usize>>,
-    choices: BTreeMap<(&'a Labels, u32), Choice>,
+    choices: BTreeMap<(&'a Labels, Size), Choice>,
+}
+
+/// What a unit takes of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Size {
+    n_ranks: u32,
+    /// In a configuration, at most.
+    n_bytes: usize,
+}
+
+impl Size {
+    pub(crate) fn of(kind: &Kind) -> Self {
+        /// Of a name in quotes, and of what else there is in a unit.
+        const NAME_BYTES_MAX: usize = 66;
+        const REST_BYTES_MAX: usize = 512;
+        let Kind::Cell(cell) = kind;
+        let mut counted = Counted(0);
+        serde_json::to_writer(&mut counted, kind).expect("a kind has only keys that JSON can have");
+        // Wherever it moves, it does not get longer.
+        let n_places_bytes = (cell.ranks as usize + 1) * NAME_BYTES_MAX;
+        Self {
+            n_ranks: cell.ranks,
+            n_bytes: counted.0 + n_places_bytes + REST_BYTES_MAX,
+        }
+    }
+}
+
+/// Counts what is written.
+#[derive(Debug)]
+struct Counted(usize);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -31,12 +80,32 @@ struct Place<'a> {
     unfit: Option<&'static str>,
     /// How many ranks are planned here.
     n_ranks: u32,
+    /// The parts of units in its configuration, and their bytes.
+    n_units: usize,
+    n_bytes: usize,
 }
 
 impl Place<'_> {
     /// The processors for each rank once `n_ranks` more are here.
     fn share(&self, n_ranks: u32) -> f64 {
         self.cpu_share / f64::from(self.n_ranks + n_ranks.max(1))
+    }
+
+    /// Why so many parts more, of so many bytes, do not fit.
+    fn full(&self, n_units: usize, n_bytes: usize) -> Option<String> {
+        if self.n_units + n_units > SITE_UNITS_MAX {
+            Some(format!(
+                "it has {} units, of {SITE_UNITS_MAX} that a site takes",
+                self.n_units
+            ))
+        } else if self.n_bytes.saturating_add(n_bytes) > SITE_BYTES_MAX {
+            Some(format!(
+                "its configuration has {} bytes, of {SITE_BYTES_MAX} that it may have",
+                self.n_bytes
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -92,6 +161,8 @@ impl<'a> Places<'a> {
                 cpu_share: site.facts.cpu_share,
                 unfit: site.unfit(now),
                 n_ranks: 0,
+                n_units: 0,
+                n_bytes: 0,
             });
         }
         Self {
@@ -102,67 +173,104 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// Counts the ranks of a blueprint, without those of units that go, or that are known to have ended.
+    /// Counts what a blueprint has, with what changes. Units that have ended take no processors, but they are in the configurations.
     pub(crate) fn count(&mut self, blueprint: &Blueprint, changes: &Changes, sites: &Sites) {
         for (id, planned) in blueprint.units() {
-            let spec = match changes.units.get(id) {
-                None => &planned.spec,
-                Some(Some(revised)) => &revised.spec,
+            let planned = match changes.units.get(id) {
+                None => planned,
+                Some(Some(revised)) => revised,
                 Some(None) => continue,
             };
-            if !last_report(sites, spec).is_some_and(|unit| unit.phase.is_final()) {
-                self.add(spec);
-            }
+            self.add(planned, sites);
         }
     }
 
-    fn add(&mut self, spec: &UnitSpec) {
+    pub(crate) fn add(&mut self, planned: &Planned, sites: &Sites) {
+        self.change(planned, sites, |count, by| *count += by);
+    }
+
+    pub(crate) fn remove(&mut self, planned: &Planned, sites: &Sites) {
+        self.change(planned, sites, |count, by| *count -= by);
+    }
+
+    fn change(&mut self, planned: &Planned, sites: &Sites, change: impl Fn(&mut usize, usize)) {
+        let spec = &planned.spec;
+        let Size { n_bytes, .. } = Size::of(&spec.kind);
+        let parts: BTreeSet<_> = planned.sites().collect();
+        for site in parts {
+            if let Some(idx) = self.by_name.get(site) {
+                let place = &mut self.places[*idx];
+                change(&mut place.n_units, 1);
+                change(&mut place.n_bytes, n_bytes);
+            }
+        }
+        if last_report(sites, spec).is_some_and(|unit| unit.phase.is_final()) {
+            return;
+        }
         for site in &spec.placement {
             if let Some(idx) = self.by_name.get(site) {
-                self.places[*idx].n_ranks += 1;
+                let place = &mut self.places[*idx];
+                let mut n_ranks = place.n_ranks as usize;
+                change(&mut n_ranks, 1);
+                place.n_ranks = u32::try_from(n_ranks).unwrap_or(u32::MAX);
             }
         }
     }
 
-    /// Takes the best place for a unit of `n_ranks`, and says why it is; or why there is none.
+    /// Why a place does not take these units as well.
+    pub(crate) fn no_room(&self, site: &Name, units: &[Size]) -> Option<String> {
+        let place = &self.places[*self.by_name.get(site)?];
+        place.full(units.len(), units.iter().map(|size| size.n_bytes).sum())
+    }
+
+    /// Takes the best place for a unit, and says why it is; or why there is none.
     pub(crate) fn take(
         &mut self,
         selector: &'a Selector,
-        n_ranks: u32,
+        size: Size,
     ) -> Result<(Name, Vec<String>), Vec<String>> {
-        let key = (&selector.match_labels, n_ranks);
+        let Size { n_ranks, n_bytes } = size;
+        let key = (&selector.match_labels, size);
         if !self.choices.contains_key(&key) {
             if self.choices.len() >= CHOICES_MAX {
                 self.choices.clear();
             }
-            let choice = self.choice(selector, n_ranks);
+            let choice = self.choice(selector, size);
             self.choices.insert(key, choice);
         }
         let choice = self.choices.get_mut(&key).expect("it was just made");
         let n_candidates = choice.candidates.len();
-        let Some(best) = next_best(&mut choice.candidates, &self.places, n_ranks) else {
-            return Err(self.why_none(selector));
+        let Some(best) = next_best(&mut choice.candidates, &self.places, size) else {
+            return Err(self.why_none(selector, size));
         };
         choice.candidates.pop();
-        let second = next_best(&mut choice.candidates, &self.places, n_ranks);
+        let second = next_best(&mut choice.candidates, &self.places, size);
         choice.candidates.push(best);
         let n_unfit = choice.n_unfit;
-        let reasons = self.why(selector, n_ranks, best, second, (n_candidates, n_unfit));
-        self.places[best.place].n_ranks += n_ranks;
+        let reasons = self.why(selector, size, best, second, (n_candidates, n_unfit));
+        let place = &mut self.places[best.place];
+        place.n_ranks += n_ranks;
+        place.n_units += 1;
+        place.n_bytes += n_bytes;
         Ok((self.places[best.place].name.clone(), reasons))
     }
 
-    /// The best place for `n_ranks` of a unit that moves to where `is_wanted`; `avoid` only if there is no other.
+    /// The best place for `n_ranks` of these units, which move to where `is_wanted`; `avoid` only if there is no other.
     pub(crate) fn best_of(
         &self,
         selector: &Selector,
-        n_ranks: u32,
+        (n_ranks, units): (u32, &[Size]),
         is_wanted: impl Fn(&Labels) -> bool,
         avoid: &Name,
     ) -> Option<&'a Name> {
         let fit = self.matching(selector).into_iter();
         let fit = fit.map(|idx| &self.places[idx]);
-        let fit = fit.filter(|place| place.unfit.is_none() && is_wanted(place.labels));
+        let n_bytes = units.iter().map(|size| size.n_bytes).sum();
+        let fit = fit.filter(|place| {
+            place.unfit.is_none()
+                && is_wanted(place.labels)
+                && place.full(units.len(), n_bytes).is_none()
+        });
         let best = fit.max_by(|a, b| {
             let is_other = (a.name != avoid).cmp(&(b.name != avoid));
             let share = a.share(n_ranks).total_cmp(&b.share(n_ranks));
@@ -184,11 +292,13 @@ impl<'a> Places<'a> {
         shortest.iter().filter(in_all).copied().collect()
     }
 
-    fn choice(&self, selector: &Selector, n_ranks: u32) -> Choice {
+    fn choice(&self, selector: &Selector, size: Size) -> Choice {
+        let Size { n_ranks, n_bytes } = size;
         let matching = self.matching(selector);
-        let fit = matching
-            .iter()
-            .filter(|idx| self.places[**idx].unfit.is_none());
+        let fit = matching.iter().filter(|idx| {
+            let place = &self.places[**idx];
+            place.unfit.is_none() && place.full(1, n_bytes).is_none()
+        });
         let candidates: BinaryHeap<_> = fit
             .map(|&place| Candidate {
                 share: self.places[place].share(n_ranks),
@@ -204,7 +314,7 @@ impl<'a> Places<'a> {
     fn why(
         &self,
         selector: &Selector,
-        n_ranks: u32,
+        size: Size,
         best: Candidate,
         second: Option<Candidate>,
         (n_candidates, n_unfit): (usize, usize),
@@ -216,10 +326,10 @@ impl<'a> Places<'a> {
         )];
         if self.places.len() <= EXPLAINED_SITES_MAX {
             let others = self.places.iter().filter(|place| place.name != chosen.name);
-            reasons.extend(others.map(|place| match why_not(place, selector) {
+            reasons.extend(others.map(|place| match why_not(place, selector, size) {
                 Some(reason) => format!("{}: {reason}", place.name),
                 None => {
-                    let share = place.share(n_ranks);
+                    let share = place.share(size.n_ranks);
                     format!("{}: it has {share:.2} processors for each rank", place.name)
                 }
             }));
@@ -234,13 +344,13 @@ impl<'a> Places<'a> {
         reasons
     }
 
-    fn why_none(&self, selector: &Selector) -> Vec<String> {
+    fn why_none(&self, selector: &Selector, size: Size) -> Vec<String> {
         if self.places.is_empty() {
             return vec!["no site has joined yet".to_owned()];
         }
         if self.places.len() <= EXPLAINED_SITES_MAX {
             let reason = |place: &Place<'_>| {
-                let why = why_not(place, selector).unwrap_or_default();
+                let why = why_not(place, selector, size).unwrap_or_default();
                 format!("{}: {why}", place.name)
             };
             return self.places.iter().map(reason).collect();
@@ -252,8 +362,9 @@ impl<'a> Places<'a> {
     fn counts(&self, selector: &Selector, n_matching: usize, n_unfit: usize) -> Vec<String> {
         let n_others = self.places.len() - n_matching;
         let others = format!("{n_others} sites do not have the labels {}", text(selector));
-        let unfit =
-            format!("{n_unfit} sites have the labels, but do not report or wait for an operator");
+        let unfit = format!(
+            "{n_unfit} sites have the labels, but are full, do not report, or wait for an operator"
+        );
         let sentences = [(n_others, others), (n_unfit, unfit)].into_iter();
         sentences
             .filter(|(n, _)| *n > 0)
@@ -266,11 +377,17 @@ impl<'a> Places<'a> {
 fn next_best(
     candidates: &mut BinaryHeap<Candidate>,
     places: &[Place<'_>],
-    n_ranks: u32,
+    size: Size,
 ) -> Option<Candidate> {
     loop {
         let mut top = candidates.peek_mut()?;
-        let share = places[top.place].share(n_ranks);
+        let place = &places[top.place];
+        if place.full(1, size.n_bytes).is_some() {
+            // Within a pass nothing goes: it stays full.
+            PeekMut::pop(top);
+            continue;
+        }
+        let share = place.share(size.n_ranks);
         let noted = *top;
         if share.total_cmp(&noted.share).is_eq() {
             return Some(noted);
@@ -279,12 +396,13 @@ fn next_best(
     }
 }
 
-fn why_not(place: &Place<'_>, selector: &Selector) -> Option<String> {
+fn why_not(place: &Place<'_>, selector: &Selector, size: Size) -> Option<String> {
     let has = |(key, value): &(&String, &String)| place.labels.get(*key) == Some(*value);
     let lacking = selector.match_labels.iter().find(|label| !has(label));
     match (lacking, place.unfit) {
         (Some((key, value)), _) => Some(format!("it does not have the label {key}={value}")),
-        (None, unfit) => unfit.map(str::to_owned),
+        (None, Some(unfit)) => Some(unfit.to_owned()),
+        (None, None) => place.full(1, size.n_bytes),
     }
 }
 

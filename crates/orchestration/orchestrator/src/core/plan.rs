@@ -13,7 +13,7 @@ use workload::{Kind, UnitSpec};
 use super::blueprint::{Blueprint, Changes, Leaving, Planned};
 use super::inventory::{Now, Sites, fresh_report};
 use super::migration::Migration;
-use super::places::Places;
+use super::places::{Places, Size};
 use super::spec::{BlockPolicy, ServicePolicy};
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,62 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn plan(input: Input<'_>) -> Plan {
+    let wanted = wanted(input);
+    let wishes = wishes(input);
     let mut changes = Changes::default();
+    leave(input, &wanted, &mut changes);
+    let mut missing = Vec::new();
+    for (id, block) in &wanted {
+        match input.parent.units().get(id) {
+            None => missing.push((id, *block)),
+            Some(planned) => {
+                if let Some(planned) = revised(planned, &block.kind, wishes.get(id), input) {
+                    changes.units.insert(id.clone(), Some(Arc::new(planned)));
+                }
+            }
+        }
+    }
+    let mut pending = BTreeMap::new();
+    if missing.is_empty() && wishes.is_empty() {
+        return Plan { changes, pending };
+    }
+    let mut places = Places::new(input.sites, input.now);
+    places.count(input.parent, &changes, input.sites);
+    for id in wishes.keys() {
+        if let Some(block) = wanted.get(*id) {
+            hold_back(input, id, block, &mut places, &mut changes);
+        }
+    }
+    // An epoch is the generation in which the unit was placed: higher than that of any earlier unit of this name.
+    let epoch = Epoch(input.parent.generation.next().0);
+    for (id, block) in missing {
+        let leaving = match changes.leaving.get(id) {
+            Some(left) => left.as_ref(),
+            None => input.parent.leaving().get(id),
+        };
+        if let Some(leaving) = leaving {
+            pending.insert(id.clone(), vec![ends_first(leaving)]);
+            continue;
+        }
+        match places.take(&block.selector, Size::of(&block.kind)) {
+            Ok((site, reasons)) => {
+                let planned = Planned {
+                    spec: begin(id.clone(), epoch, block, site),
+                    generation: input.parent.generation.next(),
+                    draining: BTreeSet::new(),
+                    reasons,
+                };
+                changes.units.insert(id.clone(), Some(Arc::new(planned)));
+            }
+            Err(reasons) => {
+                pending.insert(id.clone(), reasons);
+            }
+        }
+    }
+    Plan { changes, pending }
+}
+
+fn wanted(input: Input<'_>) -> BTreeMap<UnitId, &BlockPolicy> {
     let mut wanted = BTreeMap::new();
     for service in input.services {
         for block in &service.blocks {
@@ -45,6 +100,11 @@ pub(crate) fn plan(input: Input<'_>) -> Plan {
             }
         }
     }
+    wanted
+}
+
+/// Takes out what is not wanted any more, and notes what has ended of what was taken out before.
+fn leave(input: Input<'_>, wanted: &BTreeMap<UnitId, &BlockPolicy>, changes: &mut Changes) {
     for (id, planned) in input.parent.units() {
         if !wanted.contains_key(id) {
             changes.units.insert(id.clone(), None);
@@ -63,51 +123,37 @@ pub(crate) fn plan(input: Input<'_>) -> Plan {
             changes.leaving.insert(id.clone(), left);
         }
     }
-    let wishes = wishes(input);
-    let mut missing = Vec::new();
-    for (id, block) in wanted {
-        match input.parent.units().get(&id) {
-            None => missing.push((id, block)),
-            Some(planned) => {
-                if let Some(planned) = revised(planned, &block.kind, wishes.get(&id), input) {
-                    changes.units.insert(id, Some(Arc::new(planned)));
-                }
-            }
+}
+
+/// Lets a unit stay where it is if where it is to go is too full with it. The migration that wishes it waits, until its deadline.
+fn hold_back(
+    input: Input<'_>,
+    id: &UnitId,
+    block: &BlockPolicy,
+    places: &mut Places<'_>,
+    changes: &mut Changes,
+) {
+    let before = input.parent.units().get(id);
+    let (Some(before), Some(Some(after))) = (before, changes.units.get(id).cloned()) else {
+        return;
+    };
+    let is_new = |site: &&Name| !before.sites().any(|other| other == *site);
+    let mut new = after.sites().filter(is_new);
+    if !new.any(|site| places.no_room(site, &[]).is_some()) {
+        return;
+    }
+    places.remove(&after, input.sites);
+    match revised(before, &block.kind, None, input) {
+        Some(staying) => {
+            places.add(&staying, input.sites);
+            let staying = Some(Arc::new(staying));
+            changes.units.insert(id.clone(), staying);
+        }
+        None => {
+            places.add(before, input.sites);
+            changes.units.remove(id);
         }
     }
-    let mut pending = BTreeMap::new();
-    if !missing.is_empty() {
-        let mut places = Places::new(input.sites, input.now);
-        places.count(input.parent, &changes, input.sites);
-        // An epoch is the generation in which the unit was placed: higher than that of any earlier unit of this name.
-        let epoch = Epoch(input.parent.generation.next().0);
-        for (id, block) in missing {
-            let leaving = match changes.leaving.get(&id) {
-                Some(left) => left.as_ref(),
-                None => input.parent.leaving().get(&id),
-            };
-            if let Some(leaving) = leaving {
-                pending.insert(id, vec![ends_first(leaving)]);
-                continue;
-            }
-            match places.take(&block.selector, block.ranks()) {
-                Ok((site, reasons)) => {
-                    let spec = begin(id.clone(), epoch, block, site);
-                    let planned = Planned {
-                        spec,
-                        generation: input.parent.generation.next(),
-                        draining: BTreeSet::new(),
-                        reasons,
-                    };
-                    changes.units.insert(id, Some(Arc::new(planned)));
-                }
-                Err(reasons) => {
-                    pending.insert(id, reasons);
-                }
-            }
-        }
-    }
-    Plan { changes, pending }
 }
 
 /// Of what has left, what has not been confirmed yet.

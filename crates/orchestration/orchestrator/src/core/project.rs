@@ -282,9 +282,7 @@ pub(crate) fn service(
         ready.status = UNKNOWN.to_owned();
     }
     ServiceStatus {
-        observed_generation: if tally.is_planned()
-            && is_in_force(view, &policy.org, &policy.name)
-        {
+        observed_generation: if tally.is_planned() && is_in_force(view, &policy.org, &policy.name) {
             generation
         } else {
             generation - 1

@@ -513,9 +513,105 @@ fn why_there_is_no_place() {
         sites(20, &|idx| if idx < 3 { silent() } else { cloud() }),
         &[
             "17 sites do not have the labels tier=edge",
-            "3 sites have the labels, but do not report or wait for an operator",
+            "3 sites have the labels, but are full, do not report, or wait for an operator",
         ],
     );
+}
+
+/// A world with a site of every tier, and services on the first of them.
+fn filled(services: &[(usize, u32, usize)]) -> World {
+    let mut world = World::default();
+    for action in [Action::Join(0, 0), Action::Join(1, 2), Action::Step(0)] {
+        world.act(&action);
+    }
+    world.act(&Action::Step(1));
+    for (service, replicas, arg_bytes) in services {
+        world.act(&Action::Apply(*service, 1, *replicas));
+        let policy = world.services.get_mut(&name(&format!("service-{service}")));
+        let policy = Arc::make_mut(policy.expect("it was applied"));
+        let workload::Kind::Cell(cell) = &mut policy.blocks[0].kind;
+        cell.args = vec!["x".repeat(*arg_bytes)];
+    }
+    world
+}
+
+fn pending(world: &World) -> BTreeMap<UnitId, Vec<String>> {
+    let services: Vec<_> = world.services.values().cloned().collect();
+    let input = Input {
+        services: &services,
+        sites: &world.sites,
+        parent: &world.blueprint,
+        migrations: &[],
+        now: world.now,
+    };
+    plan::plan(input).pending
+}
+
+#[test]
+fn a_site_is_given_no_more_than_it_takes() {
+    let check = |services: &[(usize, u32, usize)], n_placed: usize, reason: &str| {
+        let mut world = filled(services);
+        world.settle();
+        let config = world.blueprint.site_config("site-0");
+        assert_eq!(config.units.len(), n_placed);
+        let text = serde_json::to_vec(&config).expect("it is JSON");
+        assert!(text.len() + 100 < workload::link::HEADER_BYTES_MAX);
+        let pending = pending(&world);
+        let wanted: u32 = services.iter().map(|(_, replicas, _)| replicas).sum();
+        assert_eq!(pending.len() + n_placed, wanted as usize);
+        for reasons in pending.values() {
+            assert!(reasons[0].contains(reason), "{reasons:?}");
+        }
+    };
+    check(
+        &[(0, 1020, 1), (1, 9, 1)],
+        1024,
+        "it has 1024 units, of 1024",
+    );
+    check(
+        &[(0, 10, 500_000), (1, 9, 500_000)],
+        14,
+        "bytes, of 7340032",
+    );
+}
+
+#[test]
+fn nothing_is_moved_to_a_site_that_is_full() {
+    let mut world = filled(&[(0, 1023, 1)]);
+    for (service, wish) in [(1, 0), (2, 0)] {
+        world.act(&Action::Apply(service, wish, 1));
+    }
+    world.settle();
+    let full = world.blueprint.site_config("site-0").units.len();
+    let other = world.blueprint.site_config("site-1").units.len();
+    assert_eq!((full, other), (1023, 2));
+    // One has room, two have not: the first that asks is taken on, and the second is refused, or held back.
+    world.act(&Action::Migrate(1, 0, true));
+    world.act(&Action::Migrate(2, 0, true));
+    assert_eq!(world.migrations.len(), 2, "neither knows of the other");
+    world.settle();
+    assert_eq!(world.blueprint.site_config("site-0").units.len(), 1024);
+    world.services.remove(&name("service-1"));
+    world.act(&Action::Apply(3, 1, 1));
+    world.settle();
+    assert_eq!(world.blueprint.site_config("site-0").units.len(), 1024);
+    let policy = Arc::clone(&world.services[&name("service-2")]);
+    let spec = json!({"service": "service-2", "to": {"site": "site-0"}});
+    let start = Start {
+        policy: &policy,
+        blueprint: &world.blueprint,
+        sites: &world.sites,
+        now: world.now,
+        id: "9",
+        operation: "9",
+    };
+    let spec = serde_json::from_value(spec).expect("a migration");
+    let begun = migration::begin(start, &spec).map(drop);
+    let is_there = world
+        .blueprint
+        .site_units("site-0")
+        .any(|id| id.service() == "service-2");
+    assert_eq!(begun.is_err(), !is_there);
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     pub site: Name,
     /// What the site has said that it has.
     generation: AtomicU64,
+    /// A configuration that cannot be sent.
+    too_large: AtomicU64,
     /// The newest configuration that it was sent, and where the writer finds it.
     config: watch::Sender<(Generation, Option<Frame>)>,
     queue: mpsc::Sender<Frame>,
@@ -73,6 +75,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             site: site.clone(),
             generation: AtomicU64::new(generation.0),
+            too_large: AtomicU64::new(0),
             config,
             queue,
             told: Mutex::default(),
@@ -150,15 +153,20 @@ impl Connection {
     /// Whether it has, or is on the way to have, an older configuration.
     pub(crate) fn wants(&self, generation: Generation) -> bool {
         let has = Generation(self.generation.load(Ordering::Relaxed));
-        generation > has.max(self.config.borrow().0)
+        let too_large = Generation(self.too_large.load(Ordering::Relaxed));
+        generation > has.max(self.config.borrow().0) && generation != too_large
     }
 
-    pub(crate) fn configure(&self, generation: Generation, configure: &Down) {
+    /// Says whether it can be sent. One that is too large is not tried again.
+    pub(crate) fn configure(&self, generation: Generation, configure: &Down) -> bool {
         let frame = frames::encode(configure, &[]);
-        if frame.is_none() {
+        let Some(frame) = frame else {
             tracing::error!(site = %self.site, %generation, "the configuration of the site is too large to be sent");
-        }
-        self.config.send_replace((generation, frame));
+            self.too_large.store(generation.0, Ordering::Relaxed);
+            return false;
+        };
+        self.config.send_replace((generation, Some(frame)));
+        true
     }
 
     /// Queues a message. A site that lets its queue fill up is dropped.
@@ -227,6 +235,11 @@ mod tests {
             connection.configure(Generation(generation), &configure(generation));
         }
         assert!(!connection.wants(Generation(999)));
+        // One that is too large takes the place of none.
+        let reason = "x".repeat(workload::link::HEADER_BYTES_MAX);
+        let long = Down::Refused { reason };
+        assert!(!connection.configure(Generation(1000), &long));
+        assert!(!connection.wants(Generation(1000)) && connection.wants(Generation(1001)));
         let newest = outbox.config.borrow_and_update().clone();
         assert_eq!(newest, (Generation(999), encoded(999)));
         for n in 0..QUEUE_MAX {

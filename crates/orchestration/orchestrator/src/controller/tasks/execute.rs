@@ -19,7 +19,8 @@ pub(super) fn tick(inner: &Inner) {
             state.blueprint.site_config(connection.site.as_str())
         };
         let generation = config.generation;
-        inner.metrics.configurations.inc();
-        connection.configure(generation, &Down::Configure { config });
+        if connection.configure(generation, &Down::Configure { config }) {
+            inner.metrics.configurations.inc();
+        }
     }
 }
