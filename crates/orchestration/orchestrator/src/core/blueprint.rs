@@ -117,6 +117,12 @@ impl Blueprint {
             .flat_map(|plan| &plan.units)
     }
 
+    /// Whether a site has a part of a unit.
+    pub(crate) fn is_at(&self, unit: &UnitId, site: &str) -> bool {
+        let plan = self.sites.get(site);
+        plan.is_some_and(|plan| plan.units.contains(unit))
+    }
+
     pub(crate) fn site_config(&self, site: &str) -> SiteConfig {
         let unit = |id| self.units[id].spec.clone();
         SiteConfig {

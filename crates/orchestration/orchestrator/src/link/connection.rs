@@ -1,6 +1,6 @@
 //! One connected site, as the rest of the controller sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,9 +11,10 @@ use workload::Offers;
 use workload::link::Down;
 
 use super::frames::{self, Frame};
+use crate::core::places::SITE_UNITS_MAX;
 use crate::{Error, ErrorKind};
 
-/// Messages that wait for a site, beside its configuration.
+/// Messages that wait for a site, beside its configuration and offers.
 const QUEUE_MAX: usize = 64;
 /// Requests for logs that wait for one site.
 const LOG_REQUESTS_MAX: usize = 64;
@@ -36,10 +37,25 @@ pub(crate) struct Connection {
     /// The newest configuration that it was sent, and where the writer finds it.
     config: watch::Sender<(Generation, Option<Frame>)>,
     queue: mpsc::Sender<Frame>,
-    /// What it was last told about the offers of a unit.
-    told: Mutex<BTreeMap<UnitId, (Epoch, Offers)>>,
+    offers: Arc<News>,
     logs: Mutex<BTreeMap<u64, oneshot::Sender<LogReply>>>,
     pub end: Notify,
+}
+
+/// The offers of units for one site. They do not queue: of each unit the newest wait until the writer takes them, however many units change
+/// at once.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    units: Mutex<Told>,
+    has_more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// What it was last told, or will be, about each unit.
+    told: BTreeMap<UnitId, (Epoch, Offers)>,
+    /// The units whose news wait.
+    waiting: BTreeSet<UnitId>,
 }
 
 type LogReply = Result<(u64, Vec<u8>), String>;
@@ -49,6 +65,7 @@ type LogReply = Result<(u64, Vec<u8>), String>;
 pub(crate) struct Outbox {
     pub config: watch::Receiver<(Generation, Option<Frame>)>,
     pub queue: mpsc::Receiver<Frame>,
+    pub offers: Arc<News>,
 }
 
 impl Connections {
@@ -68,9 +85,11 @@ impl Connections {
     pub(crate) fn open(&self, site: &Name, generation: Generation) -> (Arc<Connection>, Outbox) {
         let (queue, queued) = mpsc::channel(QUEUE_MAX);
         let config = watch::Sender::new((Generation(0), None));
+        let offers = Arc::new(News::default());
         let outbox = Outbox {
             config: config.subscribe(),
             queue: queued,
+            offers: Arc::clone(&offers),
         };
         let connection = Arc::new(Connection {
             site: site.clone(),
@@ -78,7 +97,7 @@ impl Connections {
             too_large: AtomicU64::new(0),
             config,
             queue,
-            told: Mutex::default(),
+            offers,
             logs: Mutex::default(),
             end: Notify::new(),
         });
@@ -178,24 +197,27 @@ impl Connection {
         }
     }
 
-    /// Whether it has been told something else about the offers of a unit. From now on it counts as told.
-    pub(crate) fn is_news(&self, unit: &UnitId, epoch: Epoch, offers: &Offers) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        match told.get(unit) {
-            None if offers.is_empty() => false,
-            Some((before, same)) if *before == epoch && same == offers => false,
-            _ => {
-                told.insert(unit.clone(), (epoch, offers.clone()));
-                true
-            }
+    /// Lets it be told what the other parts of a unit offer, if it has been told something else.
+    pub(crate) fn offer(&self, unit: &UnitId, epoch: Epoch, offers: Offers) {
+        let mut units = self.offers.units();
+        match units.told.get(unit) {
+            None if offers.is_empty() => return,
+            Some((before, same)) if *before == epoch && *same == offers => return,
+            _ => {}
         }
+        units.told.insert(unit.clone(), (epoch, offers));
+        units.waiting.insert(unit.clone());
+        drop(units);
+        self.offers.has_more.notify_one();
     }
 
-    /// Forgets what it was told of units that it has no part of any more.
-    pub(crate) fn forget_except(&self, units: &BTreeMap<UnitId, workload::Observed>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() > 2 * units.len() + QUEUE_MAX {
-            told.retain(|id, _| units.contains_key(id));
+    /// Forgets units that it has no part of any more, if there are many.
+    pub(crate) fn forget_offers(&self, has_part: impl Fn(&UnitId) -> bool) {
+        let mut units = self.offers.units();
+        if units.told.len() > 2 * SITE_UNITS_MAX {
+            units.told.retain(|id, _| has_part(id));
+            let Told { told, waiting } = &mut *units;
+            waiting.retain(|id| told.contains_key(id));
         }
     }
 
@@ -204,6 +226,33 @@ impl Connection {
             // It may have left.
             asker.send(reply).ok();
         }
+    }
+}
+
+impl News {
+    fn units(&self) -> MutexGuard<'_, Told> {
+        self.units.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next message about offers, when there is one. Cancel-safe: what it takes it gives at once.
+    pub(crate) async fn next(&self) -> Down {
+        loop {
+            if let Some(message) = self.take() {
+                return message;
+            }
+            self.has_more.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Down> {
+        let mut units = self.units();
+        let unit = units.waiting.pop_first()?;
+        let (epoch, offers) = units.told.get(&unit)?.clone();
+        Some(Down::Offers {
+            unit,
+            epoch,
+            offers,
+        })
     }
 }
 
@@ -274,19 +323,57 @@ mod tests {
         assert!(connections.get(&name("edge")).is_none());
     }
 
-    #[test]
-    fn offers_are_told_once() {
+    #[tokio::test]
+    async fn offers_are_told_once_and_the_newest() {
         let connections = Connections::default();
-        let (connection, _outbox) = connections.open(&name("edge"), Generation(0));
+        let (connection, outbox) = connections.open(&name("edge"), Generation(0));
         let unit: UnitId = "acme/va/decode/0".parse().expect("a unit");
         let offers = |text: &str| Offers::from([(name("cloud"), text.to_owned())]);
-        let is_news = |epoch, offers: &Offers| connection.is_news(&unit, Epoch(epoch), offers);
-        assert!(!is_news(1, &Offers::new()));
-        assert!(is_news(1, &offers("a")));
-        assert!(!is_news(1, &offers("a")));
-        assert!(is_news(1, &offers("b")));
-        assert!(is_news(2, &offers("b")));
-        assert!(is_news(2, &Offers::new()));
+        let told = |epoch, offers: &Offers| {
+            connection.offer(&unit, Epoch(epoch), offers.clone());
+            match outbox.offers.take() {
+                Some(Down::Offers { offers: told, .. }) => told == *offers,
+                _ => false,
+            }
+        };
+        assert!(!told(1, &Offers::new()));
+        assert!(told(1, &offers("a")));
+        assert!(!told(1, &offers("a")));
+        assert!(told(1, &offers("b")));
+        assert!(told(2, &offers("b")));
+        assert!(told(2, &Offers::new()));
+        connection.offer(&unit, Epoch(3), offers("c"));
+        assert!(told(3, &offers("d")));
+        assert!(outbox.offers.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn offers_of_all_units_at_once_end_no_connection() {
+        let connections = Connections::default();
+        let (connection, outbox) = connections.open(&name("edge"), Generation(0));
+        let unit = |n: usize| -> UnitId { format!("acme/va/decode/{n}").parse().expect("a unit") };
+        let offers = Offers::from([(name("cloud"), "x".to_owned())]);
+        for n in 0..2 * SITE_UNITS_MAX + 1 {
+            connection.offer(&unit(n), Epoch(1), offers.clone());
+        }
+        assert!(!futures_now(connection.end.notified()));
+        // Those that it has no part of any more do not add up.
+        connection.forget_offers(|id| id.replica() < 100);
+        let mut n_told = 0;
+        while outbox.offers.take().is_some() {
+            n_told += 1;
+        }
+        assert_eq!(n_told, 100);
+        let next = outbox.offers.next();
+        let later = async { connection.offer(&unit(7), Epoch(2), offers) };
+        let (message, ()) = tokio::join!(next, later);
+        assert!(matches!(
+            message,
+            Down::Offers {
+                epoch: Epoch(2),
+                ..
+            }
+        ));
     }
 
     #[tokio::test]

@@ -317,7 +317,7 @@ async fn listen(
             Up::Inventory(inventory) => {
                 connection.has(inventory.generation);
                 let taken = inner.report(&connection.site, inventory).await;
-                connection.forget_except(&taken.map_err(io::Error::other)?.units);
+                taken.map_err(io::Error::other)?;
             }
             Up::Samples { mut samples } => {
                 samples.truncate(SAMPLES_MAX);
@@ -352,6 +352,7 @@ async fn talk(
     Outbox {
         mut config,
         mut queue,
+        offers,
     }: Outbox,
     mut pieces: mpsc::Receiver<Frame>,
 ) -> io::Result<()> {
@@ -366,6 +367,8 @@ async fn talk(
                 Some(message) => Some(message),
                 None => return Ok(()),
             },
+            // Those that are too long for a frame are left out: the parts of that unit do not find each other, all others do.
+            message = offers.next() => frames::encode(&message, &[]),
             Some(piece) = pieces.recv() => Some(piece),
         };
         if let Some(frame) = frame {
@@ -440,7 +443,7 @@ impl Inner {
         .await
     }
 
-    async fn report(&self, site: &Name, inventory: Inventory) -> Result<Arc<Report>, Error> {
+    async fn report(&self, site: &Name, inventory: Inventory) -> Result<(), Error> {
         self.compare(site, inventory.generation).await?;
         let now = self.now();
         let report = report(inventory, now.mono_ms);
@@ -456,7 +459,7 @@ impl Inner {
             self.signals.plan.notify_one();
         }
         self.signals.report();
-        Ok(report)
+        Ok(())
     }
 }
 

@@ -1,10 +1,10 @@
 //! Tells each part of a unit what the other parts of the same incarnation offer, whenever that changes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ids::Name;
 use workload::Offers;
-use workload::link::Down;
 
 use crate::controller::Inner;
 
@@ -34,14 +34,12 @@ pub(super) fn tick(inner: &Inner) {
             let offers: Offers = others
                 .map(|(from, offer)| (from.clone(), offer.clone()))
                 .collect();
-            if connection.is_news(&id, epoch, &offers) {
-                let unit = id.clone();
-                connection.send(&Down::Offers {
-                    unit,
-                    epoch,
-                    offers,
-                });
-            }
+            connection.offer(&id, epoch, offers);
         }
+    }
+    for connection in inner.connections.all() {
+        let blueprint = Arc::clone(&inner.state().blueprint);
+        let site = connection.site.as_str();
+        connection.forget_offers(|id| blueprint.is_at(id, site));
     }
 }
