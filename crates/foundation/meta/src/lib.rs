@@ -123,6 +123,11 @@ pub trait MetaStore: Send + Sync + fmt::Debug {
     /// The revision of the last commit, now and whenever it changes.
     fn revision(&self) -> watch::Receiver<Revision>;
 
+    /// Whether a commit could not be synced, so that nothing will be written any more. Whoever owns the store ends, and opens it anew.
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// Writes one key if its entry has this revision (`None`: if there is none).
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A store in one file, for one process at a time.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{
@@ -22,13 +23,15 @@ const FORMAT: u64 = 1;
 pub struct Redb {
     database: Database,
     state: Mutex<State>,
+    /// A commit failed: what is on disk is not known.
+    has_failed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
     history: History,
-    /// A commit failed: what is on disk is not known.
-    has_failed: bool,
+    /// A commit has begun and not ended. Left behind by one that failed, or panicked.
+    is_writing: bool,
 }
 
 impl Redb {
@@ -38,19 +41,24 @@ impl Redb {
     /// When another process has it open, or it is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let database = Database::create(path).map_err(|e| failed("open the metadata file", e))?;
+        Self::new(database)
+    }
+
+    fn new(database: Database) -> Result<Self, Error> {
         let revision = prepare(&database).map_err(|e| failed("read the metadata file", e))?;
         let state = State {
             history: History::new(Revision(revision)),
-            has_failed: false,
+            is_writing: false,
         };
         Ok(Self {
             database,
             state: Mutex::new(state),
+            has_failed: AtomicBool::new(false),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A commit that panicked leaves `has_failed` behind.
+        // A commit that panicked leaves `is_writing` behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,17 +133,20 @@ impl MetaStore for Redb {
     fn commit(&self, conditions: &[Condition], writes: &[Write]) -> Result<Revision, Error> {
         check(writes)?;
         let mut state = self.state();
-        if state.has_failed {
+        if state.is_writing {
+            self.has_failed.store(true, Ordering::Release);
             return Err(Error::Failed {
                 context: "commit metadata after a commit that failed",
                 source: None,
             });
         }
         let next = state.history.last().next();
-        state.has_failed = true;
-        let conflict = self.write(next, conditions, writes);
-        let conflict = conflict.map_err(|e| failed("commit metadata", e))?;
-        state.has_failed = false;
+        state.is_writing = true;
+        let conflict = self.write(next, conditions, writes).map_err(|e| {
+            self.has_failed.store(true, Ordering::Release);
+            failed("commit metadata", e)
+        })?;
+        state.is_writing = false;
         if let Some(key) = conflict {
             return Err(Error::Conflict { key });
         }
@@ -149,6 +160,10 @@ impl MetaStore for Redb {
 
     fn revision(&self) -> watch::Receiver<Revision> {
         self.state().history.subscribe()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
     }
 }
 
@@ -190,6 +205,9 @@ fn failed(context: &'static str, source: impl Into<redb::Error>) -> Error {
 mod tests {
     use std::sync::Arc;
 
+    use redb::StorageBackend;
+    use redb::backends::InMemoryBackend;
+
     use super::*;
 
     #[test]
@@ -223,6 +241,60 @@ mod tests {
             store.cas("a", Some(first), vec![]).expect("as read"),
             Revision(3)
         );
+    }
+
+    /// A disk in memory that fails, or is slow, when it is told to.
+    #[derive(Clone, Debug, Default)]
+    struct Disk {
+        bytes: Arc<InMemoryBackend>,
+        is_broken: Arc<AtomicBool>,
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> Result<u64, std::io::Error> {
+            self.bytes.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+            self.bytes.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+            self.bytes.set_len(len)
+        }
+
+        fn sync_data(&self) -> Result<(), std::io::Error> {
+            if self.is_broken.load(Ordering::Relaxed) {
+                return Err(std::io::Error::other("the disk is broken"));
+            }
+            self.bytes.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+            self.bytes.write(offset, data)
+        }
+    }
+
+    fn on(disk: &Disk) -> Redb {
+        let database = redb::Builder::new().create_with_backend(disk.clone());
+        Redb::new(database.expect("it is empty")).expect("opens")
+    }
+
+    #[test]
+    fn a_commit_that_cannot_be_synced_ends_the_store_and_is_seen() {
+        let disk = Disk::default();
+        let store = on(&disk);
+        let revision = store.cas("a", None, vec![1]).expect("absent");
+        store.cas("a", None, vec![2]).expect_err("a conflict");
+        assert!(!store.has_failed());
+        disk.is_broken.store(true, Ordering::Relaxed);
+        store.cas("b", None, vec![1]).expect_err("a broken disk");
+        assert!(store.has_failed());
+        disk.is_broken.store(false, Ordering::Relaxed);
+        store
+            .cas("b", None, vec![1])
+            .expect_err("it promises nothing more");
+        assert_eq!(*store.revision().borrow(), revision);
     }
 
     #[test]

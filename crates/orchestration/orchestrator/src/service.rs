@@ -108,6 +108,18 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service, Error> {
 }
 
 impl Service {
+    /// Why it cannot go on: its store has failed, or a part of it has panicked. It answers still, and does nothing any more; whoever has
+    /// started it ends it, and starts another.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.controller.inner().failure.get()
+    }
+
+    /// The same, once it is so. Cancel-safe.
+    pub async fn failed(&self) -> String {
+        self.controller.inner().failure.wait().await
+    }
+
     /// Ends it, and returns when its directory can be used again: when nobody has a clone of its controller, or a watch, any more.
     pub async fn stop(self) {
         let Self {

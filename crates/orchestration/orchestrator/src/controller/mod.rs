@@ -4,6 +4,7 @@
 //! and record what became of the requests. Reads (`reads`) are made of the mirror of the store and the reports of the sites (`state`).
 //! A controller that is killed anywhere starts again from the store; any number of controllers on one store agree by compare-and-set.
 
+pub(crate) mod failure;
 mod feed;
 pub(crate) mod modules;
 pub(crate) mod reads;
@@ -27,6 +28,7 @@ pub use modules::Upload;
 pub use reads::{BlockView, Event, LogPiece, UnitView, Watch};
 pub use requests::Terms;
 
+use failure::Failure;
 use feed::Feed;
 use modules::Modules;
 use state::State;
@@ -55,6 +57,7 @@ pub(crate) struct Inner {
     pub signals: Signals,
     /// Where plans are made: for large fleets that takes a while.
     pub planner: Worker,
+    pub failure: Failure,
     shown: Mutex<Shown>,
     started: Instant,
 }
@@ -116,18 +119,20 @@ impl Controller {
         deps: Deps,
     ) -> Result<(Self, Gone), Error> {
         let state = State::load(store.as_ref())?;
-        let (store, gone) = Store::new(store)?;
+        let failure = Failure::new();
+        let (store, gone) = Store::new(store, &failure)?;
         let inner = Inner {
             store,
             state: Mutex::new(state),
             feed: Feed::new(),
-            modules: Modules::open(&dir.join("modules"))?,
+            modules: Modules::open(&dir.join("modules"), &failure)?,
             connections: Connections::default(),
             explainer: deps.explainer,
             authority: deps.authority,
             metrics: Metrics::new(&deps.metrics),
             signals: Signals::new(),
-            planner: Worker::start("planner")?,
+            planner: Worker::start("planner", &failure)?,
+            failure,
             shown: Mutex::default(),
             started: rt::now(),
         };

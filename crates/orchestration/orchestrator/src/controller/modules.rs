@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ids::Digest;
 use sha2::Digest as _;
 
+use super::failure::Failure;
 use super::store::Worker;
 use crate::{Error, ErrorKind};
 
@@ -49,8 +50,8 @@ impl Drop for Partial {
 }
 
 impl Modules {
-    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        let worker = Worker::start("modules")?;
+    pub(crate) fn open(dir: &Path, failure: &Failure) -> Result<Self, Error> {
+        let worker = Worker::start("modules", failure)?;
         let n_bytes = sweep(dir).map_err(failed)?;
         Ok(Self {
             dir: Arc::new(dir.to_owned()),

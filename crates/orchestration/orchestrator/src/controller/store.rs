@@ -6,6 +6,7 @@ use std::sync::Arc;
 use meta::{Condition, MetaStore, Revision, Write};
 use tokio::sync::{mpsc, oneshot};
 
+use super::failure::Failure;
 use crate::{Error, ErrorKind};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -18,9 +19,11 @@ const QUEUE_MAX: usize = 256;
 const STACK_BYTES: usize = 2 << 20;
 
 impl Worker {
-    pub(crate) fn start(name: &str) -> Result<Self, Error> {
+    pub(crate) fn start(name: &str, failure: &Failure) -> Result<Self, Error> {
         let (sender, mut jobs) = mpsc::channel::<Job>(QUEUE_MAX);
+        let guard = failure.guard(name);
         let body = move || {
+            let _guard = guard;
             while let Some(job) = jobs.blocking_recv() {
                 job();
             }
@@ -52,6 +55,7 @@ impl Worker {
 pub(crate) struct Store {
     held: Arc<Held>,
     worker: Worker,
+    failure: Failure,
 }
 
 #[derive(Debug)]
@@ -65,11 +69,14 @@ struct Held {
 pub(crate) type Gone = oneshot::Receiver<Infallible>;
 
 impl Store {
-    pub(crate) fn new(store: Arc<dyn MetaStore>) -> Result<(Self, Gone), Error> {
-        let worker = Worker::start("meta-commits")?;
+    pub(crate) fn new(store: Arc<dyn MetaStore>, failure: &Failure) -> Result<(Self, Gone), Error> {
         let (_gone, gone) = oneshot::channel();
-        let held = Arc::new(Held { store, _gone });
-        Ok((Self { held, worker }, gone))
+        let store = Self {
+            held: Arc::new(Held { store, _gone }),
+            worker: Worker::start("meta-commits", failure)?,
+            failure: failure.clone(),
+        };
+        Ok((store, gone))
     }
 
     /// For reading.
@@ -88,7 +95,12 @@ impl Store {
         match self.worker.run(commit).await? {
             Ok(revision) => Ok(Some(revision)),
             Err(meta::Error::Conflict { .. }) => Ok(None),
-            Err(other) => Err(failed(other)),
+            Err(other) => {
+                if self.meta().has_failed() {
+                    self.failure.note("the metadata store");
+                }
+                Err(failed(other))
+            }
         }
     }
 }

@@ -493,13 +493,16 @@ fn open() -> Vec<Endpoint> {
     let summary = "Whether the process answers.";
     let health = Endpoint::new("get", "/healthz", "health", summary, get(reads::health));
     let summary = "Whether it serves: it does not listen before it has read its store.";
-    let ready = Endpoint::new("get", "/readyz", "ready", summary, get(reads::health));
+    let ready = Endpoint::new("get", "/readyz", "ready", summary, get(reads::ready));
     let text = || json!({"type": "string"});
     vec![
         document
             .open()
             .shows(JSON, json!({"type": "object"}), "OpenAPI 3.1."),
         health.open().shows("text/plain", text(), "It does."),
-        ready.open().shows("text/plain", text(), "It does."),
+        ready
+            .open()
+            .shows("text/plain", text(), "It does.")
+            .problems(&[(503, "It cannot go on, and is to be started again.")]),
     ]
 }

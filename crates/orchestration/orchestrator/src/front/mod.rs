@@ -104,7 +104,9 @@ impl Front {
 
     fn serve(self, listener: TcpListener, tls: Arc<ServerConfig>) -> Task {
         let (limits, counters) = (self.limits, self.counters.clone());
-        serve::serve(limits, counters, listener, tls, router(self))
+        let failure = self.controller.inner().failure.clone();
+        let accepting = serve::serve(limits, counters, listener, tls, router(self));
+        rt::spawn("nbi", failure.guarded("nbi", accepting))
     }
 }
 

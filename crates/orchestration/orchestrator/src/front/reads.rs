@@ -9,7 +9,7 @@ use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse as _, Response};
 use nbi::Units;
 
-use super::answer::{Answer, JSON, json};
+use super::answer::{Answer, JSON, Refusal, json};
 use super::call::{Call, Window};
 use super::{Front, openapi};
 
@@ -97,7 +97,15 @@ pub(super) async fn document() -> Response {
     ([(CONTENT_TYPE, JSON)], DOCUMENT.as_slice()).into_response()
 }
 
-/// Whoever is answered has reached a process that serves: it does not listen before it has read its store.
+/// Whoever is answered has reached a process that answers.
 pub(super) async fn health() -> Response {
     "ok\n".into_response()
+}
+
+/// It does not listen before it has read its store; and when it cannot go on, it says so until it is ended.
+pub(super) async fn ready(State(front): State<Front>) -> Answer {
+    match front.controller.inner().failure.get() {
+        None => Ok("ok\n".into_response()),
+        Some(what) => Err(Refusal::new(503, format!("it cannot go on: {what}"))),
+    }
 }

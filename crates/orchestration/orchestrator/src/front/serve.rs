@@ -1,6 +1,7 @@
 //! Connections: TLS, then HTTP/1.1, within limits.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rt::Task;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,14 +42,13 @@ pub(super) fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     router: Router,
-) -> Task {
+) -> impl Future<Output = ()> + Send {
     let server = Arc::new(Server {
         acceptor: TlsAcceptor::from(tls),
         router,
         patience: limits.patience,
     });
-    let accepting = accept(listener, limits.connections, counters, server);
-    rt::spawn("nbi", accepting)
+    accept(listener, limits.connections, counters, server)
 }
 
 async fn accept(

@@ -1,6 +1,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use meta::{Change, Condition, Entry, Memory, MetaStore, Revision, Write};
 use nbi::{Client, Service as Wanted};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -23,6 +25,10 @@ struct World {
 }
 
 fn world() -> World {
+    world_on(None)
+}
+
+fn world_on(store: Option<Arc<dyn MetaStore>>) -> World {
     let dir = tempfile::tempdir().expect("a directory");
     let runtime = Runtime::new().expect("a runtime");
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -37,7 +43,7 @@ fn world() -> World {
         authority,
         explainer: None,
         metrics: telemetry::Metrics::new(),
-        store: None,
+        store,
     };
     let service = runtime
         .block_on(crate::start(config, deps))
@@ -513,6 +519,89 @@ fn a_caller_that_says_nothing_loses_its_place() {
         !text.contains("nbi_connections_delayed_total 0\n"),
         "{text}"
     );
+}
+
+/// A store that fails for good, or panics, when it is told to.
+#[derive(Debug, Default)]
+struct Fragile {
+    store: Memory,
+    has_failed: AtomicBool,
+    panics: AtomicBool,
+}
+
+impl MetaStore for Fragile {
+    fn get(&self, key: &str) -> Result<Option<Entry>, meta::Error> {
+        self.store.get(key)
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>, n: usize) -> Result<Vec<Entry>, meta::Error> {
+        self.store.list(prefix, after, n)
+    }
+
+    fn commit(&self, conditions: &[Condition], writes: &[Write]) -> Result<Revision, meta::Error> {
+        assert!(!self.panics.load(Ordering::Relaxed), "as it was told");
+        if self.has_failed() {
+            return Err(meta::Error::Failed {
+                context: "commit to a broken store",
+                source: None,
+            });
+        }
+        self.store.commit(conditions, writes)
+    }
+
+    fn changes(&self, prefix: &str, after: Revision, n: usize) -> Result<Vec<Change>, meta::Error> {
+        self.store.changes(prefix, after, n)
+    }
+
+    fn revision(&self) -> tokio::sync::watch::Receiver<Revision> {
+        self.store.revision()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_controller_that_cannot_go_on_says_so() {
+    let check = |break_it: &dyn Fn(&Fragile), expected: &str| {
+        let store = Arc::new(Fragile::default());
+        let world = world_on(Some(Arc::clone(&store) as Arc<dyn MetaStore>));
+        let module = world.module();
+        assert_eq!(world.raw("GET /readyz", &[], "").status, 200);
+        assert_eq!(world.service.failure(), None);
+        break_it(&store);
+        let body = service("video", &module).to_string();
+        let refused = world.ask("POST /v1/services", &[], &body);
+        assert!(refused.status >= 500, "{refused:?}");
+        let failed = world.runtime.block_on(world.service.failed());
+        assert!(failed.contains(expected), "{failed}");
+        let raw = world.raw("GET /readyz", &[], "");
+        assert_eq!(raw.status, 503, "{raw:?}");
+        assert_eq!(world.raw("GET /healthz", &[], "").status, 200);
+    };
+    check(
+        &|store| store.has_failed.store(true, Ordering::Relaxed),
+        "the metadata store",
+    );
+    check(
+        &|store| store.panics.store(true, Ordering::Relaxed),
+        "meta-commits has panicked",
+    );
+}
+
+#[test]
+fn a_task_that_panics_is_a_failure() {
+    let runtime = Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let failure = crate::controller::failure::Failure::new();
+        let fine = rt::spawn("fine", failure.guarded("fine", async {}));
+        fine.ended().await;
+        assert_eq!(failure.get(), None);
+        let wrong = async { panic!("as it was told") };
+        let _wrong = rt::spawn("wrong", failure.guarded("wrong", wrong));
+        assert!(failure.wait().await.contains("wrong has panicked"));
+    });
 }
 
 #[test]

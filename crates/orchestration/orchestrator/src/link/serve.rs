@@ -66,13 +66,15 @@ pub(crate) fn serve(
     inner: Arc<Inner>,
     series: Arc<series::Store>,
 ) -> Task {
+    let failure = inner.failure.clone();
     let server = Open(Arc::new(Server {
         inner,
         series,
         tasks: Mutex::default(),
         places: Semaphore::new(SITES_MAX),
     }));
-    rt::spawn("link", accept(listener, TlsAcceptor::from(tls), server))
+    let accepting = accept(listener, TlsAcceptor::from(tls), server);
+    rt::spawn("link", failure.guarded("link", accepting))
 }
 
 /// Ends all connections when it is dropped: they hold the server, and the server holds them.

@@ -8,6 +8,7 @@ mod project;
 mod sweep;
 
 use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,59 +29,53 @@ const PAUSE: Duration = Duration::from_millis(100);
 impl Controller {
     /// Starts them. They end when the handles are dropped.
     pub(crate) fn start_tasks(&self) -> Vec<Task> {
-        let inner = || Arc::clone(self.inner());
+        let inner = self.inner();
+        let start = |name, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            rt::spawn(name, inner.failure.guarded(name, task))
+        };
+        let inner = || Arc::clone(inner);
+        let plan = on(inner(), "plan", PERIOD, |i| &i.signals.plan, plan::tick);
+        let execute = on(
+            inner(),
+            "execute",
+            PERIOD,
+            |i| &i.signals.execute,
+            |i| {
+                execute::tick(&i);
+                ready(Ok(()))
+            },
+        );
+        let offers = on(
+            inner(),
+            "offers",
+            PERIOD,
+            |i| &i.signals.offers,
+            |i| {
+                offers::tick(&i);
+                ready(Ok(()))
+            },
+        );
+        let project = on(
+            inner(),
+            "project",
+            PERIOD,
+            |i| &i.signals.project,
+            project::tick,
+        );
+        let sweep = on(
+            inner(),
+            "sweep",
+            SWEEP_PERIOD,
+            |i| &i.signals.sweep,
+            sweep::tick,
+        );
         vec![
-            rt::spawn("follow", follow(inner())),
-            rt::spawn(
-                "plan",
-                on(inner(), "plan", PERIOD, |i| &i.signals.plan, plan::tick),
-            ),
-            rt::spawn(
-                "execute",
-                on(
-                    inner(),
-                    "execute",
-                    PERIOD,
-                    |i| &i.signals.execute,
-                    |i| {
-                        execute::tick(&i);
-                        ready(Ok(()))
-                    },
-                ),
-            ),
-            rt::spawn(
-                "offers",
-                on(
-                    inner(),
-                    "offers",
-                    PERIOD,
-                    |i| &i.signals.offers,
-                    |i| {
-                        offers::tick(&i);
-                        ready(Ok(()))
-                    },
-                ),
-            ),
-            rt::spawn(
-                "project",
-                on(
-                    inner(),
-                    "project",
-                    PERIOD,
-                    |i| &i.signals.project,
-                    project::tick,
-                ),
-            ),
-            rt::spawn(
-                "sweep",
-                on(
-                    inner(),
-                    "sweep",
-                    SWEEP_PERIOD,
-                    |i| &i.signals.sweep,
-                    sweep::tick,
-                ),
-            ),
+            start("follow", Box::pin(follow(inner()))),
+            start("plan", Box::pin(plan)),
+            start("execute", Box::pin(execute)),
+            start("offers", Box::pin(offers)),
+            start("project", Box::pin(project)),
+            start("sweep", Box::pin(sweep)),
         ]
     }
 }
