@@ -95,7 +95,7 @@ pub enum Error {
     },
 }
 
-/// See the crate's documentation. Calls block, commits for as long as a sync takes.
+/// See the crate's documentation. Calls block, commits for as long as a sync takes; no other call waits for a commit.
 pub trait MetaStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the store has failed.

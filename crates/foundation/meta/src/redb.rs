@@ -22,16 +22,13 @@ const FORMAT: u64 = 1;
 #[derive(Debug)]
 pub struct Redb {
     database: Database,
-    state: Mutex<State>,
+    /// Held throughout a commit, by which they come one after the other: for as long as the disk takes. Whether one has begun and not ended;
+    /// that is left behind by one that failed, or panicked.
+    is_writing: Mutex<bool>,
+    /// Held for moments, so that nobody who reads waits for the disk.
+    history: Mutex<History>,
     /// A commit failed: what is on disk is not known.
     has_failed: AtomicBool,
-}
-
-#[derive(Debug)]
-struct State {
-    history: History,
-    /// A commit has begun and not ended. Left behind by one that failed, or panicked.
-    is_writing: bool,
 }
 
 impl Redb {
@@ -46,20 +43,17 @@ impl Redb {
 
     fn new(database: Database) -> Result<Self, Error> {
         let revision = prepare(&database).map_err(|e| failed("read the metadata file", e))?;
-        let state = State {
-            history: History::new(Revision(revision)),
-            is_writing: false,
-        };
         Ok(Self {
             database,
-            state: Mutex::new(state),
+            is_writing: Mutex::new(false),
+            history: Mutex::new(History::new(Revision(revision))),
             has_failed: AtomicBool::new(false),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A commit that panicked leaves `is_writing` behind.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn history(&self) -> MutexGuard<'_, History> {
+        // Nothing panics halfway through a push.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read<T>(
@@ -132,34 +126,36 @@ impl MetaStore for Redb {
 
     fn commit(&self, conditions: &[Condition], writes: &[Write]) -> Result<Revision, Error> {
         check(writes)?;
-        let mut state = self.state();
-        if state.is_writing {
+        // A commit that panicked leaves it behind as true.
+        let is_writing = self.is_writing.lock();
+        let mut is_writing = is_writing.unwrap_or_else(PoisonError::into_inner);
+        if *is_writing {
             self.has_failed.store(true, Ordering::Release);
             return Err(Error::Failed {
                 context: "commit metadata after a commit that failed",
                 source: None,
             });
         }
-        let next = state.history.last().next();
-        state.is_writing = true;
+        let next = self.history().last().next();
+        *is_writing = true;
         let conflict = self.write(next, conditions, writes).map_err(|e| {
             self.has_failed.store(true, Ordering::Release);
             failed("commit metadata", e)
         })?;
-        state.is_writing = false;
+        *is_writing = false;
         if let Some(key) = conflict {
             return Err(Error::Conflict { key });
         }
-        state.history.push(next, writes);
+        self.history().push(next, writes);
         Ok(next)
     }
 
     fn changes(&self, prefix: &str, after: Revision, limit: usize) -> Result<Vec<Change>, Error> {
-        self.state().history.changes(prefix, after, limit)
+        self.history().changes(prefix, after, limit)
     }
 
     fn revision(&self) -> watch::Receiver<Revision> {
-        self.state().history.subscribe()
+        self.history().subscribe()
     }
 
     fn has_failed(&self) -> bool {
@@ -248,6 +244,8 @@ mod tests {
     struct Disk {
         bytes: Arc<InMemoryBackend>,
         is_broken: Arc<AtomicBool>,
+        /// Syncs wait while somebody holds it.
+        slow: Arc<Mutex<()>>,
     }
 
     impl StorageBackend for Disk {
@@ -264,6 +262,7 @@ mod tests {
         }
 
         fn sync_data(&self) -> Result<(), std::io::Error> {
+            drop(self.slow.lock().expect("nobody panics with it"));
             if self.is_broken.load(Ordering::Relaxed) {
                 return Err(std::io::Error::other("the disk is broken"));
             }
@@ -295,6 +294,28 @@ mod tests {
             .cas("b", None, vec![1])
             .expect_err("it promises nothing more");
         assert_eq!(*store.revision().borrow(), revision);
+    }
+
+    #[test]
+    fn nobody_who_reads_waits_for_a_slow_disk() {
+        let disk = Disk::default();
+        let store = on(&disk);
+        let first = store.cas("a", None, vec![1]).expect("absent");
+        std::thread::scope(|scope| {
+            let slow = disk.slow.lock().expect("nobody panics with it");
+            let commit = scope.spawn(|| store.cas("b", None, vec![2]));
+            // Until it holds what commits hold: it cannot end before the disk does.
+            while store.is_writing.try_lock().is_ok() {
+                std::thread::yield_now();
+            }
+            assert_eq!(store.changes("", first, 9).expect("kept"), []);
+            assert_eq!(*store.revision().borrow(), first);
+            assert!(store.get("a").expect("reads").is_some());
+            drop(slow);
+            let second = commit.join().expect("no panic").expect("absent");
+            assert_eq!(store.changes("", first, 9).expect("kept").len(), 1);
+            assert_eq!(*store.revision().borrow(), second);
+        });
     }
 
     #[test]
