@@ -87,6 +87,9 @@ pub enum Up {
 pub struct Inventory {
     /// The generation that is in force, and why a newer one is not.
     pub generation: Generation,
+    /// [`SiteConfig::digest`] of the configuration that is in force. Without it, only its number is compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     pub refused: Option<String>,
     pub units: Vec<Observed>,
     /// What is wrong with the site.
@@ -186,5 +189,37 @@ mod tests {
         let up: Up = serde_json::from_str(text).expect("a message of a newer agent");
         assert!(matches!(up, Up::WantModule { .. }));
         serde_json::from_str::<Up>(r#"{"type":"unheard_of"}"#).expect_err("an unknown message");
+    }
+
+    #[test]
+    fn an_inventory_without_a_digest_is_one() {
+        let text =
+            r#"{"type":"inventory","generation":3,"refused":null,"units":[],"conditions":[]}"#;
+        let up: Up = serde_json::from_str(text).expect("a message of an older agent");
+        assert!(matches!(&up, Up::Inventory(inventory) if inventory.digest.is_none()));
+        assert_eq!(serde_json::to_string(&up).expect("it is JSON"), text);
+    }
+
+    #[test]
+    fn a_configuration_is_told_from_another_of_its_number() {
+        let config = |epoch: u64, site: &str| -> SiteConfig {
+            let unit = serde_json::json!({
+                "id": "acme/va/decode/0", "epoch": epoch, "home": "edge", "placement": [site],
+                "kind": {"cell": {"module": "a".repeat(64), "ranks": 1, "args": [], "env": {}, "mounts": [], "iteration": null,
+                    "checkpoint_every_ms": null, "limits": {"memory_bytes_max": 1, "log_bytes_max": 1}}},
+            });
+            serde_json::from_value(serde_json::json!({"generation": 7, "units": [unit]}))
+                .expect("one")
+        };
+        let digest = config(1, "edge").digest();
+        assert_eq!(digest, config(1, "edge").digest());
+        assert_ne!(digest, config(2, "edge").digest());
+        assert_ne!(digest, config(1, "cloud").digest());
+        let golden = "772994730eea6c76d04c95c6d0053e8545fa3ae2cc21c3f9d107d8b6d62c2c7b";
+        assert_eq!(
+            digest.as_str(),
+            golden,
+            "sites of other versions say it too"
+        );
     }
 }

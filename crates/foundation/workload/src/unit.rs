@@ -4,12 +4,36 @@ use std::collections::BTreeMap;
 
 use ids::{Digest, Epoch, Generation, Name, UnitId};
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 /// All that one site is to run: decided, numbered, never changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SiteConfig {
     pub generation: Generation,
     pub units: Vec<UnitSpec>,
+}
+
+impl SiteConfig {
+    /// Tells this configuration from another of the same number, of a controller whose store went back in time. It is made of what runs where
+    /// and of nothing that a later version may add, so that sites and controllers of different versions agree about it.
+    ///
+    /// # Panics
+    /// Never: it is a SHA-256.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hash = sha2::Sha256::new();
+        hash.update(format!("{}\n", self.generation));
+        for unit in &self.units {
+            hash.update(format!("{} {} {}", unit.id, unit.epoch, unit.home));
+            for site in &unit.placement {
+                hash.update(format!(" {site}"));
+            }
+            hash.update("\n");
+        }
+        let hash = hash.finalize();
+        let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        digits.parse().expect("64 hexadecimal digits")
+    }
 }
 
 /// One unit, as its parts at all sites know it.

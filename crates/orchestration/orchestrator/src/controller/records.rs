@@ -3,7 +3,7 @@
 //! ```text
 //! service/ORG/NAME          ServiceRecord            target/head             Head
 //! operation/ORG/ID          OperationRecord          target/unit/UNIT        Planned
-//! migration/ORG/ID          Migration                target/site/SITE        Generation
+//! migration/ORG/ID          Migration                target/site/SITE        SiteTarget
 //! moving/ORG/SERVICE/BLOCK  the migration's id       target/leaving/UNIT     Leaving
 //! key/ORG/KEY               KeyRecord                site/NAME               Facts
 //!                                                    token/HASH, join/HASH   TokenRecord, JoinRecord
@@ -144,7 +144,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::blueprint::{Leaving, Planned};
+    use crate::core::blueprint::{Leaving, Planned, SiteTarget};
     use crate::core::inventory::Facts;
     use crate::core::migration::Migration;
 
@@ -218,9 +218,11 @@ mod tests {
             "spec": {"id": "acme/va/decode/0", "epoch": 1, "kind": {"cell": cell}, "home": "edge", "placement": ["cloud"]},
             "generation": 3, "draining": ["fog"], "reasons": ["edge: chosen"],
         }));
+        golden::<SiteTarget>(&json!({"generation": 7, "made": [[6, "0123456789abcdef"]]}));
         golden::<Leaving>(&json!({"sites": {"edge": 7}}));
         golden::<Facts>(&json!({
-            "joined_ms": 5, "labels": {"tier": "edge"}, "cpu_share": 0.5, "cpu_share_by": "cgroup", "ahead": null,
+            "joined_ms": 5, "labels": {"tier": "edge"}, "cpu_share": 0.5, "cpu_share_by": "cgroup", "ahead": 9,
+            "ahead_digest": "a".repeat(64),
         }));
         golden::<Head>(&json!({"version": 1, "generation": 7}));
         golden::<KeyRecord>(&json!({"request": "ab", "operation": "1"}));

@@ -8,6 +8,7 @@ use ids::{Generation, Labels, Name};
 use meta::{Condition, Revision, Write};
 use nbi::{MigrationSpec, Operation, Service, ServiceSpec};
 use sha2::Digest as _;
+use workload::SiteConfig;
 
 use super::modules::hexadecimal;
 use super::records::{
@@ -309,8 +310,21 @@ impl Controller {
             let generation = Generation(state.blueprint.generation.max(ahead).0 + 1);
             let facts = Facts {
                 ahead: None,
+                ahead_digest: None,
                 ..site.facts.clone()
             };
+            let mut target = state.blueprint.site_target(name.as_str());
+            if let Some(digest) = &site.facts.ahead_digest {
+                target.make(ahead, digest);
+                // What it has is in order; it may lie between what was made here.
+                target.made.sort_by_key(|(generation, _)| *generation);
+            }
+            target.generation = generation;
+            let config = SiteConfig {
+                generation,
+                ..state.blueprint.site_config(name.as_str())
+            };
+            target.make(generation, &config.digest());
             let head = Head {
                 version: VERSION,
                 generation,
@@ -324,7 +338,7 @@ impl Controller {
                 writes: vec![
                     Write::put(HEAD, encode(&head)),
                     Write::put(site_key, encode(&facts)),
-                    Write::put(format!("target/site/{name}"), encode(&generation)),
+                    Write::put(format!("target/site/{name}"), encode(&target)),
                 ],
             };
             Ok(Ok::<_, ()>((draft, ())))
@@ -578,6 +592,7 @@ impl Inner {
                 cpu_share: 0.0,
                 cpu_share_by: "none".to_owned(),
                 ahead: None,
+                ahead_digest: None,
             });
             let record = JoinRecord {
                 used: Some(user),
@@ -612,6 +627,7 @@ impl Inner {
                 cpu_share: 0.0,
                 cpu_share_by: "none".to_owned(),
                 ahead: None,
+                ahead_digest: None,
             };
             let key = format!("site/{site}");
             let draft = Draft {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ids::{Generation, Name, UnitId};
+use ids::{Name, UnitId};
 use meta::{Change, MetaStore, Revision};
 
 use super::records::{
     HEAD, Head, Key, OperationRecord, ServiceRecord, TokenRecord, VERSION, decode,
 };
 use super::store::failed;
-use crate::core::blueprint::Blueprint;
+use crate::core::blueprint::{Blueprint, SiteTarget};
 use crate::core::inventory::{Facts, Now, Report, Site, Sites};
 use crate::core::migration::Migration;
 use crate::core::project::View;
@@ -180,11 +180,11 @@ impl State {
                 blueprint.set_leaving(id, leaving.map(Arc::new));
             }
             Key::SiteTarget(name) => {
-                let generation: Option<Generation> =
+                let target: Option<SiteTarget> =
                     value.map(|value| decode(key, value)).transpose()?;
                 self.dirty.sites.insert(name.clone());
                 let blueprint = Arc::make_mut(&mut self.blueprint);
-                blueprint.set_site_generation(name, generation.unwrap_or_default());
+                blueprint.set_site_target(name, target.unwrap_or_default());
             }
             Key::Other => {}
         }

@@ -80,6 +80,7 @@ pub(crate) fn reporting(labels: Labels, cpu_share: usize) -> Site {
             cpu_share: f64::from(u32::try_from(cpu_share).unwrap_or(u32::MAX)),
             cpu_share_by: "none".to_owned(),
             ahead: None,
+            ahead_digest: None,
         },
         report: Some(Arc::new(Report {
             at_ms: 0,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ids::{Generation, Name, UnitId};
+use ids::{Digest, Generation, Name, UnitId};
 use serde::{Deserialize, Serialize};
 use workload::{SiteConfig, UnitSpec};
 
@@ -46,11 +46,44 @@ pub(crate) struct Leaving {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct SitePlan {
-    /// Of the blueprint that last changed what this site is to run. A site that has it is up to date, and needs no newer one.
-    generation: Generation,
+    target: SiteTarget,
     units: BTreeSet<UnitId>,
     /// What it has not said yet that it has ended.
     leaving: BTreeSet<UnitId>,
+}
+
+/// Which configurations were made for a site.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SiteTarget {
+    /// Of the blueprint that last changed what this site is to run. A site that has it is up to date, and needs no newer one.
+    pub generation: Generation,
+    /// Those that it may have, in order, with the beginnings of their digests. A site that has another one was told by a store that went back
+    /// in time since.
+    pub made: Vec<(Generation, String)>,
+}
+
+/// So many are remembered for a site that is away.
+const MADE_MAX: usize = 1024;
+/// And so many that are older than what it has said last: its ledger may be damaged, and then it has an older one.
+const OLDER_MAX: usize = 8;
+
+impl SiteTarget {
+    pub(crate) fn make(&mut self, generation: Generation, digest: &Digest) {
+        self.made.push((generation, short(digest)));
+    }
+
+    /// `has`: what the site has said last.
+    pub(crate) fn forget(&mut self, has: Generation) {
+        let n_older = self.made.partition_point(|(made, _)| *made < has);
+        let n_surplus = self.made.len().saturating_sub(MADE_MAX);
+        self.made
+            .drain(..n_surplus.max(n_older.saturating_sub(OLDER_MAX)));
+    }
+}
+
+/// Enough to tell what went wrong; nobody forges it.
+fn short(digest: &Digest) -> String {
+    digest.as_str()[..16].to_owned()
 }
 
 /// From one blueprint to the next.
@@ -107,7 +140,30 @@ impl Blueprint {
     pub(crate) fn site_generation(&self, site: &str) -> Generation {
         self.sites
             .get(site)
-            .map_or(Generation(0), |plan| plan.generation)
+            .map_or(Generation(0), |plan| plan.target.generation)
+    }
+
+    pub(crate) fn site_target(&self, site: &str) -> SiteTarget {
+        let plan = self.sites.get(site);
+        plan.map(|plan| plan.target.clone()).unwrap_or_default()
+    }
+
+    /// Whether a configuration that a site has was not made for it here. `digest`: if it is known.
+    pub(crate) fn is_foreign(
+        &self,
+        site: &str,
+        generation: Generation,
+        digest: Option<&Digest>,
+    ) -> bool {
+        if generation > self.site_generation(site) {
+            return true;
+        }
+        let (Some(digest), Some(plan)) = (digest, self.sites.get(site)) else {
+            return false;
+        };
+        let has = (generation, short(digest));
+        // One that has nothing was never told anything.
+        generation > Generation(0) && !plan.target.made.contains(&has)
     }
 
     pub(crate) fn site_units(&self, site: &str) -> impl Iterator<Item = &UnitId> {
@@ -156,14 +212,18 @@ impl Blueprint {
     pub(crate) fn then(&self, changes: &Changes) -> Self {
         let mut next = self.clone();
         next.generation = self.generation.next();
-        for site in self.sites_changed(changes) {
-            next.set_site_generation(site, next.generation);
-        }
         for (id, planned) in &changes.units {
             next.set_unit(id.clone(), planned.clone());
         }
         for (id, leaving) in &changes.leaving {
             next.set_leaving(id.clone(), leaving.clone());
+        }
+        for site in self.sites_changed(changes) {
+            let mut target = next.site_target(site.as_str());
+            target.generation = next.generation;
+            next.set_site_target(site.clone(), target.clone());
+            target.make(next.generation, &next.site_config(site.as_str()).digest());
+            next.set_site_target(site, target);
         }
         next
     }
@@ -203,8 +263,8 @@ impl Blueprint {
         }
     }
 
-    pub(crate) fn set_site_generation(&mut self, site: Name, generation: Generation) {
-        self.sites.entry(site).or_default().generation = generation;
+    pub(crate) fn set_site_target(&mut self, site: Name, target: SiteTarget) {
+        self.sites.entry(site).or_default().target = target;
     }
 }
 

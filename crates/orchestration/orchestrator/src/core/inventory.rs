@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ids::{Generation, Labels, Name, UnitId};
+use ids::{Digest, Generation, Labels, Name, UnitId};
 use serde::{Deserialize, Serialize};
 use workload::link::{Condition, PERIOD};
 use workload::{Observed, UnitSpec};
@@ -36,9 +36,11 @@ pub(crate) struct Facts {
     pub labels: Labels,
     pub cpu_share: f64,
     pub cpu_share_by: String,
-    /// It has reported this generation, which is newer than any that was made for it: the store was restored from a backup. Nothing is
-    /// pushed to it until an operator says so.
+    /// It has reported this generation, which was not made for it here: the store was restored from a backup. Nothing is pushed to it until
+    /// an operator says so.
     pub ahead: Option<Generation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead_digest: Option<Digest>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

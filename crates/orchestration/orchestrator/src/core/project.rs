@@ -352,8 +352,8 @@ fn site_conditions(site: &Site) -> Vec<Condition> {
     let mut conditions = Vec::new();
     if let Some(ahead) = site.facts.ahead {
         let message = format!(
-            "the site knows generation {ahead}, which this controller's store does not: it was restored from a backup. Adopt the site to \
-             overrule what it runs"
+            "the site has generation {ahead} in force, which this controller's store does not know: it was restored from a backup. Adopt the \
+             site to overrule what it runs"
         );
         conditions.push(condition(
             "NeedsOperator",

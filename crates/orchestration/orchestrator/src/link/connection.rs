@@ -1,7 +1,7 @@
 //! One connected site, as the rest of the controller sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub site: Name,
     /// What the site has said that it has.
     generation: AtomicU64,
+    /// What it had when it dialled was compared with what was made for it; before, it is told nothing that would take the place of it.
+    is_compared: AtomicBool,
     /// A configuration that cannot be sent.
     too_large: AtomicU64,
     /// The newest configuration that it was sent, and where the writer finds it.
@@ -94,6 +96,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             site: site.clone(),
             generation: AtomicU64::new(generation.0),
+            is_compared: AtomicBool::new(false),
             too_large: AtomicU64::new(0),
             config,
             queue,
@@ -167,6 +170,14 @@ impl Connection {
 
     pub(crate) fn has(&self, generation: Generation) {
         self.generation.store(generation.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_compared(&self) -> bool {
+        self.is_compared.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn compared(&self) {
+        self.is_compared.store(true, Ordering::Relaxed);
     }
 
     /// Whether it has, or is on the way to have, an older configuration.

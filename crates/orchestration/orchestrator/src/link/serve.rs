@@ -27,6 +27,7 @@ use super::connection::{Connection, Outbox};
 use super::frames::{self, Frame};
 use crate::Error;
 use crate::controller::Inner;
+use crate::controller::state::State;
 use crate::core::inventory::{Facts, Report};
 use crate::series;
 
@@ -227,6 +228,7 @@ fn facts(labels: Labels, cpu_share: f64, cpu_share_by: String) -> Facts {
         cpu_share: if is_sound { cpu_share } else { 0.0 },
         cpu_share_by: cut(cpu_share_by, 32),
         ahead: None,
+        ahead_digest: None,
     }
 }
 
@@ -318,7 +320,7 @@ async fn listen(
         match message {
             Up::Inventory(inventory) => {
                 connection.has(inventory.generation);
-                let taken = inner.report(&connection.site, inventory).await;
+                let taken = inner.report(connection, inventory).await;
                 taken.map_err(io::Error::other)?;
             }
             Up::Samples { mut samples } => {
@@ -424,29 +426,46 @@ impl Inner {
             before.cpu_share_by.clone_from(&facts.cpu_share_by);
         })
         .await?;
-        self.compare(site, generation).await
+        self.compare(site, generation, None).await
     }
 
-    /// A site that knows a configuration which was never made for it is held, until an operator has looked.
-    async fn compare(&self, site: &Name, generation: Generation) -> Result<(), Error> {
-        let is_ahead = || generation > self.state().blueprint.site_generation(site.as_str());
-        if !is_ahead() {
+    /// A site that has a configuration which was never made for it is held, until an operator has looked.
+    async fn compare(
+        &self,
+        site: &Name,
+        generation: Generation,
+        digest: Option<&Digest>,
+    ) -> Result<(), Error> {
+        let is_foreign = |state: &State| {
+            let blueprint = &state.blueprint;
+            blueprint.is_foreign(site.as_str(), generation, digest)
+        };
+        if !is_foreign(&self.state()) {
             return Ok(());
         }
         // Another controller may have made it.
         self.catch_up()?;
         self.change_facts(site, |state, facts| {
-            let wanted = state.blueprint.site_generation(site.as_str());
-            if generation > wanted && facts.ahead.is_none_or(|ahead| generation > ahead) {
-                tracing::error!(%site, %generation, %wanted, "the site knows a newer generation than the store");
+            if is_foreign(state) && facts.ahead.is_none_or(|ahead| generation > ahead) {
+                let wanted = state.blueprint.site_generation(site.as_str());
+                tracing::error!(%site, %generation, %wanted, "the site has a configuration that the store does not know");
                 facts.ahead = Some(generation);
+                facts.ahead_digest = digest.cloned();
             }
         })
         .await
     }
 
-    async fn report(&self, site: &Name, inventory: Inventory) -> Result<(), Error> {
-        self.compare(site, inventory.generation).await?;
+    async fn report(&self, connection: &Connection, inventory: Inventory) -> Result<(), Error> {
+        let site = &connection.site;
+        // What it has later on this link, it was told over this link.
+        let is_first = !connection.is_compared();
+        let digest = inventory.digest.as_ref().filter(|_| is_first);
+        self.compare(site, inventory.generation, digest).await?;
+        if is_first {
+            connection.compared();
+            self.signals.execute.notify_one();
+        }
         let now = self.now();
         let report = report(inventory, now.mono_ms);
         let is_news = {

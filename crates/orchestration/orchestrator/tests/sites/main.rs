@@ -785,13 +785,6 @@ async fn a_site_that_knows_more_than_the_store_waits_for_an_operator() {
     let mut edge = quiet_site(&world.authority, "edge", "edge", 1.0);
     edge.change(|state| state.config.generation = Generation(99));
     edge.dial(world.service.link);
-    let needs_operator = |controller: &Controller| {
-        let site = controller.site(&org(), &name("edge"));
-        let conditions = site.map(|site| site.status.conditions).unwrap_or_default();
-        conditions
-            .iter()
-            .any(|condition| condition.kind == "NeedsOperator")
-    };
     until(controller, "it is held", needs_operator).await;
     let operation = controller
         .apply_service(&org(), &video("va", "edge", 1), &Terms::default())
@@ -820,6 +813,60 @@ async fn a_site_that_knows_more_than_the_store_waits_for_an_operator() {
         .await
         .expect_err("it does not wait any more");
     assert_eq!(error.kind, ErrorKind::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_from_a_backup_does_not_overrule_a_site_when_numbers_meet() {
+    let (world, mut edge) = World::with_edge().await;
+    apply(world.controller(), &video("va", "edge", 1)).await;
+    let World {
+        dir,
+        authority,
+        service,
+    } = world;
+    let (store, backup) = (dir.path().join("meta.redb"), dir.path().join("backup"));
+    service.stop().await;
+    std::fs::copy(&store, &backup).expect("a backup");
+    let service = controller(&dir, &authority, None).await;
+    edge.dial(service.link);
+    ready(&service.controller, "edge").await;
+    apply(&service.controller, &video("vb", "edge", 1)).await;
+    edge.stop();
+    service.stop().await;
+    std::fs::copy(&backup, &store).expect("it is restored");
+
+    // It makes another configuration of the same number, for a site that it does not hear.
+    let service = controller(&dir, &authority, None).await;
+    let controller = &service.controller;
+    let operation = controller
+        .delete_service(&org(), &name("va"), &Terms::default())
+        .await;
+    let operation = operation.expect("it is there");
+    until(controller, "it is not planned any more", |controller| {
+        let units = controller.units(&org(), &name("va"));
+        units.is_ok_and(|units| units.is_empty())
+    })
+    .await;
+    let n_configured = edge.state().n_configured;
+    edge.dial(service.link);
+    until(controller, "it is held", needs_operator).await;
+    assert_eq!(edge.state().n_configured, n_configured);
+    assert_eq!(edge.state().units.len(), 2);
+    let adopted = controller.adopt_site(&name("edge")).await;
+    adopted.expect("it waits for that");
+    assert_eq!(done(controller, operation).await.phase, "Succeeded");
+    assert!(edge.state().units.is_empty());
+    // What was made then is known from now on.
+    edge.dial(service.link);
+    apply(controller, &video("vd", "edge", 1)).await;
+    assert!(!needs_operator(controller));
+}
+
+fn needs_operator(controller: &Controller) -> bool {
+    let site = controller.site(&org(), &name("edge"));
+    let conditions = site.map(|site| site.status.conditions).unwrap_or_default();
+    let mut kinds = conditions.iter().map(|condition| &condition.kind);
+    kinds.any(|kind| kind == "NeedsOperator")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,6 +163,7 @@ impl Shared {
         let state = self.state();
         Up::Inventory(Inventory {
             generation: state.config.generation,
+            digest: Some(state.config.digest()),
             refused: None,
             units: state.units.values().cloned().collect(),
             conditions: Vec::new(),

@@ -13,7 +13,7 @@ pub(super) fn tick(inner: &Inner) {
                 .sites
                 .get(&connection.site)
                 .is_none_or(|site| site.facts.ahead.is_some());
-            if is_ahead || !connection.wants(wanted) {
+            if is_ahead || !connection.is_compared() || !connection.wants(wanted) {
                 continue;
             }
             state.blueprint.site_config(connection.site.as_str())

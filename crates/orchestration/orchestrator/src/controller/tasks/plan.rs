@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ids::{Name, UnitId};
+use ids::{Generation, Name, UnitId};
 use meta::{Condition, Revision, Write};
 
 use crate::Error;
@@ -107,11 +107,15 @@ impl Basis {
             let value = leaving.as_deref().map(encode);
             writes.push(Write { key, value });
         }
-        let generation = self.parent.generation.next();
+        let next = self.parent.then(&taken);
         for site in self.parent.sites_changed(&taken) {
+            let mut target = next.site_target(site.as_str());
+            let report = self.sites.get(&site).and_then(|site| site.report.as_ref());
+            target.forget(report.map_or(Generation(0), |report| report.generation));
             let key = format!("target/site/{site}");
-            writes.push(Write::put(key, encode(&generation)));
+            writes.push(Write::put(key, encode(&target)));
         }
+        let generation = next.generation;
         let version = VERSION;
         let head = Head {
             version,
