@@ -12,8 +12,8 @@ use crate::limits::{
     RANKS_MAX, REASON_CHARS_MAX, REPLICAS_MAX, TEXT_CHARS_MAX,
 };
 use crate::{
-    API_VERSION, Block, BlockKind, CellDeployment, FieldError, MigrationSpec, Mount, Problem,
-    Scale, Service, Target, parse_bytes, parse_duration,
+    API_VERSION, Block, BlockKind, CellDeployment, FieldError, MigrationSpec, Mount, NewJoinToken,
+    Problem, Scale, Service, Target, parse_bytes, parse_duration,
 };
 
 /// `CALL`, `CALL/COMM` or `CALL/COMM/TAG`
@@ -371,6 +371,14 @@ impl Checked for Scale {
             let is_few = self.replicas <= REPLICAS_MAX;
             found.wants(is_few, format_args!("{REPLICAS_MAX} replicas at most"));
         });
+    }
+}
+
+impl Checked for NewJoinToken {
+    fn check(&mut self, found: &mut Findings) {
+        if let Some(ttl) = &self.ttl {
+            found.duration("ttl", ttl);
+        }
     }
 }
 

@@ -454,7 +454,7 @@ pub struct PhaseAt {
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
     pub id: String,
-    /// `apply`, `delete`, `scale`, `migrate`
+    /// `apply`, `delete`, `scale`, `migrate`, `adopt`
     pub kind: String,
     /// The resource it is about: `/v1/services/NAME`.
     pub target: String,
@@ -491,6 +491,39 @@ pub struct Scale {
     #[serde(deserialize_with = "whole::number")]
     #[schema(maximum = 256)]
     pub replicas: u32,
+}
+
+/// A wish for a token with which one site may join.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NewJoinToken {
+    /// The only site that may use it; by default any that is not known yet. One that is known gets a new certificate by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Name>)]
+    pub site: Option<Name>,
+    /// How long it can be used, at most `24h`; `1h` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Duration>)]
+    pub ttl: Option<String>,
+}
+
+/// A token with which one site may join, once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinToken {
+    /// For `cloudskin site --join`. A secret: it is shown once.
+    pub token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Name>)]
+    pub site: Option<Name>,
+    /// RFC 3339.
+    pub expires_at: String,
+}
+
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "JoinToken({:?}, until {})", self.site, self.expires_at)
+    }
 }
 
 /// All units of a service.

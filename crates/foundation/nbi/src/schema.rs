@@ -15,11 +15,12 @@ use crate::limits::{
 };
 use crate::quantity::{BYTES_PATTERN, DURATION_PATTERN};
 use crate::{
-    Explanation, Migration, MigrationSpec, Operation, Page, Problem, Scale, Service, Site, Units,
+    Explanation, JoinToken, Migration, MigrationSpec, NewJoinToken, Operation, Page, Problem,
+    Scale, Service, Site, Units,
 };
 
 /// What users write: fields that are not described are refused there.
-const STRICT: [&str; 13] = [
+const STRICT: [&str; 14] = [
     "Service",
     "Metadata",
     "ServiceSpec",
@@ -33,6 +34,7 @@ const STRICT: [&str; 13] = [
     "MigrationSpec",
     "Target",
     "Scale",
+    "NewJoinToken",
 ];
 
 /// Every schema by its name, as JSON.
@@ -48,6 +50,8 @@ pub fn components() -> Map<String, Value> {
     add::<MigrationSpec>(&mut found);
     add::<Operation>(&mut found);
     add::<Scale>(&mut found);
+    add::<NewJoinToken>(&mut found);
+    add::<JoinToken>(&mut found);
     add::<Units>(&mut found);
     add::<Explanation>(&mut found);
     add::<Problem>(&mut found);

@@ -20,8 +20,8 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use crate::{
-    Explanation, Migration, MigrationSpec, Operation, Page, Problem, Scale, Service, Site,
-    UnitStatus, Units,
+    Explanation, JoinToken, Migration, MigrationSpec, NewJoinToken, Operation, Page, Problem,
+    Scale, Service, Site, UnitStatus, Units,
 };
 
 pub use stream::{Follow, WatchEvent, Watching};
@@ -163,6 +163,22 @@ impl Client {
 
     pub fn site(&self, name: &str) -> Result<Site, Error> {
         self.get(&format!("/v1/sites/{}", escape(name)), &[])
+    }
+
+    /// Overrules what a site has that waits for an operator.
+    pub fn adopt_site(&self, name: &str) -> Result<Operation, Error> {
+        let path = format!("/v1/sites/{}/adoption", escape(name));
+        self.change::<()>("POST", &path, &[], None)
+    }
+
+    /// A new token with which one site may join. Asked again because an answer was lost, it makes another: the first is never used.
+    pub fn issue_join_token(&self, wish: &NewJoinToken) -> Result<JoinToken, Error> {
+        let body = serde_json::to_vec(wish).map_err(|error| Error::Invalid(error.to_string()))?;
+        self.read(self.ask(Request {
+            method: "POST",
+            body: Some(("application/json", &body)),
+            ..Request::get("/v1/join-tokens", &[])
+        })?)
     }
 
     pub fn services(&self) -> Result<Vec<Service>, Error> {

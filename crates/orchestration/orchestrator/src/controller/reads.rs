@@ -473,6 +473,10 @@ pub(crate) fn operation(
             });
             (format!("/v1/migrations/{id}"), progress)
         }
+        Subject::Site { name, .. } => {
+            let progress = Progress { step: 0, goal: 1 };
+            (format!("/v1/sites/{name}"), Some(progress))
+        }
     };
     let progress = match (&record.done, progress) {
         (Some(done), _) => done.progress,

@@ -34,7 +34,7 @@ pub(crate) struct ServiceRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OperationRecord {
     pub id: String,
-    /// `apply`, `delete`, `scale`, `migrate`
+    /// `apply`, `delete`, `scale`, `migrate`, `adopt`
     pub kind: String,
     pub subject: Subject,
     pub created_ms: u64,
@@ -46,8 +46,18 @@ pub(crate) struct OperationRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Subject {
-    Service { name: Name, id: String },
-    Migration { id: String },
+    Service {
+        name: Name,
+        id: String,
+    },
+    Migration {
+        id: String,
+    },
+    /// A site, and the configuration with which it is over.
+    Site {
+        name: Name,
+        generation: Generation,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,6 +104,7 @@ pub(crate) enum Key<'a> {
     Migration(Name, &'a str),
     Site(Name),
     Token(&'a str),
+    Join(&'a str),
     Head,
     Unit(ids::UnitId),
     Leaving(ids::UnitId),
@@ -119,6 +130,7 @@ impl<'a> Key<'a> {
             "migration" => Self::Migration(pair()?.0.parse().ok()?, pair()?.1),
             "site" => Self::Site(rest.parse().ok()?),
             "token" => Self::Token(rest),
+            "join" => Self::Join(rest),
             "target" => match pair()? {
                 ("unit", unit) => Self::Unit(unit.parse().ok()?),
                 ("leaving", unit) => Self::Leaving(unit.parse().ok()?),
@@ -157,6 +169,7 @@ mod tests {
         check("migration/acme/12", Key::Migration(name("acme"), "12"));
         check("site/edge", Key::Site(name("edge")));
         check("token/abc", Key::Token("abc"));
+        check("join/abc", Key::Join("abc"));
         check("target/head", Key::Head);
         check("target/site/edge", Key::SiteTarget(name("edge")));
         let unit = || "acme/va/decode/0".parse().expect("a unit");
@@ -169,7 +182,6 @@ mod tests {
             "service/A/va",
             "target/unit/x",
             "key/a/b",
-            "join/x",
         ] {
             check(other, Key::Other);
         }
@@ -202,6 +214,9 @@ mod tests {
         }));
         golden::<OperationRecord>(&json!({
             "id": "2", "kind": "migrate", "subject": {"migration": {"id": "2"}}, "created_ms": 5, "done": null, "key": null,
+        }));
+        golden::<OperationRecord>(&json!({
+            "id": "3", "kind": "adopt", "subject": {"site": {"name": "edge", "generation": 7}}, "created_ms": 5, "done": null, "key": null,
         }));
         golden::<Migration>(&json!({
             "id": "2", "org": "acme", "spec": {"service": "va", "to": {"site": "cloud"}}, "operation": "2", "created_ms": 5,

@@ -20,7 +20,7 @@ use super::store::failed;
 use super::{Controller, Draft, Inner, Upload, ms};
 use crate::core::inventory::Facts;
 use crate::core::migration::{self, Start};
-use crate::core::spec;
+use crate::core::{project, spec};
 use crate::{Error, ErrorKind};
 
 /// How a change is asked for, beside what it says.
@@ -37,6 +37,7 @@ pub struct Terms {
 const SERVICES_MAX: usize = 10_000;
 const OPERATIONS_MAX: usize = 10_000;
 const TOKENS_MAX: usize = 10_000;
+const JOIN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 const KEY_CHARS_MAX: usize = 128;
 
 impl Controller {
@@ -84,23 +85,56 @@ impl Controller {
         site: Option<&Name>,
         ttl: Duration,
     ) -> Result<(), Error> {
-        let store = self.0.store.meta();
-        if store.list("join/", None, TOKENS_MAX).map_err(failed)?.len() >= TOKENS_MAX {
-            let message = format!("there are {TOKENS_MAX} join tokens");
-            return Err(Error::new(ErrorKind::Exhausted, message));
-        }
         let key = format!("join/{}", hash.as_str());
-        let record = encode(&JoinRecord {
+        let record = JoinRecord {
             site: site.cloned(),
             expires_ms: self.0.now().wall_ms.saturating_add(ms(ttl)),
             used: None,
-        });
-        let absent = Condition::new(&*key, None);
-        self.0
-            .store
-            .commit(vec![absent], vec![Write::put(key, record)])
-            .await?;
-        Ok(())
+        };
+        let decide = |state: &State| {
+            if state.joins.contains_key(hash.as_str()) {
+                return Ok(Err(()));
+            }
+            let unused = state.joins.values().filter(|row| row.record.used.is_none());
+            if unused.count() >= TOKENS_MAX {
+                let message =
+                    format!("{TOKENS_MAX} join tokens are not used: wait until some expire");
+                return Err(Error::new(ErrorKind::Exhausted, message));
+            }
+            let draft = Draft {
+                conditions: vec![Condition::new(&*key, None)],
+                writes: vec![Write::put(&*key, encode(&record))],
+            };
+            Ok(Ok((draft, ())))
+        };
+        self.0.change(decide).await.map(drop)
+    }
+
+    /// A new token with which one site may join, within its time; only the one called `site`, if that is given. It is shown here and never
+    /// again: of its secret only the hash is kept.
+    ///
+    /// # Errors
+    /// `Exhausted` when there are too many tokens; `Invalid` when it were to last for longer than a day.
+    pub async fn issue_join_token(
+        &self,
+        site: Option<&Name>,
+        ttl: Duration,
+    ) -> Result<nbi::JoinToken, Error> {
+        if ttl > JOIN_TTL_MAX {
+            return Err(Error::invalid("/ttl", "at most 24h"));
+        }
+        let secret = Secret::random();
+        let hash = secret.hash();
+        let token = auth::JoinToken::new(self.0.authority.certificate(), secret);
+        let failed = |e| Error::new(ErrorKind::Internal, "make a join token").because(e);
+        let token = token.map_err(failed)?.to_string();
+        let expires_ms = self.0.now().wall_ms.saturating_add(ms(ttl));
+        self.add_join_token(&hash, site, ttl).await?;
+        Ok(nbi::JoinToken {
+            token,
+            site: site.cloned(),
+            expires_at: project::rfc3339(expires_ms),
+        })
     }
 
     /// Creates or replaces a service (its name is in the metadata).
@@ -295,55 +329,26 @@ impl Controller {
         self.0.operation(org, &id)
     }
 
-    /// Accepts that a site knows a newer generation than the store (restored from a backup): what is planned from now on overrules it.
+    /// Accepts that a site has a configuration which the store does not know (it was restored from a backup): what is planned from now on
+    /// overrules it. The operation ends when the site has said that it does.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when nothing is to be accepted.
-    pub async fn adopt_site(&self, name: &Name) -> Result<(), Error> {
+    /// `NotFound`; `Conflict` when nothing is to be accepted; `KeyReused`.
+    pub async fn adopt_site(
+        &self,
+        org: &Name,
+        name: &Name,
+        terms: &Terms,
+    ) -> Result<Operation, Error> {
+        let request = Request::new(&self.0, org, "adopt", terms, name)?;
         let decide = |state: &State| {
-            let site = state.sites.get(name);
-            let site = site.ok_or_else(|| Error::not_found("site", name))?;
-            let Some(ahead) = site.facts.ahead else {
-                let message = format!("site `{name}` does not wait for an operator");
-                return Err(Error::new(ErrorKind::Conflict, message));
-            };
-            let generation = Generation(state.blueprint.generation.max(ahead).0 + 1);
-            let facts = Facts {
-                ahead: None,
-                ahead_digest: None,
-                ..site.facts.clone()
-            };
-            let mut target = state.blueprint.site_target(name.as_str());
-            if let Some(digest) = &site.facts.ahead_digest {
-                target.make(ahead, digest);
-                // What it has is in order; it may lie between what was made here.
-                target.made.sort_by_key(|(generation, _)| *generation);
+            if let Some(operation) = request.answered()? {
+                return Ok(Err(operation));
             }
-            target.generation = generation;
-            let config = SiteConfig {
-                generation,
-                ..state.blueprint.site_config(name.as_str())
-            };
-            target.make(generation, &config.digest());
-            let head = Head {
-                version: VERSION,
-                generation,
-            };
-            let site_key = format!("site/{name}");
-            let draft = Draft {
-                conditions: vec![
-                    Condition::new(HEAD, state.head),
-                    Condition::new(&*site_key, state.site_revision(name)),
-                ],
-                writes: vec![
-                    Write::put(HEAD, encode(&head)),
-                    Write::put(site_key, encode(&facts)),
-                    Write::put(format!("target/site/{name}"), encode(&target)),
-                ],
-            };
-            Ok(Ok::<_, ()>((draft, ())))
+            request.adopt(state, name).map(Ok)
         };
-        self.0.change(decide).await.map(drop)
+        let (Ok(id) | Err(id)) = self.0.change(decide).await?;
+        self.0.operation(org, &id)
     }
 
     /// At most 64 MiB.
@@ -490,6 +495,53 @@ impl<'a> Request<'a> {
         if found.is_none_or(|row| row.record != record) {
             draft.writes.push(Write::put(key, encode(&record)));
         }
+        Ok((draft, self.id.clone()))
+    }
+
+    fn adopt(&self, state: &State, name: &Name) -> Result<(Draft, String), Error> {
+        let site = state.sites.get(name);
+        let site = site.ok_or_else(|| Error::not_found("site", name))?;
+        let Some(ahead) = site.facts.ahead else {
+            let message = format!("site `{name}` does not wait for an operator");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        };
+        let generation = Generation(state.blueprint.generation.max(ahead).0 + 1);
+        let facts = Facts {
+            ahead: None,
+            ahead_digest: None,
+            ..site.facts.clone()
+        };
+        let mut target = state.blueprint.site_target(name.as_str());
+        if let Some(digest) = &site.facts.ahead_digest {
+            target.make(ahead, digest);
+            // What it has is in order; it may lie between what was made here.
+            target.made.sort_by_key(|(generation, _)| *generation);
+        }
+        target.generation = generation;
+        let config = SiteConfig {
+            generation,
+            ..state.blueprint.site_config(name.as_str())
+        };
+        target.make(generation, &config.digest());
+        let head = Head {
+            version: VERSION,
+            generation,
+        };
+        let subject = Subject::Site {
+            name: name.clone(),
+            generation,
+        };
+        let mut draft = self.operation(state, subject)?;
+        let site_key = format!("site/{name}");
+        draft.conditions.extend([
+            Condition::new(HEAD, state.head),
+            Condition::new(&*site_key, state.site_revision(name)),
+        ]);
+        draft.writes.extend([
+            Write::put(HEAD, encode(&head)),
+            Write::put(site_key, encode(&facts)),
+            Write::put(format!("target/site/{name}"), encode(&target)),
+        ]);
         Ok((draft, self.id.clone()))
     }
 

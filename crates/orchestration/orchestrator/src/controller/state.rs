@@ -7,7 +7,7 @@ use ids::{Name, UnitId};
 use meta::{Change, MetaStore, Revision};
 
 use super::records::{
-    HEAD, Head, Key, OperationRecord, ServiceRecord, TokenRecord, VERSION, decode,
+    HEAD, Head, JoinRecord, Key, OperationRecord, ServiceRecord, TokenRecord, VERSION, decode,
 };
 use super::store::failed;
 use crate::core::blueprint::{Blueprint, SiteTarget};
@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub operations: ByOrg<String, Row<OperationRecord>>,
     pub migrations: ByOrg<String, Row<Migration>>,
     tokens: BTreeMap<String, Name>,
+    /// By the hash of their secrets.
+    pub joins: BTreeMap<String, Row<JoinRecord>>,
     pub blueprint: Arc<Blueprint>,
     /// `None`: there is no blueprint yet.
     pub head: Option<Revision>,
@@ -164,6 +166,13 @@ impl State {
                     self.tokens.insert(hash.to_owned(), org);
                 }
                 None => drop(self.tokens.remove(hash)),
+            },
+            Key::Join(hash) => match value {
+                Some(value) => {
+                    let row = row(key, revision, value)?;
+                    self.joins.insert(hash.to_owned(), row);
+                }
+                None => drop(self.joins.remove(hash)),
             },
             Key::Site(name) => self.apply_site(key, name, revision, value)?,
             Key::Head => self.apply_head(revision, value)?,

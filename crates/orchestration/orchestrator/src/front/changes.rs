@@ -1,11 +1,15 @@
 //! What changes something: each is answered with the operation that it began.
 
+use std::time::Duration;
+
 use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CACHE_CONTROL;
 use ids::Name;
-use nbi::{MigrationSpec, Scale, Service};
+use nbi::{MigrationSpec, NewJoinToken, Scale, Service, parse_duration};
 
 use super::Front;
-use super::answer::{Answer, Refusal, accepted};
+use super::answer::{Answer, Refusal, accepted, json_of};
 use super::call::{Call, Conditions, Tags};
 use crate::ErrorKind;
 use crate::controller::Terms;
@@ -75,6 +79,37 @@ pub(super) async fn migrate(State(front): State<Front>, call: Call) -> Answer {
     let spec: MigrationSpec = call.body().await?;
     accepted(&front.controller.migrate(&org, &spec, &terms).await?)
 }
+
+pub(super) async fn adopt(State(front): State<Front>, call: Call) -> Answer {
+    let (name, terms) = (call.name("name")?, unconditional(&call)?);
+    accepted(
+        &front
+            .controller
+            .adopt_site(&call.org, &name, &terms)
+            .await?,
+    )
+}
+
+/// Answered with the token, once: asked again, it makes another.
+pub(super) async fn issue_join_token(State(front): State<Front>, call: Call) -> Answer {
+    let NewJoinToken { site, ttl } = call.body().await?;
+    let ttl = match ttl {
+        None => JOIN_TTL,
+        Some(ttl) => {
+            parse_duration(&ttl).map_err(|e| Refusal::new(400, e.to_string()).at("/ttl"))?
+        }
+    };
+    let issued = front
+        .controller
+        .issue_join_token(site.as_ref(), ttl)
+        .await?;
+    let mut response = json_of(201, &issued);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+const JOIN_TTL: Duration = Duration::from_secs(3600);
 
 /// For what has no version before.
 fn unconditional(call: &Call) -> Result<Terms, Refusal> {

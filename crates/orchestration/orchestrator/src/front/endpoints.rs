@@ -160,6 +160,21 @@ fn sites() -> Vec<Endpoint> {
         "One site.",
         get(reads::site),
     );
+    let path = "/v1/sites/{name}/adoption";
+    let summary = "Overrule what a site has, which waits for that because this controller does not know it (condition NeedsOperator).";
+    let adopted = Endpoint::new("post", path, "adoptSite", summary, post(changes::adopt));
+    let summary = "A new token with which one site may join.";
+    let issued = Endpoint::new(
+        "post",
+        "/v1/join-tokens",
+        "issueJoinToken",
+        summary,
+        post(changes::issue_join_token),
+    );
+    let token = Content {
+        kind: JSON,
+        schema: reference("JoinToken"),
+    };
     vec![
         all.takes(&window())
             .shows_json("SitePage", "A page of them.")
@@ -167,6 +182,16 @@ fn sites() -> Vec<Endpoint> {
         one.takes(&[name("The site.")])
             .shows_json("Site", "It, as it has reported.")
             .problems(&[(404, "There is no such site.")]),
+        change(adopted.takes(&[name("The site.")])).problems(&[(404, "There is no such site.")]),
+        issued
+            .body(JSON, reference("NewJoinToken"))
+            .answers(201, "A token; it is not shown again.", Some(token))
+            .problems(&[
+                (408, "The body stopped coming."),
+                (413, "The body is too large."),
+                (415, "The body is not JSON."),
+                (422, "It would last for too long."),
+            ]),
     ]
 }
 

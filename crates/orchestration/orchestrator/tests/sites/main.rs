@@ -796,10 +796,17 @@ async fn a_site_that_knows_more_than_the_store_waits_for_an_operator() {
     .await;
     assert_eq!(edge.state().n_configured, 0);
 
-    controller
-        .adopt_site(&name("edge"))
-        .await
-        .expect("it waits for that");
+    let (org, edge_name) = (org(), name("edge"));
+    let terms = keyed("adopt");
+    let adopt = || controller.adopt_site(&org, &edge_name, &terms);
+    let adopted = adopt().await.expect("it waits for that");
+    assert_eq!(
+        (adopted.kind.as_str(), adopted.target.as_str()),
+        ("adopt", "/v1/sites/edge")
+    );
+    let adopted = done(controller, adopted).await;
+    assert_eq!(adopted.phase, "Succeeded");
+    assert_eq!(adopt().await.expect("it was asked for once"), adopted);
     assert_eq!(done(controller, operation).await.phase, "Succeeded");
     assert!(!needs_operator(controller));
     assert!(
@@ -808,11 +815,10 @@ async fn a_site_that_knows_more_than_the_store_waits_for_an_operator() {
             .iter()
             .all(|generation| *generation > Generation(99))
     );
-    let error = controller
-        .adopt_site(&name("edge"))
-        .await
-        .expect_err("it does not wait any more");
-    assert_eq!(error.kind, ErrorKind::Conflict);
+    let again = controller
+        .adopt_site(&org, &edge_name, &Terms::default())
+        .await;
+    assert_eq!(refusal(again), ErrorKind::Conflict);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -852,7 +858,9 @@ async fn a_store_from_a_backup_does_not_overrule_a_site_when_numbers_meet() {
     until(controller, "it is held", needs_operator).await;
     assert_eq!(edge.state().n_configured, n_configured);
     assert_eq!(edge.state().units.len(), 2);
-    let adopted = controller.adopt_site(&name("edge")).await;
+    let adopted = controller
+        .adopt_site(&org(), &name("edge"), &Terms::default())
+        .await;
     adopted.expect("it waits for that");
     assert_eq!(done(controller, operation).await.phase, "Succeeded");
     assert!(edge.state().units.is_empty());

@@ -4,10 +4,11 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use auth::Secret;
-use nbi::{Client, MigrationSpec, Target};
+use nbi::{Client, MigrationSpec, NewJoinToken, Target};
 use workload::Phase;
+use workload::link::Down;
 
-use super::site::{LOG, name};
+use super::site::{LOG, name, try_join};
 use super::{PATIENCE, World, org, video};
 
 /// Does blocking work where it may block.
@@ -83,6 +84,44 @@ async fn a_service_is_run_moved_and_read_by_a_client() {
     let text = tokio::time::timeout(PATIENCE, following).await;
     let text = text.expect("it ends").expect("no error");
     assert_eq!(text, &LOG[10..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_joins_with_a_token_that_is_asked_for() {
+    let world = World::new().await;
+    let client = client(&world).await;
+    let issue = async |ttl: &str| {
+        let wish = NewJoinToken {
+            site: Some(name("attic")),
+            ttl: Some(ttl.to_owned()),
+        };
+        let client = client.clone();
+        blocking(move || client.issue_join_token(&wish)).await
+    };
+    let issued = issue("1h").await.expect("there is room");
+    assert!(!format!("{issued:?}").contains(&issued.token));
+    let token: auth::JoinToken = issued.token.parse().expect("a token");
+    assert_eq!(token.authority, world.authority.fingerprint());
+    let request = auth::KeyRequest::new().expect("a key");
+    let join = |site: &str, secret: &str| {
+        let link = world.service.link;
+        try_join(link, &token.authority, site, secret, &request).expect("an answer")
+    };
+    let refused = join("cellar", token.secret.as_str());
+    assert!(matches!(refused, Down::Refused { .. }), "{refused:?}");
+    let joined = join("attic", token.secret.as_str());
+    assert!(matches!(joined, Down::Joined { .. }), "{joined:?}");
+
+    assert_eq!(
+        issue("25h").await.expect_err("too long").status(),
+        Some(422)
+    );
+    assert_eq!(issue("1").await.expect_err("no unit").status(), Some(400));
+    let adopting = client.clone();
+    let conflict = blocking(move || adopting.adopt_site("attic")).await;
+    assert_eq!(conflict.expect_err("it does not wait").status(), Some(409));
+    let unknown = blocking(move || client.adopt_site("mars")).await;
+    assert_eq!(unknown.expect_err("no such site").status(), Some(404));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,10 +97,24 @@ fn operations(state: &State, now: Now) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for (org, rows) in &state.operations {
         for row in rows.values().filter(|row| row.record.done.is_none()) {
-            if let Subject::Service { name, id } = &row.record.subject
-                && let Some((done, draft)) = service_outcome(state, org, name, id, &row.record, now)
-            {
-                let mut draft = draft;
+            let outcome = match &row.record.subject {
+                Subject::Service { name, id } => {
+                    service_outcome(state, org, name, id, &row.record, now)
+                }
+                Subject::Site { name, generation } => {
+                    let site = state.sites.get(name);
+                    let has_it = site.is_some_and(|site| site.has_in_force(*generation));
+                    let done = Done {
+                        at_ms: now.wall_ms,
+                        error: None,
+                        progress: Progress { step: 1, goal: 1 },
+                    };
+                    has_it.then(|| (done, Draft::default()))
+                }
+                // It ends with the migration.
+                Subject::Migration { .. } => None,
+            };
+            if let Some((done, mut draft)) = outcome {
                 finish(&mut draft, org, row, done);
                 drafts.push(draft);
             }

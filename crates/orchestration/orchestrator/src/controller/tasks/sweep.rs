@@ -1,4 +1,4 @@
-//! Forgets operations and migrations that were done long ago, and the idempotency keys that they answer.
+//! Forgets operations and migrations that were done long ago, the idempotency keys that they answer, and join tokens that nobody has used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,15 @@ use ids::Name;
 use meta::{Condition, Write};
 
 use crate::Error;
-use crate::controller::records::OperationRecord;
-use crate::controller::state::{ByOrg, Row};
+use crate::controller::records::{JoinRecord, OperationRecord};
+use crate::controller::state::{ByOrg, Row, State};
 use crate::controller::{Inner, ms};
 use crate::core::migration::Migration;
 
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Of one organisation, done or not: beyond it the oldest that are done go early.
 const KEPT_MAX: usize = 5000;
+const USED_TOKENS_MAX: usize = 10_000;
 const BATCH: usize = 1000;
 
 pub(super) async fn tick(inner: Arc<Inner>) -> Result<(), Error> {
@@ -38,12 +39,32 @@ pub(super) async fn tick(inner: Arc<Inner>) -> Result<(), Error> {
             conditions.push(Condition::new(&*key, Some(row.revision)));
             writes.push(Write::delete(key));
         }
+        for (hash, row) in dead_tokens(&state, inner.now().wall_ms) {
+            let key = format!("join/{hash}");
+            conditions.push(Condition::new(&*key, Some(row.revision)));
+            writes.push(Write::delete(key));
+        }
     }
     if !writes.is_empty() {
         inner.store.commit(conditions, writes).await?;
         inner.catch_up()?;
     }
     Ok(())
+}
+
+/// Tokens to forget: those that nobody has used in time. One that was used is remembered, so that it is not one again if it is given again; but
+/// of very many the oldest go.
+fn dead_tokens(state: &State, now_ms: u64) -> Vec<(&String, &Row<JoinRecord>)> {
+    let expired = |row: &Row<JoinRecord>| row.record.expires_ms < now_ms;
+    let (used, unused): (Vec<_>, Vec<_>) = state
+        .joins
+        .iter()
+        .filter(|(_, row)| expired(row))
+        .partition(|(_, row)| row.record.used.is_some());
+    let mut used = used;
+    used.sort_by_key(|(_, row)| row.record.expires_ms);
+    used.truncate(used.len().saturating_sub(USED_TOKENS_MAX));
+    unused.into_iter().chain(used).take(BATCH).collect()
 }
 
 /// Those to forget now, the oldest first.
@@ -66,4 +87,36 @@ fn expired<T>(
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use meta::Revision;
+
+    use super::*;
+
+    #[test]
+    fn tokens_that_nobody_used_in_time_are_forgotten() {
+        let mut state = State::default();
+        let used = || Some(("edge".parse().expect("a name"), "04ab".to_owned()));
+        for (hash, expires_ms, used) in [
+            ("late", 99, None),
+            ("used", 99, used()),
+            ("valid", 100, None),
+        ] {
+            let record = JoinRecord {
+                site: None,
+                expires_ms,
+                used,
+            };
+            let revision = Revision(1);
+            let row = Row { revision, record };
+            state.joins.insert(hash.to_owned(), row);
+        }
+        let dead = dead_tokens(&state, 100);
+        assert_eq!(
+            dead.iter().map(|(hash, _)| *hash).collect::<Vec<_>>(),
+            ["late"]
+        );
+    }
 }
