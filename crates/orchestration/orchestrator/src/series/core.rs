@@ -337,6 +337,11 @@ impl Found<'_> {
         self.points.back().copied()
     }
 
+    /// The times of the oldest and of the newest point.
+    pub(super) fn span(&self) -> Option<(u64, u64)> {
+        Some((self.points.front()?.at_ms, self.points.back()?.at_ms))
+    }
+
     /// The newest point at or before `at_ms` that is less than `lookback_ms` old then: Prometheus' rule.
     pub(super) fn at(&self, at_ms: u64, lookback_ms: u64) -> Option<Point> {
         let end = self.points.partition_point(|point| point.at_ms <= at_ms);

@@ -45,6 +45,8 @@ pub const SENSOR_LOOKBACK: Duration = Duration::from_secs(5);
 /// What one query may find.
 const FOUND_SERIES_MAX: usize = 5_000;
 const FOUND_POINTS_MAX: usize = 500_000;
+/// What one range query may look at: steps at which a series may have a point.
+const LOOKS_MAX: u64 = 500_000;
 /// Prometheus' limit on the points of one series in one answer.
 const STEPS_MAX: u64 = 11_000;
 
@@ -62,6 +64,24 @@ pub struct Steps {
     pub start_ms: u64,
     pub end_ms: u64,
     pub step_ms: u64,
+}
+
+impl Steps {
+    /// The numbers of those at which a series may have a point, of all that there are.
+    fn at_which(&self, series: &core::Found<'_>, lookback_ms: u64) -> std::ops::Range<u64> {
+        let n_steps = (self.end_ms - self.start_ms) / self.step_ms + 1;
+        let Some((oldest, newest)) = series.span() else {
+            return 0..0;
+        };
+        // The first one at or after the oldest point, and the first one for which the newest is too old.
+        let begin = oldest.saturating_sub(self.start_ms).div_ceil(self.step_ms);
+        let too_old_ms = newest.saturating_add(lookback_ms);
+        let end = too_old_ms
+            .saturating_sub(self.start_ms)
+            .div_ceil(self.step_ms)
+            .min(n_steps);
+        begin.min(end)..end
+    }
 }
 
 /// Why a query has no answer.
@@ -259,14 +279,33 @@ impl Store {
             return Err(QueryError::TooManySteps);
         }
         let lookback_ms = millis(lookback);
-        self.ranges(selector, org, |series| {
-            let times = (0..n_steps).map(|n| steps.start_ms + n * steps.step_ms);
+        let memory = self.shared.read();
+        // What it takes is known, and bounded, before anything of it is done.
+        let mut n_looks = 0;
+        let mut found = Vec::new();
+        for series in memory.tables.select(selector, org) {
+            let looked_at = steps.at_which(&series, lookback_ms);
+            if looked_at.is_empty() {
+                continue;
+            }
+            n_looks += looked_at.end - looked_at.start;
+            if n_looks > LOOKS_MAX {
+                return Err(QueryError::TooMuch("500,000 steps of series"));
+            }
+            found.push((series, looked_at));
+        }
+        let points = |series: &core::Found<'_>, looked_at: std::ops::Range<u64>| {
+            let times = looked_at.map(|n| steps.start_ms + n * steps.step_ms);
             let at = |at_ms| Some((at_ms, series.at(at_ms, lookback_ms)?.value));
             let points = times.filter_map(at);
             points
                 .map(|(at_ms, value)| Point { at_ms, value })
-                .collect()
-        })
+                .collect::<Vec<_>>()
+        };
+        let ranges = found
+            .into_iter()
+            .map(|(series, looked_at)| (Arc::clone(series.key), points(&series, looked_at)));
+        collect(ranges.filter(|(_, points)| !points.is_empty()))
     }
 
     /// The points as they came in, both ends included.

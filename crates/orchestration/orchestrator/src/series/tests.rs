@@ -279,6 +279,41 @@ fn a_query_has_limits() {
     assert_eq!(range(0, u64::MAX, u64::MAX), Ok(Vec::new()));
 }
 
+#[test]
+fn what_a_range_takes_is_bounded_before_it_is_done() {
+    let dir = dir();
+    let (store, _) = open(dir.path(), Limits::default());
+    let now = wall_ms();
+    let series: Vec<_> = (0..60)
+        .flat_map(|n| {
+            let labels = [("n", n.to_string())];
+            let labels: Vec<_> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            let sample = |at_ms| sample("a", &labels, at_ms, 1.0);
+            [sample(now - 20_000), sample(now)]
+        })
+        .collect();
+    store.append(&series);
+    let range = |start_ms: u64, step_ms: u64, lookback: u64| {
+        let steps = Steps {
+            start_ms,
+            end_ms: start_ms + 10_000 * step_ms,
+            step_ms,
+        };
+        let lookback = Duration::from_millis(lookback);
+        store.query_range(&select("a"), None, steps, lookback)
+    };
+    // Between their ends they have nothing, but that has to be looked at.
+    let found = range(now - 20_000, 2, 1);
+    assert_eq!(found, Err(QueryError::TooMuch("500,000 steps of series")));
+    // Before and after them they need not be looked at.
+    assert_eq!(range(now - 31_000, 1, 1).map(|found| found.len()), Ok(0));
+    assert_eq!(range(now + 1_000, 1, 1).map(|found| found.len()), Ok(0));
+    assert_eq!(
+        range(now - 5_000, 1_000, 1).map(|found| found.len()),
+        Ok(60)
+    );
+}
+
 /// The same store as a list of points.
 #[derive(Default)]
 struct Model(Vec<(u8, u64)>);
@@ -324,6 +359,14 @@ proptest! {
             let selector = select(&format!("a{{s=\"{series}\"}}"));
             let found: Vec<Found<'_>> = tables.select(&selector, None).collect();
             let seen = found.first().and_then(|series| series.at(at_ms, lookback_ms));
+            if let Some(series) = found.first() {
+                let steps = Steps { start_ms: at_ms, end_ms: at_ms + 100, step_ms: 7 };
+                let looked_at = steps.at_which(series, lookback_ms);
+                for n in 0..=14 {
+                    let is_there = series.at(at_ms + 7 * n, lookback_ms).is_some();
+                    prop_assert!(!is_there || looked_at.contains(&n), "{looked_at:?} {n}");
+                }
+            }
             prop_assert_eq!(seen.map(|p| p.at_ms), model.at(series, at_ms, lookback_ms));
         }
     }
