@@ -235,7 +235,7 @@ pub struct Limits {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
-    /// Where it begins.
+    /// Where it begins. Changed, it moves nothing: it cannot exclude where the block runs, which is for migrations to change.
     #[serde(default)]
     #[schema(value_type = schema::Selector)]
     pub site_selector: Selector,

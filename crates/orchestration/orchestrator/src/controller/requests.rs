@@ -15,10 +15,10 @@ use super::records::{
     HEAD, Head, JoinRecord, KeyRecord, OperationRecord, ServiceRecord, Subject, TokenRecord,
     VERSION, decode, encode,
 };
-use super::state::State;
+use super::state::{self, State};
 use super::store::failed;
 use super::{Controller, Draft, Inner, Upload, ms};
-use crate::core::inventory::Facts;
+use crate::core::inventory::{Facts, last_report};
 use crate::core::migration::{self, Start};
 use crate::core::{project, spec};
 use crate::{Error, ErrorKind};
@@ -166,6 +166,7 @@ impl Controller {
                 .and_then(|services| services.get(name));
             let revision = found.map(|row| row.revision);
             terms.check(revision)?;
+            let mut is_placed_anew = false;
             let record = match found {
                 None => {
                     let n_services = state.services.get(org).map_or(0, BTreeMap::len);
@@ -185,6 +186,7 @@ impl Controller {
                 Some(row) => {
                     let is_same = row.record.spec == service.spec;
                     spec::check_immutable(&row.record.spec, &service.spec)?;
+                    is_placed_anew = check_placement(state, org, name, row, &service.spec)?;
                     ServiceRecord {
                         labels: service.metadata.labels.clone(),
                         spec: service.spec.clone(),
@@ -193,9 +195,12 @@ impl Controller {
                     }
                 }
             };
-            request
-                .change_service(state, name, revision, record)
-                .map(Ok)
+            let (mut draft, id) = request.change_service(state, name, revision, record)?;
+            if is_placed_anew {
+                // Nothing may be placed by the old wish meanwhile.
+                draft.conditions.push(Condition::new(HEAD, state.head));
+            }
+            Ok(Ok((draft, id)))
         };
         let (Ok(id) | Err(id)) = self.0.change(decide).await?;
         self.0.operation(org, &id)
@@ -374,6 +379,46 @@ impl Terms {
             (Some(_), Some(_)) => refuse("it has changed since: read it again"),
         }
     }
+}
+
+/// A selector says where units begin; those that run stay. So it cannot exclude where they are: that would be a wish that nobody fulfils. Says
+/// whether one changes.
+fn check_placement(
+    state: &State,
+    org: &Name,
+    name: &Name,
+    before: &state::Service,
+    new: &ServiceSpec,
+) -> Result<bool, Error> {
+    let mut is_changed = false;
+    for (idx, block) in new.blocks.iter().enumerate() {
+        let selector = &block.placement.site_selector;
+        let blocks = &before.record.spec.blocks;
+        let old = blocks.iter().find(|other| other.name == block.name);
+        if old.is_none_or(|old| old.placement.site_selector == *selector) {
+            continue;
+        }
+        is_changed = true;
+        for (id, planned) in state.blueprint.units_of(org, name, Some(&block.name)) {
+            let seen = last_report(&state.sites, &planned.spec);
+            if seen.is_some_and(|seen| seen.phase.is_final()) || id.replica() >= block.replicas {
+                continue;
+            }
+            let is_excluded = |site: &&Name| {
+                let site = state.sites.get(*site);
+                !site.is_some_and(|site| selector.matches(&site.facts.labels))
+            };
+            if let Some(site) = planned.spec.placement.iter().find(is_excluded) {
+                let message = format!(
+                    "`siteSelector` of block `{}` excludes site `{site}`, where {id} is, and does not move it: move it with a migration first",
+                    block.name
+                );
+                let pointer = format!("/spec/blocks/{idx}/placement/siteSelector");
+                return Err(Error::new(ErrorKind::Conflict, message).at(pointer));
+            }
+        }
+    }
+    Ok(is_changed)
 }
 
 /// A request on its way to become an operation.

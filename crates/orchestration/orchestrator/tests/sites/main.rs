@@ -517,6 +517,41 @@ async fn scaling_changes_the_number_of_units() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_selector_that_excludes_what_runs_is_refused() {
+    let (world, edge, _cloud) = World::with_both().await;
+    let controller = world.controller();
+    apply(controller, &video("va", "edge", 1)).await;
+    let terms = Terms::default();
+    let error = try_apply(controller, &video("va", "cloud", 1), &terms).await;
+    let error = error.expect_err("it runs at the other site");
+    assert_eq!(error.kind, ErrorKind::Conflict);
+    let pointer = "/spec/blocks/0/placement/siteSelector";
+    assert_eq!(error.pointer.as_deref(), Some(pointer));
+    assert!(error.message.contains("migration"), "{error}");
+
+    // One that does not exclude it is taken, and one where it is moved first.
+    let mut anywhere = video("va", "edge", 1);
+    let placement = &mut anywhere.spec.blocks[0].placement;
+    placement.site_selector = ids::Selector::default();
+    assert_eq!(apply(controller, &anywhere).await.phase, "Succeeded");
+    let moved = try_migrate(controller, "va", "cloud", "60s").await;
+    done(controller, moved.expect("valid")).await;
+    let operation = apply(controller, &video("va", "cloud", 1)).await;
+    assert_eq!(operation.phase, "Succeeded");
+    // What has ended is nowhere.
+    edge.change(|state| {
+        for unit in state.units.values_mut() {
+            unit.phase = Phase::Succeeded;
+        }
+    });
+    until(controller, "it has succeeded", |controller| {
+        phase(controller, "va") == "Succeeded"
+    })
+    .await;
+    apply(controller, &video("va", "edge", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_migration_converges() {
     let (world, edge, cloud) = World::with_both().await;
     let controller = world.controller();
