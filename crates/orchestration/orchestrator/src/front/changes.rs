@@ -140,9 +140,9 @@ fn resolve(
     let if_match = match (conditions.if_match, &current) {
         (None, _) => None,
         (Some(Tags::Any), Some(current)) => Some(current.clone()),
-        (Some(Tags::Any), None) => return Err(Refusal::new(412, "it does not exist")),
         (Some(Tags::These(tags)), Some(current)) if tags.contains(current) => Some(current.clone()),
-        // It may have had this version when a request with the same key was done: the controller knows.
+        // It may have existed, and had this version, when a request with the same key was done: the controller knows. No version is empty.
+        (Some(Tags::Any), None) => Some(String::new()),
         (Some(Tags::These(tags)), _) => Some(tags.into_iter().next().unwrap_or_default()),
     };
     let if_absent = conditions.if_none_match == Some(Tags::Any);

@@ -327,6 +327,35 @@ fn a_key_makes_a_request_once() {
 }
 
 #[test]
+fn a_deletion_is_answered_again_when_it_is_done() {
+    let world = world();
+    for if_match in ["*", "version"] {
+        let body = service("video", &world.module()).to_string();
+        let created = world.ask("POST /v1/services", &[], &body);
+        assert_eq!(created.status, 202, "{created:?}");
+        let shown = world.ask("GET /v1/services/video", &[], "");
+        let version = shown.header("ETag").expect("a version").to_owned();
+        let tag = if if_match == "*" { "*" } else { &version };
+        let key = format!("delete-{if_match}");
+        let terms = [("If-Match", tag), ("Idempotency-Key", &*key)];
+        let first = world.ask("DELETE /v1/services/video", &terms, "");
+        assert_eq!(first.status, 202, "{first:?}");
+        let id = first.json()["id"].as_str().expect("an id").to_owned();
+        let patience = Duration::from_secs(30);
+        let done = world.client.wait_operation(&id, patience);
+        assert_eq!(done.expect("it is there").phase, "Succeeded");
+        let again = world.ask("DELETE /v1/services/video", &terms, "");
+        assert_eq!(
+            (again.status, again.json()["id"].as_str()),
+            (202, Some(&*id))
+        );
+        // Without the key it is another request, for something that is not there.
+        let other = world.ask("DELETE /v1/services/video", &terms[..1], "");
+        assert!(matches!(other.status, 404 | 412), "{other:?}");
+    }
+}
+
+#[test]
 fn lists_have_pages() {
     let world = world();
     let module = world.module();
