@@ -25,6 +25,7 @@ mod controller;
 mod core;
 mod error;
 mod front;
+mod hexadecimal;
 mod link;
 mod metrics;
 pub mod series;

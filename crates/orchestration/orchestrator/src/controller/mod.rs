@@ -9,7 +9,7 @@ mod feed;
 pub(crate) mod modules;
 pub(crate) mod reads;
 mod records;
-mod requests;
+pub(crate) mod requests;
 pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod tasks;

@@ -12,7 +12,7 @@ use sha2::Digest as _;
 
 use super::failure::Failure;
 use super::store::Worker;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, hexadecimal};
 
 pub(crate) const MODULE_BYTES_MAX: u64 = 64 << 20;
 /// All modules together.
@@ -142,7 +142,7 @@ impl Upload {
     pub async fn finish(mut self) -> Result<(), Error> {
         let over = || Error::new(ErrorKind::Unavailable, "the upload has failed before");
         let mut partial = self.partial.take().ok_or_else(over)?;
-        let digest = hexadecimal(&partial.hash.finalize_reset());
+        let digest = hexadecimal::encode(&partial.hash.finalize_reset());
         if digest != self.digest.as_str() {
             let message = format!("the bytes have the digest {digest}");
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -185,8 +185,4 @@ fn failed(error: io::Error) -> Error {
         "the disk does not take or give a module",
     )
     .because(error)
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

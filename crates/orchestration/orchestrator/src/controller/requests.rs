@@ -10,7 +10,6 @@ use nbi::{MigrationSpec, Operation, Service, ServiceSpec};
 use sha2::Digest as _;
 use workload::SiteConfig;
 
-use super::modules::hexadecimal;
 use super::records::{
     HEAD, Head, JoinRecord, KeyRecord, OperationRecord, ServiceRecord, Subject, TokenRecord,
     VERSION, decode, encode,
@@ -21,7 +20,7 @@ use super::{Controller, Draft, Inner, Upload, ms};
 use crate::core::inventory::{Facts, last_report};
 use crate::core::migration::{self, Start};
 use crate::core::{project, spec};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, hexadecimal};
 
 /// How a change is asked for, beside what it says.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +37,12 @@ const SERVICES_MAX: usize = 10_000;
 const OPERATIONS_MAX: usize = 10_000;
 const TOKENS_MAX: usize = 10_000;
 const JOIN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
-const KEY_CHARS_MAX: usize = 128;
+/// What an idempotency key is.
+pub(crate) const IDEMPOTENCY_KEY: &str = "Idempotency-Key has 1 to 128 visible ASCII characters";
+
+pub(crate) fn is_idempotency_key(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
 
 impl Controller {
     /// The organisation that a bearer token speaks for.
@@ -442,14 +446,12 @@ impl<'a> Request<'a> {
         terms: &Terms,
         body: &impl serde::Serialize,
     ) -> Result<Self, Error> {
-        let sha256 = |bytes: &[u8]| hexadecimal(&sha2::Sha256::digest(bytes));
+        let sha256 = |bytes: &[u8]| hexadecimal::encode(&sha2::Sha256::digest(bytes));
         let key = match &terms.idempotency_key {
             None => None,
             Some(key) => {
-                let is_visible = key.bytes().all(|b| b.is_ascii_graphic());
-                if key.is_empty() || key.len() > KEY_CHARS_MAX || !is_visible {
-                    let message = "an idempotency key is 1 to 128 visible ASCII characters";
-                    return Err(Error::new(ErrorKind::Invalid, message));
+                if !is_idempotency_key(key) {
+                    return Err(Error::new(ErrorKind::Invalid, IDEMPOTENCY_KEY));
                 }
                 let request = sha256(&encode(&(kind, body)));
                 Some((format!("key/{org}/{}", sha256(key.as_bytes())), request))
@@ -653,7 +655,8 @@ impl Inner {
     ) -> Result<Vec<u8>, Error> {
         let refuse = |message: &str| Error::new(ErrorKind::Precondition, message.to_owned());
         let secret: Secret = token.parse().map_err(refuse)?;
-        let point = unhexadecimal(public_key).ok_or_else(|| refuse("this is not a public key"))?;
+        let point = hexadecimal::decode(public_key);
+        let point = point.ok_or_else(|| refuse("this is not a public key"))?;
         let name = workload::link::site_certificate_name(site);
         let sign = |e| refuse("no certificate can be made for this key").because(e);
         let certificate = self.authority.sign(&name, &point).map_err(sign)?;
@@ -759,13 +762,4 @@ impl Inner {
         };
         self.change(decide).await.map(drop)
     }
-}
-
-fn unhexadecimal(text: &str) -> Option<Vec<u8>> {
-    const POINT_CHARS: usize = 130;
-    if text.len() != POINT_CHARS || !text.is_ascii() {
-        return None;
-    }
-    let byte = |idx| u8::from_str_radix(text.get(idx..idx + 2)?, 16).ok();
-    (0..text.len()).step_by(2).map(byte).collect()
 }

@@ -16,11 +16,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Front;
 use super::answer::Refusal;
+use crate::controller::requests::{IDEMPOTENCY_KEY, is_idempotency_key};
 
 /// Bodies but modules.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const BODY_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
-const KEY_CHARS_MAX: usize = 128;
 /// Bodies and answers of pages.
 pub(super) const PAGE_MAX: usize = 500;
 const PAGE: usize = 100;
@@ -273,13 +273,8 @@ impl Call {
             tags.transpose()
         };
         let idempotency_key = self.header(&HeaderName::from_static("idempotency-key"))?;
-        if let Some(key) = idempotency_key {
-            let is_key = (1..=KEY_CHARS_MAX).contains(&key.len())
-                && key.bytes().all(|byte| byte.is_ascii_graphic());
-            if !is_key {
-                let detail = "Idempotency-Key has 1 to 128 visible ASCII characters";
-                return Err(Refusal::new(400, detail));
-            }
+        if idempotency_key.is_some_and(|key| !is_idempotency_key(key)) {
+            return Err(Refusal::new(400, IDEMPOTENCY_KEY));
         }
         Ok(Conditions {
             if_match: tags(&IF_MATCH)?,

@@ -9,8 +9,7 @@ use ids::Digest;
 use super::Front;
 use super::answer::{Answer, Refusal};
 use super::call::Call;
-
-const MODULE_BYTES_MAX: usize = 64 << 20;
+use crate::controller::modules::MODULE_BYTES_MAX;
 
 fn digest(call: &Call) -> Result<Digest, Refusal> {
     let digest = call.text("digest").strip_prefix("sha256:");
@@ -27,7 +26,8 @@ fn done(status: StatusCode) -> Response {
 pub(super) async fn put(State(front): State<Front>, call: Call) -> Answer {
     let digest = digest(&call)?;
     let is_new = !front.controller.has_module(&digest);
-    let mut pieces = call.pieces(MODULE_BYTES_MAX)?;
+    let bytes_max = usize::try_from(MODULE_BYTES_MAX).unwrap_or(usize::MAX);
+    let mut pieces = call.pieces(bytes_max)?;
     let mut upload = front.controller.put_module(&digest).await?;
     while let Some(piece) = pieces.next().await? {
         upload.write(piece).await?;

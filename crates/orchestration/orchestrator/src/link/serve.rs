@@ -25,11 +25,11 @@ use workload::link::{
 
 use super::connection::{Connection, Outbox};
 use super::frames::{self, Frame};
-use crate::Error;
 use crate::controller::Inner;
 use crate::controller::state::State;
 use crate::core::inventory::{Facts, Report};
 use crate::series;
+use crate::{Error, hexadecimal};
 
 /// Sites that are connected, and callers that have not said yet who they are.
 const SITES_MAX: usize = 4096;
@@ -212,10 +212,9 @@ async fn join(
     let joined = server.inner.join(token, site, labels, public_key).await;
     let certificate = joined.map_err(|error| error.to_string())?;
     tracing::info!(%site, "a site has joined");
-    let hexadecimal = crate::controller::modules::hexadecimal;
     Ok(Down::Joined {
-        authority: hexadecimal(server.inner.authority.certificate()),
-        certificate: hexadecimal(&certificate),
+        authority: hexadecimal::encode(server.inner.authority.certificate()),
+        certificate: hexadecimal::encode(&certificate),
     })
 }
 

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use workload::Phase;
 use workload::link::{CONTROLLER_NAME, Down, Up, VERSION, site_certificate_name};
 
-use site::{LOG, Site, ask, name, try_join};
+use site::{LOG, Site, ask, hexadecimal, name, try_join};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const MODULE: &[u8] = b"a program";
@@ -120,8 +120,7 @@ async fn controller(
 }
 
 fn module() -> String {
-    let digest = sha2::Sha256::digest(MODULE);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&sha2::Sha256::digest(MODULE))
 }
 
 fn org() -> Name {

@@ -57,6 +57,10 @@ pub(crate) fn name(text: &str) -> Name {
     text.parse().expect("a name")
 }
 
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Sends one frame over a blocking connection and reads the answer.
 pub(crate) fn ask(stream: &mut auth::Stream, message: &Up) -> io::Result<Down> {
     stream.write_all(&encode(message, &[]))?;
@@ -84,7 +88,6 @@ pub(crate) fn try_join(
     request: &KeyRequest,
 ) -> io::Result<Down> {
     let mut stream = Tls::connect_pinned(link, authority, CONTROLLER_NAME)?;
-    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     ask(
         &mut stream,
         &Up::Join {
