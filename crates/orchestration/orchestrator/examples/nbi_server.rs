@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Something to look at: a service `video` that waits for a site.
 async fn seed(controller: &Controller, org: &Name) -> Result<(), Box<dyn Error>> {
     let digest = "93a44bbb96c751218e4c00d479e4c14358122a389acca16205b1e4d0dc5f9476".parse()?;
-    let mut upload = controller.put_module(&digest).await?;
+    let mut upload = controller.put_module(org, &digest).await?;
     upload.write(b"\0asm\x01\0\0\0".as_slice().into()).await?;
     upload.finish().await?;
     let service = serde_json::json!({

@@ -297,7 +297,7 @@ impl Client {
         Ok(digest)
     }
 
-    /// Whether there is a module of this digest (`sha256:…`).
+    /// Whether a module of this digest was uploaded (`sha256:…`).
     pub fn has_module(&self, digest: &str) -> Result<bool, Error> {
         let path = format!("/v1/modules/{}", escape(digest));
         let asked = self.ask(Request {
@@ -309,6 +309,17 @@ impl Client {
             Err(error) if error.status() == Some(404) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Forgets a module (`sha256:…`) that no service uses.
+    pub fn delete_module(&self, digest: &str) -> Result<(), Error> {
+        let path = format!("/v1/modules/{}", escape(digest));
+        let method = "DELETE";
+        self.ask(Request {
+            method,
+            ..Request::get(&path, &[])
+        })
+        .map(drop)
     }
 
     /// The newest point of each series that the selector names; at `at_ms`, or now.

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ids::{Digest, Name, UnitId};
+use ids::{Name, UnitId};
 use nbi::{
     API_VERSION, BlockExplanation, Explanation, Migration, Operation, Page, Progress, Site,
     UnitStatus,
@@ -250,11 +250,6 @@ impl Controller {
         page(Some(&state.sites), cursor, limit, |name, site| {
             project::site(view, org, name, site)
         })
-    }
-
-    #[must_use]
-    pub fn has_module(&self, digest: &Digest) -> bool {
-        self.0.modules.has(digest)
     }
 
     /// What `unit` has written from `offset` on, at most `max` bytes (cut to 1 MiB). When there is nothing yet, it waits up to `wait`

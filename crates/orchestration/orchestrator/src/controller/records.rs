@@ -6,10 +6,13 @@
 //! migration/ORG/ID          Migration                target/site/SITE        SiteTarget
 //! moving/ORG/SERVICE/BLOCK  the migration's id       target/leaving/UNIT     Leaving
 //! key/ORG/KEY               KeyRecord                site/NAME               Facts
+//! modules/ORG               ModulesRecord
 //!                                                    token/HASH, join/HASH   TokenRecord, JoinRecord
 //! ```
 
-use ids::{Generation, Labels, Name};
+use std::collections::BTreeMap;
+
+use ids::{Digest, Generation, Labels, Name};
 use nbi::{Progress, ServiceSpec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -85,6 +88,12 @@ pub(crate) struct TokenRecord {
     pub org: Name,
 }
 
+/// What an organisation has uploaded: digests and bytes. One record, so that its quota holds whatever comes at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModulesRecord {
+    pub modules: BTreeMap<Digest, u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JoinRecord {
     /// The only site that may use it.
@@ -105,6 +114,7 @@ pub(crate) enum Key<'a> {
     Site(Name),
     Token(&'a str),
     Join(&'a str),
+    Modules(Name),
     Head,
     Unit(ids::UnitId),
     Leaving(ids::UnitId),
@@ -131,6 +141,7 @@ impl<'a> Key<'a> {
             "site" => Self::Site(rest.parse().ok()?),
             "token" => Self::Token(rest),
             "join" => Self::Join(rest),
+            "modules" => Self::Modules(rest.parse().ok()?),
             "target" => match pair()? {
                 ("unit", unit) => Self::Unit(unit.parse().ok()?),
                 ("leaving", unit) => Self::Leaving(unit.parse().ok()?),
@@ -170,6 +181,7 @@ mod tests {
         check("site/edge", Key::Site(name("edge")));
         check("token/abc", Key::Token("abc"));
         check("join/abc", Key::Join("abc"));
+        check("modules/acme", Key::Modules(name("acme")));
         check("target/head", Key::Head);
         check("target/site/edge", Key::SiteTarget(name("edge")));
         let unit = || "acme/va/decode/0".parse().expect("a unit");
@@ -241,6 +253,7 @@ mod tests {
         }));
         golden::<Head>(&json!({"version": 1, "generation": 7}));
         golden::<KeyRecord>(&json!({"request": "ab", "operation": "1"}));
+        golden::<ModulesRecord>(&json!({"modules": {"a".repeat(64): 8}}));
         golden::<TokenRecord>(&json!({"org": "acme"}));
         golden::<JoinRecord>(&json!({"site": "edge", "expires_ms": 5, "used": ["edge", "04ab"]}));
     }

@@ -16,7 +16,7 @@ use super::records::{
 };
 use super::state::{self, State};
 use super::store::failed;
-use super::{Controller, Draft, Inner, Upload, ms};
+use super::{Controller, Draft, Inner, ms};
 use crate::core::inventory::{Facts, last_report};
 use crate::core::migration::{self, Start};
 use crate::core::{project, spec};
@@ -213,12 +213,10 @@ impl Controller {
     fn check_service(&self, org: &Name, name: &Name, service: &ServiceSpec) -> Result<(), Error> {
         let policy = spec::parse(org, name, service)?;
         spec::check_size(service, &policy)?;
-        for (idx, block) in policy.blocks.iter().enumerate() {
-            let workload::Kind::Cell(cell) = &block.kind;
-            if !self.0.modules.has(&cell.module) {
+        for (idx, module) in policy.modules().enumerate() {
+            if !self.has_module(org, module) {
                 let message = format!(
-                    "there is no such module: upload it with PUT /v1/modules/{}",
-                    cell.module
+                    "there is no such module: upload it with PUT /v1/modules/sha256:{module}"
                 );
                 let pointer = format!("/spec/blocks/{idx}/module");
                 return Err(Error::invalid(pointer, message));
@@ -358,14 +356,6 @@ impl Controller {
         };
         let (Ok(id) | Err(id)) = self.0.change(decide).await?;
         self.0.operation(org, &id)
-    }
-
-    /// At most 64 MiB.
-    ///
-    /// # Errors
-    /// `Exhausted` when modules take too much of the disk.
-    pub async fn put_module(&self, digest: &ids::Digest) -> Result<Upload, Error> {
-        self.0.modules.put(digest).await
     }
 }
 

@@ -7,7 +7,8 @@ use ids::{Name, UnitId};
 use meta::{Change, MetaStore, Revision};
 
 use super::records::{
-    HEAD, Head, JoinRecord, Key, OperationRecord, ServiceRecord, TokenRecord, VERSION, decode,
+    HEAD, Head, JoinRecord, Key, ModulesRecord, OperationRecord, ServiceRecord, TokenRecord,
+    VERSION, decode,
 };
 use super::store::failed;
 use crate::core::blueprint::{Blueprint, SiteTarget};
@@ -27,6 +28,7 @@ pub(crate) struct State {
     tokens: BTreeMap<String, Name>,
     /// By the hash of their secrets.
     pub joins: BTreeMap<String, Row<JoinRecord>>,
+    pub modules: BTreeMap<Name, Row<ModulesRecord>>,
     pub blueprint: Arc<Blueprint>,
     /// `None`: there is no blueprint yet.
     pub head: Option<Revision>,
@@ -173,6 +175,13 @@ impl State {
                     self.joins.insert(hash.to_owned(), row);
                 }
                 None => drop(self.joins.remove(hash)),
+            },
+            Key::Modules(org) => match value {
+                Some(value) => {
+                    let row = row(key, revision, value)?;
+                    self.modules.insert(org, row);
+                }
+                None => drop(self.modules.remove(&org)),
             },
             Key::Site(name) => self.apply_site(key, name, revision, value)?,
             Key::Head => self.apply_head(revision, value)?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ids::{Name, Selector};
+use ids::{Digest, Name, Selector};
 use nbi::{BlockKind, CellDeployment, ServiceSpec, parse_bytes, parse_duration};
 use workload::{CellSpec, Kind, Limits, Mount};
 
@@ -24,6 +24,16 @@ pub(crate) struct BlockPolicy {
     /// `None`: it may be moved anywhere.
     pub migrate_to: Option<Selector>,
     pub kind: Kind,
+}
+
+impl ServicePolicy {
+    /// The modules of its blocks.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &Digest> {
+        self.blocks.iter().map(|block| {
+            let Kind::Cell(cell) = &block.kind;
+            &cell.module
+        })
+    }
 }
 
 impl BlockPolicy {

@@ -485,8 +485,16 @@ fn files() -> Vec<Endpoint> {
         "head",
         location,
         "hasModule",
-        "Whether it is there.",
+        "Whether your organisation has uploaded it.",
         head(modules::head),
+    );
+    let summary = "Forget a module that no service uses.";
+    let deleted = Endpoint::new(
+        "delete",
+        location,
+        "deleteModule",
+        summary,
+        delete(modules::delete),
     );
     vec![
         put.takes(std::slice::from_ref(&the_digest))
@@ -499,6 +507,13 @@ fn files() -> Vec<Endpoint> {
                 (413, "It is larger than 64 MiB."),
                 (415, "The body is not application/wasm."),
                 (422, "The bytes are not those of the digest."),
+            ]),
+        deleted
+            .takes(std::slice::from_ref(&the_digest))
+            .answers(204, "It is forgotten.", None)
+            .problems(&[
+                (404, "There is no such module."),
+                (409, "A service uses it."),
             ]),
         head.takes(&[the_digest])
             .answers(200, "It is.", None)

@@ -24,11 +24,11 @@ fn done(status: StatusCode) -> Response {
 }
 
 pub(super) async fn put(State(front): State<Front>, call: Call) -> Answer {
-    let digest = digest(&call)?;
-    let is_new = !front.controller.has_module(&digest);
+    let (digest, org) = (digest(&call)?, call.org.clone());
+    let is_new = !front.controller.has_module(&org, &digest);
     let bytes_max = usize::try_from(MODULE_BYTES_MAX).unwrap_or(usize::MAX);
     let mut pieces = call.pieces(bytes_max)?;
-    let mut upload = front.controller.put_module(&digest).await?;
+    let mut upload = front.controller.put_module(&org, &digest).await?;
     while let Some(piece) = pieces.next().await? {
         upload.write(piece).await?;
     }
@@ -41,7 +41,7 @@ pub(super) async fn put(State(front): State<Front>, call: Call) -> Answer {
 }
 
 pub(super) async fn head(State(front): State<Front>, call: Call) -> Answer {
-    if front.controller.has_module(&digest(&call)?) {
+    if front.controller.has_module(&call.org, &digest(&call)?) {
         Ok(done(StatusCode::OK))
     } else {
         Err(Refusal::new(
@@ -49,4 +49,10 @@ pub(super) async fn head(State(front): State<Front>, call: Call) -> Answer {
             "there is no such module: upload it with PUT",
         ))
     }
+}
+
+pub(super) async fn delete(State(front): State<Front>, call: Call) -> Answer {
+    let digest = digest(&call)?;
+    front.controller.delete_module(&call.org, &digest).await?;
+    Ok(done(StatusCode::NO_CONTENT))
 }

@@ -13,6 +13,8 @@ use workload::link::Sample;
 use super::*;
 use crate::{Config, Deps, Service};
 
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
 /// A controller without sites, and two organisations that speak to it.
 struct World {
     runtime: Runtime,
@@ -147,9 +149,7 @@ impl World {
     }
 
     fn module(&self) -> String {
-        self.client
-            .put_module(b"\0asm\x01\0\0\0")
-            .expect("it is taken")
+        self.client.put_module(MODULE).expect("it is taken")
     }
 }
 
@@ -406,9 +406,38 @@ fn an_organisation_sees_nothing_of_another() {
     for error in refused {
         assert_eq!(error.and_then(|error| error.status()), Some(404));
     }
+    // Not even whether it has a module, nor can that be run.
+    let module = world.module();
+    assert!(!stranger.has_module(&module).expect("an answer"));
+    let error = stranger.create(&wanted("video", &module));
+    assert!(matches!(error, Err(nbi::Error::Problem(problem))
+        if problem.status == 422 && problem.pointer.as_deref() == Some("/spec/blocks/0/module")));
+    let deleted = stranger.delete_module(&module).expect_err("not theirs");
+    assert_eq!(deleted.status(), Some(404));
+    let again = stranger.put_module(MODULE).expect("it is theirs too");
+    assert_eq!(again, module);
     stranger
-        .create(&wanted("video", &world.module()))
+        .create(&wanted("video", &module))
         .expect("names are an organisation's own");
+}
+
+#[test]
+fn a_module_goes_when_no_service_uses_it() {
+    let world = world();
+    let (client, module) = (&world.client, world.module());
+    client.create(&wanted("video", &module)).expect("taken on");
+    let used = client.delete_module(&module).expect_err("it is used");
+    assert_eq!(used.status(), Some(409));
+    let deleted = client.delete("video").expect("it is there");
+    let patience = Duration::from_secs(30);
+    let deleted = client.wait_operation(&deleted.id, patience);
+    assert_eq!(deleted.expect("it is there").phase, "Succeeded");
+    world.stranger.put_module(MODULE).expect("theirs");
+    client.delete_module(&module).expect("nobody uses it");
+    assert!(!client.has_module(&module).expect("an answer"));
+    assert!(world.stranger.has_module(&module).expect("an answer"));
+    let gone = client.delete_module(&module).expect_err("it is gone");
+    assert_eq!(gone.status(), Some(404));
 }
 
 #[test]

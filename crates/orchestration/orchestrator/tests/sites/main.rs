@@ -110,7 +110,11 @@ async fn controller(
     };
     let service = start(config, deps).await.expect("starts");
     let digest = module().parse().expect("a digest");
-    let mut upload = service.controller.put_module(&digest).await.expect("room");
+    let mut upload = service
+        .controller
+        .put_module(&org(), &digest)
+        .await
+        .expect("room");
     upload
         .write(Bytes::from_static(MODULE))
         .await
@@ -458,7 +462,7 @@ async fn what_cannot_be_is_refused_and_pointed_at() {
     assert_eq!(error.pointer.as_deref(), Some("/spec/blocks/0/module"));
 
     let digest = "1".repeat(64).parse().expect("a digest");
-    let mut wrong = controller.put_module(&digest).await.expect("room");
+    let mut wrong = controller.put_module(&org(), &digest).await.expect("room");
     wrong
         .write(Bytes::from_static(MODULE))
         .await
@@ -467,7 +471,7 @@ async fn what_cannot_be_is_refused_and_pointed_at() {
         wrong.finish().await.expect_err("another digest").kind,
         ErrorKind::Invalid
     );
-    assert!(!controller.has_module(&digest));
+    assert!(!controller.has_module(&org(), &digest));
     let modules = std::fs::read_dir(world.dir.path().join("modules")).expect("a directory");
     assert_eq!(modules.count(), 1);
 }

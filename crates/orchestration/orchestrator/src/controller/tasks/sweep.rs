@@ -1,4 +1,5 @@
-//! Forgets operations and migrations that were done long ago, the idempotency keys that they answer, and join tokens that nobody has used.
+//! Forgets operations and migrations that were done long ago, the idempotency keys that they answer, join tokens that nobody has used,
+//! and the bytes of modules that nobody has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub(super) async fn tick(inner: Arc<Inner>) -> Result<(), Error> {
         inner.store.commit(conditions, writes).await?;
         inner.catch_up()?;
     }
-    Ok(())
+    inner.collect_modules().await
 }
 
 /// Tokens to forget: those that nobody has used in time. One that was used is remembered, so that it is not one again if it is given again; but
