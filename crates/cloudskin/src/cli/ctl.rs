@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
-use nbi::{Client, MigrationSpec, Operation, Service, Target};
+use nbi::{Client, MigrationSpec, NewJoinToken, Operation, Service, Target};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -34,6 +34,21 @@ pub(super) struct Ctl {
 enum Command {
     /// The sites, and how they are.
     Sites,
+    /// Make a token with which one more site may join.
+    JoinToken {
+        /// Only for this site.
+        #[arg(long)]
+        site: Option<String>,
+        /// How long it can be used: `1h`.
+        #[arg(long)]
+        ttl: Option<String>,
+    },
+    /// Overrule what a site has that waits for an operator.
+    Adopt {
+        site: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Create or change a service; a module may be a path beside the file, and is uploaded.
     Apply {
         /// YAML or JSON; `-` is standard input.
@@ -171,6 +186,14 @@ impl Session {
                 offset,
             } => self.logs(&service, unit.as_deref(), offset, follow)?,
             Command::Watch { since } => self.watch(since.as_deref())?,
+            Command::JoinToken { site, ttl } => {
+                let site = site.map(|site| site.parse()).transpose()?;
+                let token = client.issue_join_token(&NewJoinToken { site, ttl })?;
+                self.list(&[token], |tokens| tokens[0].token.clone())?;
+            }
+            Command::Adopt { site, wait } => {
+                return self.follow_up(client.adopt_site(&site)?, wait);
+            }
             Command::Apply { file, wait } => {
                 let service = self.read(&file)?;
                 return self.follow_up(client.apply(&service)?, wait);

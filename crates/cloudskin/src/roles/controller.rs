@@ -112,7 +112,9 @@ impl Controller {
             let mut targets = tokio::time::interval(TARGETS_PERIOD);
             loop {
                 tokio::select! {
-                    _ = signals.any() => return io::Result::Ok(()),
+                    _ = signals.any() => return anyhow::Ok(()),
+                    // Whoever has started this process starts it again.
+                    why = service.failed() => bail!("the controller cannot go on: {why}"),
                     _ = targets.tick() => bridge.watch_what_runs(),
                 }
             }

@@ -1,6 +1,5 @@
 //! Steering a world from outside, and killing its processes.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};

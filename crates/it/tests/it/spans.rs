@@ -180,8 +180,16 @@ impl Span {
         bail!("{site} tells of no iterations")
     }
 
+    /// The processes at a site. The driver knows them when it has looked at them, which it does a few times a second.
     fn pids(&self, site: &str) -> Vec<u32> {
-        self.drivers[&name(site)].pids()
+        let began = rt::now();
+        loop {
+            let pids = self.drivers[&name(site)].pids();
+            if !pids.is_empty() || began.elapsed() > it::DEADLINE {
+                return pids;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// As if the agents had been killed and started again.

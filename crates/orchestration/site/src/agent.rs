@@ -391,7 +391,12 @@ impl Agent {
     fn publish(&mut self, now: Duration) {
         let nothing = SiteConfig::default();
         let state = &self.state;
-        let config = state.in_force(&self.ledger).unwrap_or(&nothing);
+        if state.observed.len() < self.drivers.len() {
+            // Units that nobody has looked for yet must not seem to be gone.
+            return;
+        }
+        let in_force = state.in_force(&self.ledger);
+        let config = in_force.unwrap_or(&nothing);
         let view = View {
             site: &self.site,
             config,
@@ -401,6 +406,7 @@ impl Agent {
         };
         let inventory = Inventory {
             generation: config.generation,
+            digest: in_force.and_then(|_| self.ledger.digest().cloned()),
             refused: state.refused.clone(),
             units: state.reconciler.report(&view, now),
             conditions: self.conditions(now),

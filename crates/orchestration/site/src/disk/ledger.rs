@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ids::{Epoch, UnitId};
+use ids::{Digest, Epoch, UnitId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use workload::{Offers, SiteConfig, link};
@@ -37,6 +37,8 @@ pub(crate) struct Ledger {
     /// Counts the writes; the copy with the higher number is the newer one.
     sequence: u64,
     record: Record,
+    /// [`SiteConfig::digest`] of the record's.
+    digest: Option<Digest>,
 }
 
 /// A record as it is written.
@@ -62,6 +64,7 @@ impl Ledger {
             folder: folder.to_owned(),
             sequence: 0,
             record: Record::default(),
+            digest: None,
         };
         let mut damages = Vec::new();
         for idx in 0..2 {
@@ -80,11 +83,17 @@ impl Ledger {
         if ledger.sequence > 1 && damages.is_empty() && !other.exists() {
             damages.push(format!("{}: it is missing", other.display()));
         }
+        ledger.digest = ledger.record.config.as_ref().map(SiteConfig::digest);
         (ledger, damages)
     }
 
     pub(crate) fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Of the configuration.
+    pub(crate) fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
     }
 
     /// Keeps `record` instead of the present one. When it returns, the record is durable.
@@ -99,6 +108,9 @@ impl Ledger {
         );
         let sequence = self.sequence + 1;
         replace(&self.copy(sequence % 2), &format(sequence, &record))?;
+        if record.config != self.record.config {
+            self.digest = record.config.as_ref().map(SiteConfig::digest);
+        }
         (self.sequence, self.record) = (sequence, record);
         Ok(())
     }
