@@ -1,6 +1,8 @@
 //! `cloudskin prove`: the long proofs. Programs are moved many times, and must end with the same memory and the same output; a
 //! program calls its host with garbage, and must harm nobody but itself.
 
+mod sites;
+
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -23,6 +25,9 @@ pub(super) struct Prove {
     /// Moves in each run.
     #[arg(long, default_value_t = 100)]
     moves: u32,
+    /// So many schedules of faults over a platform.
+    #[arg(long, default_value_t = 200)]
+    schedules: u32,
     /// The proofs to run: what their ids begin with, `cells` or `cells.moves.halo`.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -66,6 +71,8 @@ enum Job {
     Moves { program: usize, seed: u32 },
     /// The call with this number in [`CALLS`] gets every vector of garbage.
     Garbage { call: usize },
+    /// The processes of a platform are killed, stopped and cut off, as this seed says, while a program moves.
+    Faults { seed: u32 },
 }
 
 /// What is looked at, and what of it was found.
@@ -86,10 +93,12 @@ impl Prove {
             self.names.join(" ")
         );
         let mut failed = Vec::new();
+        let mut stage = None;
         for job in jobs {
             let found = match job {
                 Job::Moves { program, seed } => self.moves(config, PROGRAMS[program], seed),
                 Job::Garbage { call } => garbage(config, call),
+                Job::Faults { seed } => faults(&mut stage, config, seed),
             };
             let found = found.unwrap_or_else(|error| Found {
                 value: 0,
@@ -100,6 +109,9 @@ impl Prove {
             if found.problem.is_some() {
                 failed.push(job.name());
             }
+        }
+        if let Some(stage) = stage {
+            stage.stop()?;
         }
         let is_ok = failed.is_empty();
         if self.json {
@@ -117,7 +129,10 @@ impl Prove {
         let seeds = 1..=self.seeds;
         let moves = (0..PROGRAMS.len())
             .flat_map(move |program| seeds.clone().map(move |seed| Job::Moves { program, seed }));
-        moves.chain((0..CALLS.len()).map(|call| Job::Garbage { call }))
+        let faults = (1..=self.schedules).map(|seed| Job::Faults { seed });
+        moves
+            .chain((0..CALLS.len()).map(|call| Job::Garbage { call }))
+            .chain(faults)
     }
 
     fn is_wanted(&self, job: Job) -> bool {
@@ -189,7 +204,7 @@ impl Prove {
             "bench": job.id(), "value": value, "unit": unit, "peer": peer, "peer_value": 0,
             "goal": goal, "ok": problem.is_none(), "problem": problem, "runs": runs, "load": load()?,
         });
-        if let Job::Moves { seed, .. } = job {
+        if let Job::Moves { seed, .. } | Job::Faults { seed } = job {
             line["seed"] = seed.into();
         }
         say(&line.to_string())
@@ -206,13 +221,16 @@ impl Job {
                 format!("cells.moves.{source}{mode}")
             }
             Self::Garbage { call } => format!("cells.garbage.{}", CALLS[call]),
+            Self::Faults { .. } => "sites.faults".to_owned(),
         }
     }
 
     /// The id, and the seed where there is one.
     fn name(self) -> String {
         match self {
-            Self::Moves { seed, .. } => format!("{} seed {seed}", self.id()),
+            Self::Moves { seed, .. } | Self::Faults { seed } => {
+                format!("{} seed {seed}", self.id())
+            }
             Self::Garbage { .. } => self.id(),
         }
     }
@@ -230,8 +248,24 @@ impl Job {
                 "none",
                 "each is answered, or ends its own rank alone",
             ),
+            Self::Faults { .. } => (
+                "faults",
+                "the same program, undisturbed",
+                "the same output, in order within 3 periods",
+            ),
         }
     }
+}
+
+/// A platform that failed is not played on any more.
+fn faults(stage: &mut Option<sites::Stage>, config: &Config, seed: u32) -> anyhow::Result<Found> {
+    let mut on = match stage.take() {
+        Some(stage) => stage,
+        None => sites::Stage::new(config)?,
+    };
+    let found = on.play(config, seed.into())?;
+    *stage = Some(on);
+    Ok(found)
 }
 
 /// Makes one host call with every vector of garbage, each in a world of its own.
@@ -361,6 +395,7 @@ mod tests {
                 json: false,
                 seeds: 5,
                 moves: 100,
+                schedules: 7,
                 names: vec![name.to_owned()],
             };
             prove.all().filter(|job| prove.is_wanted(*job)).count()
@@ -368,6 +403,7 @@ mod tests {
         assert_eq!(count("cells"), 5 * PROGRAMS.len() + CALLS.len());
         assert_eq!(count("cells.moves.recursion"), 10);
         assert_eq!(count("cells.garbage.send"), 1);
+        assert_eq!(count("sites"), 7);
         assert_eq!(count("cells.nothing"), 0);
     }
 }
