@@ -47,6 +47,8 @@ use uplink::Uplink;
 pub(crate) const COORDINATOR_NAME: &str = "coordinator.cloudskin";
 /// The most ranks of a world on one host; each reserves 8 GiB of addresses.
 pub(crate) const RANKS_MAX: u32 = 256;
+/// Room for ranks that come while others, whose move was given up, are still being taken down.
+const SPARE_SLOTS: u32 = 8;
 /// Pieces of a checkpoint that wait for the rank that begins from it.
 const PIECES_MAX: usize = 16;
 
@@ -355,7 +357,7 @@ impl Host {
         } else {
             Profile::Cell
         };
-        let slots = spec.size.min(RANKS_MAX) + 1;
+        let slots = spec.size.min(RANKS_MAX) + SPARE_SLOTS;
         let engine = Engine::new(profile, slots, &self.config.dir.join("code"))
             .map_err(|error| error.to_string())?;
         let config = NodeConfig {
