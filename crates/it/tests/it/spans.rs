@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use auth::KeyRequest;
 use cells::driver::{CellDriver, Config};
 use cells::host::HostConfig;
-use cells::world::admin::{self, Answer, Request};
+use cells::world::admin::{self, Admission, Answer, Request};
 use cells::world::process::{End, Outcome, WorldFile};
 use ids::{Epoch, Name, UnitId};
 use it::Ended;
@@ -473,8 +473,7 @@ impl Alone {
         )
     }
 
-    /// Has a host admitted and starts it, always on the same directory.
-    fn start_host(&mut self, fail_point: Option<&str>) -> Result<()> {
+    fn admit(&self) -> Result<(KeyRequest, Admission)> {
         let key = KeyRequest::new()?;
         let request = Request::Admit {
             label: SITES[1].into(),
@@ -484,6 +483,15 @@ impl Alone {
             Answer::Admitted(admission) => Some(admission),
             _ => None,
         })?;
+        Ok((key, admission))
+    }
+
+    /// Starts a host that was admitted, always on the same directory.
+    fn start_host(
+        &mut self,
+        (key, admission): (KeyRequest, Admission),
+        fail_point: Option<&str>,
+    ) -> Result<()> {
         let dir = self.dir.path().join("host");
         let listen = Ipv4Addr::LOCALHOST.into();
         let mut config = HostConfig::admitted(&admission, key, dir, listen, String::new());
@@ -533,16 +541,23 @@ fn the_journal_of_a_dead_site_decides_about_a_move() -> Result<()> {
         ("source-committed", true),
     ] {
         let mut alone = Alone::new()?;
-        alone.start_host(Some(step))?;
+        let admitted = alone.admit()?;
+        alone.start_host(admitted, Some(step))?;
         alone.place(SITES[1])?;
         alone.wait_for_rank_at(SITES[1])?;
         alone.place(SITES[0])?;
         ensure!(!alone.hosts[0].wait()?.success(), "it kills itself");
         let label = SITES[1].to_owned();
-        alone.ask(&Request::Dead { label })?;
-        if alone.world.try_wait()?.is_none() {
-            alone.start_host(None).ok();
+        alone.ask(&Request::Dead {
+            label: label.clone(),
+        })?;
+        let admitted = alone.admit()?;
+        if step != "source-committed" {
+            // The rank's last site is not wanted any more, and yet only its next host knows where the rank is.
+            let released = alone.ask(&Request::Release { label })?;
+            ensure!(matches!(released, Answer::Failed(_)), "{released:?}");
         }
+        alone.start_host(admitted, None)?;
         if arrives {
             alone.wait_for_rank_at(SITES[0]).context(step)?;
             fs::write(alone.dir.path().join("gate/open"), "")?;

@@ -137,10 +137,11 @@ impl Home {
         if status.placement != labels {
             requests.push(Request::Place { labels });
         }
-        // A site is needed until the last rank has left it.
+        // A site is needed until the last rank has left it. A rank that is nowhere may come from any.
         let is_needed = |label: &str| {
+            let is_there = |at: &str| at == label || at.is_empty();
             spec.sites().any(|site| site.as_str() == label)
-                || status.ranks.iter().any(|rank| rank.label == label)
+                || status.ranks.iter().any(|rank| is_there(&rank.label))
         };
         for host in status.hosts.iter().filter(|host| is_admitted(host)) {
             if !is_needed(&host.label) {

@@ -123,7 +123,7 @@ pub enum HostState {
 pub struct RankStatus {
     pub rank: u32,
     pub host: u32,
-    /// Of its host; empty while that has no successor.
+    /// Of its host, or of the one that takes its place; empty while that is not known.
     pub label: String,
     pub epoch: u32,
     /// `running`, `moving`, or how it ended.

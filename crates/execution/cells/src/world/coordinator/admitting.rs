@@ -59,6 +59,15 @@ impl Coordinator<'_> {
         self.hosts.get(&host).map_or("", |host| &host.label)
     }
 
+    /// Where a host is, or the one that takes its place.
+    pub(super) fn site_of(&self, host: HostId) -> &str {
+        match &self.recovering {
+            Some(Recovering::Label(label)) if !self.hosts.contains_key(&host) => label,
+            Some(Recovering::Host(next)) if !self.hosts.contains_key(&host) => self.label_of(*next),
+            _ => self.label_of(host),
+        }
+    }
+
     pub(super) fn declare_dead(&mut self, label: &str) -> Answer {
         let Some(host) = self.admitted(label) else {
             return Answer::Done(format!("no host of {label} takes part"));
@@ -81,7 +90,13 @@ impl Coordinator<'_> {
         let id = host.id;
         let has_rank = self.ranks.iter().any(|rank| rank.host == id);
         let moving = self.moving.as_ref();
-        if has_rank || moving.is_some_and(|moving| moving.from == id || moving.to == id) {
+        // Its journal decides about a move of the host before it.
+        let has_to_decide = self.recovering.as_ref().is_some_and(|who| match who {
+            Recovering::Host(host) => *host == id,
+            Recovering::Label(of) => of == label,
+        });
+        let moves = moving.is_some_and(|moving| moving.from == id || moving.to == id);
+        if has_rank || moves || has_to_decide {
             return Answer::Failed(format!("a rank depends on host {id}"));
         }
         self.hosts.remove(&id);

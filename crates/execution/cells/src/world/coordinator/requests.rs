@@ -61,7 +61,7 @@ impl Coordinator<'_> {
                 .map(|(rank, state)| RankStatus {
                     rank,
                     host: state.host,
-                    label: self.label_of(state.host).to_owned(),
+                    label: self.site_of(state.host).to_owned(),
                     epoch: state.epoch,
                     state: state_of(rank, state),
                     has_ended: state.ended.is_some(),
