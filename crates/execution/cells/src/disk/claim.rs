@@ -5,8 +5,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -81,20 +83,42 @@ impl Claimed {
 
     /// Sends the process a signal; none, if it is gone.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.open()?.map_or(Ok(()), |pidfd| send(&pidfd, signal))
+    }
+
+    /// Kills the process and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub(crate) fn kill(&self, at_most: Timespec) -> io::Result<()> {
+        let Some(pidfd) = self.open()? else {
+            return Ok(());
+        };
+        send(&pidfd, Signal::KILL)?;
+        let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+        if poll(&mut polled, Some(&at_most))? == 0 {
+            let problem = format!("process {} does not end although it was killed", self.pid);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
+        }
+        Ok(())
+    }
+
+    /// `None`: it is gone.
+    fn open(&self) -> io::Result<Option<OwnedFd>> {
         let pid = Pid::from_raw(self.pid).ok_or_else(|| io::Error::other("not a process"))?;
         // The descriptor first: then the number cannot become another's between the look and the signal.
-        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        if self.life() == Life::Gone {
-            return Ok(());
-        }
-        match pidfd_send_signal(&pidfd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Some(pidfd).filter(|_| self.life() != Life::Gone)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+fn send(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -144,6 +168,31 @@ mod tests {
         assert_eq!(earlier.life(), Life::Gone, "its number is another's now");
         drop(claim);
         Claim::take(dir.path(), "another").expect("it is free again");
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_can_be_killed() {
+        let mut command = std::process::Command::new("cat");
+        let mut child = command
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("cat is there");
+        let pid = i32::try_from(child.id()).expect("a number");
+        let (_, started) = stat(pid).expect("it runs");
+        let claimed = Claimed {
+            pid,
+            started,
+            text: String::new(),
+        };
+        claimed.signal(Signal::STOP).expect("it runs");
+        let at_most = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        claimed.kill(at_most).expect("it ends");
+        assert_eq!(claimed.life(), Life::Gone);
+        claimed.kill(at_most).expect("it is gone");
+        child.wait().expect("it was started");
     }
 
     #[test]

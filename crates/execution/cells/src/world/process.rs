@@ -19,13 +19,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::event::Timespec;
 use serde::{Deserialize, Serialize};
 
 use super::admin::Status;
 use super::checkpoints::Checkpoints;
 use super::out::Out;
 use super::{Proof, Schedule, Setting, World, coordinator};
-use crate::disk::claim::{Claim, write_whole};
+use crate::disk::claim::{Claim, Claimed, write_whole};
 use crate::disk::log::{self, Log};
 use crate::error::{Error, Kind};
 use crate::wire::messages::WorldId;
@@ -36,6 +37,11 @@ const WORLD: &str = "world.json";
 const PAST: &str = "past.json";
 const OUTCOME: &str = "outcome.json";
 const LOG: &str = "log";
+/// How long a host of an earlier process may take to end when it is killed.
+const KILL_PATIENCE: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 
 /// A world that is to be run in a directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -228,11 +234,16 @@ fn again(dir: &Path, is_to_have_checkpoints: bool) -> Result<Past, Error> {
     let Some(mut past) = read_json::<Past>(&dir.join(PAST)).map_err(io("read past.json"))? else {
         return Ok(Past::new(rt::random_u64()));
     };
-    // Journals and code of hosts that have ended with their coordinator.
+    // Journals and code of hosts that should have ended with their coordinator.
     for entry in fs::read_dir(dir).map_err(io("look for earlier hosts"))? {
         let path = entry.map_err(io("look for earlier hosts"))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("host-") {
+            // One that was stopped did not see its coordinator's end, and is not found again without its directory.
+            if let Some(host) = Claimed::read(&path).map_err(io("look for earlier hosts"))? {
+                host.kill(KILL_PATIENCE)
+                    .map_err(io("end an earlier host"))?;
+            }
             fs::remove_dir_all(&path).map_err(io("remove an earlier host"))?;
         }
     }
