@@ -29,7 +29,7 @@ use super::{Proof, Schedule, Setting, World, coordinator};
 use crate::disk::claim::{Claim, Claimed, write_whole};
 use crate::disk::log::{self, Log};
 use crate::error::{Error, Kind};
-use crate::wire::messages::WorldId;
+use crate::wire::messages::{Epoch, WorldId};
 
 /// Raised when a field of the files here changes its meaning.
 const VERSION: u32 = 1;
@@ -91,6 +91,9 @@ pub(crate) struct Past {
     pub restarts: u32,
     /// A rank may have run.
     pub has_run: bool,
+    /// No move has had a later epoch.
+    #[serde(default)]
+    pub last_epoch: Epoch,
 }
 
 impl Past {
@@ -101,6 +104,7 @@ impl Past {
             incarnation: 0,
             restarts: 0,
             has_run: false,
+            last_epoch: 0,
         }
     }
 

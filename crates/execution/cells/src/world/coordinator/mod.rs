@@ -90,7 +90,7 @@ struct Coordinator<'a> {
     input: Receiver<Input>,
     hosts: BTreeMap<HostId, Host>,
     ranks: Vec<RankState>,
-    /// Grows with every attempt to move any rank.
+    /// Grows with every attempt to move any rank, and in a world that is kept, across its processes.
     last_epoch: Epoch,
     moving: Option<Moving>,
     /// A source of a move has died, and the host that was started on its directory will say what its journal has.
@@ -167,6 +167,7 @@ impl<'a> Coordinator<'a> {
             restarts: setting.past.restarts,
             ..Report::default()
         };
+        let last_epoch = setting.past.last_epoch;
         Ok(Self {
             checkpoints,
             world,
@@ -176,7 +177,7 @@ impl<'a> Coordinator<'a> {
             input,
             hosts: BTreeMap::new(),
             ranks: Vec::new(),
-            last_epoch: 0,
+            last_epoch,
             moving: None,
             recovering: None,
             target: None,

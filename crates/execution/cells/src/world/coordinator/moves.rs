@@ -42,6 +42,12 @@ impl Coordinator<'_> {
         asked_by: Option<SyncSender<Answer>>,
     ) {
         self.last_epoch += 1;
+        if self.last_epoch > self.setting.past.last_epoch
+            && let Err(error) = self.note_incarnation(false)
+        {
+            self.verdict = Some(Err(error));
+            return;
+        }
         let epoch = self.last_epoch;
         let from = self.ranks[rank as usize].host;
         self.moving = Some(Moving {

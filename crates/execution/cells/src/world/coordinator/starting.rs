@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Coordinator, RankState};
 use crate::disk::recording::Recording;
 use crate::error::{Error, Kind};
-use crate::wire::messages::{Begin, Command, Event, HostId, TraceMode, WorldSpec};
+use crate::wire::messages::{Begin, Command, Epoch, Event, HostId, TraceMode, WorldSpec};
 use crate::world::checkpoints;
 use crate::world::hosts::{Host, Role};
 use crate::world::process::Past;
@@ -19,6 +19,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a host that others have started may take to hear that it is over.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const PIECE_BYTES: usize = 1 << 20;
+/// So many moves are made until it is noted again how many there may have been.
+const EPOCHS_AT_ONCE: Epoch = 1000;
 
 impl Coordinator<'_> {
     /// Starts all hosts and then all ranks: from the beginning, or from the newest checkpoint.
@@ -88,13 +90,14 @@ impl Coordinator<'_> {
     }
 
     /// What another process must know that takes over from this one.
-    fn note_incarnation(&mut self, has_run: bool) -> Result<(), Error> {
+    pub(super) fn note_incarnation(&mut self, has_run: bool) -> Result<(), Error> {
         if !self.setting.is_kept {
             return Ok(());
         }
         let past = &mut self.setting.past;
         past.incarnation = self.id.incarnation;
         past.has_run |= has_run;
+        past.last_epoch = self.last_epoch.saturating_add(EPOCHS_AT_ONCE);
         let noted = Past {
             restarts: self.report.restarts,
             ..past.clone()
