@@ -494,7 +494,8 @@ impl Alone {
     ) -> Result<()> {
         let dir = self.dir.path().join("host");
         let listen = Ipv4Addr::LOCALHOST.into();
-        let mut config = HostConfig::admitted(&admission, key, dir, listen, String::new());
+        let mut config = HostConfig::admitted(&admission, key, dir, listen, String::new())
+            .mounting(vec![("/gate".into(), self.dir.path().join("gate"))]);
         if let Some(step) = fail_point {
             config = config.failing_at(step);
         }

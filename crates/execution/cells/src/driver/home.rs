@@ -14,7 +14,7 @@ use workload::{MoveReport, Offers, Phase, RankAt};
 use super::Config;
 use super::client::{self, Client, Reply};
 use super::offer::{self, Admitted, Offer, from_hex, to_hex};
-use super::part::{Part, directory_of};
+use super::part::Part;
 use super::unit::{Children, Seen};
 use crate::disk::claim::{Claimed, Life};
 use crate::world::admin::{Admission, Answer, HostState, HostStatus, Request, Status};
@@ -279,10 +279,6 @@ fn tell(dir: &Path, request: &Request) -> Option<Answer> {
 
 fn world_file(look: &Look<'_>, module: PathBuf) -> io::Result<WorldFile> {
     let (spec, cell) = (&look.part.spec, look.part.cell());
-    let mounts = cell.mounts.iter().map(|mount| {
-        let dir = directory_of(&mount.source, &look.config.mountable).map_err(io::Error::other)?;
-        Ok((mount.path.clone(), dir))
-    });
     Ok(WorldFile {
         version: WorldFile::VERSION,
         name: spec.id.to_string(),
@@ -290,7 +286,7 @@ fn world_file(look: &Look<'_>, module: PathBuf) -> io::Result<WorldFile> {
         ranks: cell.ranks,
         args: [vec![spec.id.block().to_owned()], cell.args.clone()].concat(),
         env: cell.env.clone().into_iter().collect(),
-        mounts: mounts.collect::<io::Result<_>>()?,
+        mounts: look.part.mounts(&look.config.mountable)?,
         memory_bytes_max: cell.limits.memory_bytes_max,
         log_bytes_max: cell.limits.log_bytes_max,
         checkpoint_every_ms: cell.checkpoint_every_ms,

@@ -49,6 +49,15 @@ impl Part {
         let Kind::Cell(cell) = &self.spec.kind;
         cell
     }
+
+    /// (path in the guest, directory here)
+    pub(super) fn mounts(&self, mountable: &[PathBuf]) -> io::Result<Vec<(String, PathBuf)>> {
+        let mounts = self.cell().mounts.iter().map(|mount| {
+            let dir = directory_of(&mount.source, mountable).map_err(io::Error::other)?;
+            Ok((mount.path.clone(), dir))
+        });
+        mounts.collect()
+    }
 }
 
 /// The directory of a unit. Names have no dots, so no two units share one.

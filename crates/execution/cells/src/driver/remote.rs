@@ -80,6 +80,7 @@ impl Remote {
             seen.say(Phase::Starting, String::new());
             return Ok(seen);
         }
+        let mounts = look.part.mounts(&look.config.mountable)?;
         let key = match self.key.take() {
             Some(key) => key,
             None => KeyRequest::new()?,
@@ -91,7 +92,8 @@ impl Remote {
         let oldest = last.as_ref().map_or(0, |last| last.claim.incarnation);
         match admission.filter(|admission| look.may_act && admission.incarnation >= oldest) {
             Some(admission) => {
-                self.start(look, &admission, key, public_key)?;
+                let key = (key, public_key);
+                self.start(look, &admission, key, mounts)?;
                 seen.say(Phase::Starting, String::new());
             }
             None => {
@@ -107,8 +109,8 @@ impl Remote {
         &mut self,
         look: &Look<'_>,
         admission: &Admission,
-        key: KeyRequest,
-        public_key: String,
+        (key, public_key): (KeyRequest, String),
+        mounts: Vec<(String, PathBuf)>,
     ) -> io::Result<()> {
         let incarnation = admission.incarnation;
         // The journal of an earlier host of the same incarnation may have to decide about a move.
@@ -124,6 +126,7 @@ impl Remote {
         };
         let claim = serde_json::to_string(&claim)?;
         let config = HostConfig::admitted(admission, key, dir, look.config.listen, claim);
+        let config = config.mounting(mounts);
         let mut child = Command::new(&look.config.program)
             .args(["cell", "host", "--log", &look.config.log])
             .stdin(Stdio::piped())

@@ -16,7 +16,7 @@ pub(crate) mod uplink;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -70,6 +70,8 @@ pub struct HostConfig {
     /// Engine profile: the portable interpreter instead of native code.
     pub(crate) interpret: bool,
     pub(crate) fail_point: Option<String>,
+    /// (path in the guest, directory here), whatever the coordinator says; `None`: as it says.
+    pub(crate) mounts: Option<Vec<(String, PathBuf)>>,
 }
 
 /// The name of a host, in its certificate and for `MPI_Get_processor_name`.
@@ -115,7 +117,15 @@ impl HostConfig {
             outlives_connections: true,
             interpret: admission.interpret,
             fail_point: None,
+            mounts: Some(Vec::new()),
         }
+    }
+
+    /// What the ranks of an admitted host may see of this machine. It is for this machine's site to say, not for the coordinator's.
+    #[must_use]
+    pub fn mounting(mut self, mounts: Vec<(String, PathBuf)>) -> Self {
+        self.mounts = Some(mounts);
+        self
     }
 
     /// Lets the host kill itself at a step of a move, for tests.
@@ -363,7 +373,7 @@ impl Host {
         let config = NodeConfig {
             me: self.config.me,
             program: Program::new(&engine, wasm)?,
-            mounts: mounts(&spec)?,
+            mounts: self.mounts(&spec)?,
             spec,
             up: self.up.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -392,6 +402,25 @@ impl Host {
         }
         self.up.send(Event::Joined);
         Ok(())
+    }
+
+    fn mounts(&self, spec: &WorldSpec) -> Result<Mounts, String> {
+        let mount = |(guest, path): (&String, &Path)| {
+            let dir = HostDir::open(path)
+                .map_err(|error| format!("mount {}: {error}", path.display()))?;
+            Ok((guest.clone(), Arc::new(dir) as Arc<dyn Vfs>))
+        };
+        match &self.config.mounts {
+            Some(mine) => {
+                let mine = mine.iter().map(|(guest, path)| (guest, path.as_path()));
+                mine.map(mount).collect()
+            }
+            None => {
+                let told = spec.mounts.iter();
+                told.map(|(guest, path)| mount((guest, path.as_ref())))
+                    .collect()
+            }
+        }
     }
 
     /// Starts the link to another host.
@@ -577,12 +606,4 @@ impl Host {
             Purpose::Commands | Purpose::Events => Err(invalid("this is not the coordinator")),
         }
     }
-}
-
-fn mounts(spec: &WorldSpec) -> Result<Mounts, String> {
-    let mount = |(guest, path): &(String, String)| {
-        let dir = HostDir::open(path.as_ref()).map_err(|error| format!("mount {path}: {error}"))?;
-        Ok((guest.clone(), Arc::new(dir) as Arc<dyn Vfs>))
-    };
-    spec.mounts.iter().map(mount).collect()
 }

@@ -161,6 +161,7 @@ impl Hosts {
             outlives_connections: false,
             interpret: role.interpret,
             fail_point: role.fail_point,
+            mounts: None,
         };
         let pid = child.id();
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
