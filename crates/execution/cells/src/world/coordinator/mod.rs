@@ -32,6 +32,8 @@ use crate::world::report::Report;
 use crate::world::{Input, Proof, Setting, World};
 
 const INPUTS_MAX: usize = 256;
+/// How often it is looked whether what is due can begin at last.
+const BLOCKED_PERIOD: Duration = Duration::from_millis(100);
 /// A module travels in one message.
 const MODULE_BYTES_MAX: usize = 64 << 20;
 /// Exit code of a world with a rank that trapped, as a shell shows an abort.
@@ -201,11 +203,12 @@ impl<'a> Coordinator<'a> {
         self.begin()?;
         self.report.began_ns = wall_now_ns();
         while self.verdict.is_none() && !self.is_over() {
+            let looked_at = rt::now();
             self.act()?;
             for (host, event) in std::mem::take(&mut self.early) {
                 self.take(Input::Event(host, event))?;
             }
-            match self.input.recv_timeout(self.patience()) {
+            match self.input.recv_timeout(self.patience(looked_at)) {
                 Ok(input) => self.take(input)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the starter holds a sender"),
@@ -244,8 +247,8 @@ impl<'a> Coordinator<'a> {
                 .all(|(rank, state)| state.ended.is_some() && self.out.has_all(rank, state.outputs))
     }
 
-    /// How long nothing needs to be done.
-    fn patience(&self) -> Duration {
+    /// How long nothing needs to be done. What was due at `looked_at` already waits for something else, such as a host that does not answer.
+    fn patience(&self, looked_at: Instant) -> Duration {
         let now = rt::now();
         let deadlines = if self.is_busy() {
             [self.checkpoint_deadline(), None, None]
@@ -256,7 +259,13 @@ impl<'a> Coordinator<'a> {
         deadlines
             .into_iter()
             .flatten()
-            .map(|at| at.saturating_duration_since(now))
+            .map(|at| {
+                if at <= looked_at {
+                    BLOCKED_PERIOD
+                } else {
+                    at.saturating_duration_since(now)
+                }
+            })
             .min()
             .unwrap_or(Duration::from_secs(1))
     }
