@@ -289,6 +289,7 @@ impl Host {
         }
     }
 
+    /// It must not wait for room in the queue of events: whoever calls it makes that room.
     fn obey(self: &Arc<Self>, command: Command) -> io::Result<()> {
         match command {
             Command::Join {
@@ -304,7 +305,7 @@ impl Host {
                     locations,
                     begin,
                 });
-                self.up.send(Event::ModuleWanted);
+                self.up.send_now(Event::ModuleWanted);
             }
             Command::Module(wasm) => self.join(&wasm),
             Command::Piece { rank, bytes } => {
@@ -341,7 +342,7 @@ impl Host {
 
     fn join(self: &Arc<Self>, wasm: &[u8]) {
         if let Err(reason) = self.try_join(wasm) {
-            self.up.send(Event::JoinFailed { reason });
+            self.up.send_now(Event::JoinFailed { reason });
         }
     }
 
@@ -400,7 +401,7 @@ impl Host {
         if self.node.set(node).is_err() {
             return Err("this host has joined a world before".into());
         }
-        self.up.send(Event::Joined);
+        self.up.send_now(Event::Joined);
         Ok(())
     }
 
@@ -535,7 +536,7 @@ impl Host {
         let node = self.node()?;
         if let Mobility::Fixed { reason } = &node.program.mobility {
             let reason = format!("the module cannot stand still: {reason}");
-            self.up.send(Event::CheckpointFailed { id, reason });
+            self.up.send_now(Event::CheckpointFailed { id, reason });
             return Ok(());
         }
         for rank in node.local_ranks() {

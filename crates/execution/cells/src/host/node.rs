@@ -371,7 +371,8 @@ impl Node {
     /// Reports that a peer is not to be trusted, or that this host cannot go on; the coordinator decides.
     pub(crate) fn broken(&self, reason: &str) {
         tracing::error!(reason, "the world is broken");
-        self.up.send(Event::Broken {
+        // It may be that of the thread that makes room for events.
+        self.up.send_now(Event::Broken {
             reason: reason.to_owned(),
         });
     }

@@ -35,6 +35,13 @@ impl Uplink {
         }
     }
 
+    /// Queues an event without waiting: for whoever obeys the coordinator, and so hears that there is room again.
+    pub(crate) fn send_now(&self, event: Event) {
+        if let Err(error) = self.0.push_beyond(&event) {
+            tracing::error!(%error, ?event, "an event cannot be sent");
+        }
+    }
+
     /// What it returns hears when the coordinator has everything queued so far, so that a later
     /// death of this process does not lose it.
     pub(crate) fn barrier(&self) -> Receiver<()> {

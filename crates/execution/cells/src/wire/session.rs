@@ -28,6 +28,8 @@ const BEAT: Duration = Duration::from_millis(500);
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// So much is taken out of the queue at once, bytes.
 const BATCH_BYTES: usize = 1 << 20;
+/// So many items may wait beyond the limits.
+const RESERVE_ITEMS: usize = 64;
 const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
 
@@ -158,6 +160,19 @@ impl Session {
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+        }
+        self.add(&mut state, item)
+    }
+
+    /// Queues a small item, though it be beyond the limits: for whoever reads acknowledgements, without which there will be no room.
+    ///
+    /// # Errors
+    /// When the reserve is full, too.
+    pub(crate) fn push_beyond<T: Serialize>(&self, item: &T) -> io::Result<()> {
+        let mut state = self.lock();
+        let n_max = self.limits.items_max + RESERVE_ITEMS;
+        if state.kept.len() >= n_max && state.phase == Phase::Open {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         self.add(&mut state, item)
     }

@@ -130,6 +130,24 @@ fn a_full_queue_takes_no_more_until_something_is_acknowledged() {
 }
 
 #[test]
+fn a_full_queue_has_a_reserve_for_those_who_cannot_wait() {
+    let session = Session::new(LIMITS);
+    for n in 0..LIMITS.items_max {
+        session.try_push(&n).expect("there is room");
+    }
+    for n in 0..RESERVE_ITEMS {
+        session.push_beyond(&n).expect("it is their own");
+    }
+    session.push_beyond(&0).expect_err("it is full, too");
+    session
+        .lock()
+        .acknowledged(RESERVE_ITEMS as u64)
+        .expect("sent");
+    session.try_push(&0).expect_err("it is still full");
+    session.push_beyond(&0).expect("there is room again");
+}
+
+#[test]
 fn the_other_side_hears_of_the_end() {
     let (a, b) = (
         Arc::new(Session::new(LIMITS)),
