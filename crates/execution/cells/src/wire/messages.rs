@@ -236,6 +236,20 @@ pub(crate) enum Event {
     },
 }
 
+impl Event {
+    /// The rank whose program this tells of, for what only a host can know that has it or had it.
+    pub(crate) fn of_rank(&self) -> Option<Rank> {
+        match self {
+            Self::Output { rank, .. }
+            | Self::Piece { rank, .. }
+            | Self::Marks { rank, .. }
+            | Self::Exited { rank, .. }
+            | Self::Trace { rank, .. } => Some(*rank),
+            _ => None,
+        }
+    }
+}
+
 /// How a rank's program ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ended {

@@ -74,6 +74,8 @@ pub(super) struct Host {
     pub n_speaking: u32,
     /// Its process has ended, with this status.
     pub status: Option<String>,
+    /// It broke the protocol: nothing that it says counts any more.
+    pub is_distrusted: bool,
     session: Arc<Session>,
     sessions: Sessions,
 }
@@ -236,6 +238,7 @@ impl Hosts {
             committed: Vec::new(),
             n_speaking: 0,
             status: None,
+            is_distrusted: false,
             session,
             sessions: self.sessions.clone(),
         }
@@ -294,6 +297,13 @@ impl Host {
         if let Err(error) = self.session.push(&command) {
             tracing::warn!(host = self.id, %error, "a command cannot be sent");
         }
+    }
+
+    /// Ends a host that says what it cannot know.
+    pub(super) fn distrust(&mut self, reason: &str) {
+        tracing::error!(host = self.id, reason, "a host is given up");
+        self.is_distrusted = true;
+        self.kill();
     }
 
     fn kill(&self) {

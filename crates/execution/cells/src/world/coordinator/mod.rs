@@ -11,7 +11,7 @@ mod requests;
 mod saving;
 mod starting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -122,6 +122,8 @@ struct Coordinator<'a> {
 #[derive(Debug)]
 struct RankState {
     host: HostId,
+    /// The hosts that it is, was or may be on: they may have something to say of it.
+    speakers: BTreeSet<HostId>,
     epoch: Epoch,
     ended: Option<Ended>,
     outputs: u64,
@@ -305,7 +307,9 @@ impl<'a> Coordinator<'a> {
                 Ok(())
             }
             // A host that was given up has nothing more to say.
-            Input::Event(from, _) if !self.hosts.contains_key(&from) => Ok(()),
+            Input::Event(from, _) if self.hosts.get(&from).is_none_or(|h| h.is_distrusted) => {
+                Ok(())
+            }
             Input::Event(from, event) => self.heard(from, event),
             Input::Speaks(from) => {
                 if let Some(host) = self.hosts.get_mut(&from) {
@@ -335,6 +339,14 @@ impl<'a> Coordinator<'a> {
     }
 
     fn heard(&mut self, from: HostId, event: Event) -> Result<(), Error> {
+        if let Some(rank) = event.of_rank()
+            && !self.may_speak_of(from, rank)
+        {
+            if let Some(host) = self.hosts.get_mut(&from) {
+                host.distrust(&format!("it speaks of rank {rank}, which it never had"));
+            }
+            return Ok(());
+        }
         match event {
             Event::Output {
                 rank,
@@ -385,6 +397,11 @@ impl<'a> Coordinator<'a> {
             other => self.host_changed(from, other)?,
         }
         Ok(())
+    }
+
+    fn may_speak_of(&self, host: HostId, rank: Rank) -> bool {
+        let state = self.ranks.get(rank as usize);
+        state.is_some_and(|state| state.speakers.contains(&host))
     }
 
     /// What a host says about itself.

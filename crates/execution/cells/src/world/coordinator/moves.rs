@@ -49,7 +49,10 @@ impl Coordinator<'_> {
             return;
         }
         let epoch = self.last_epoch;
-        let from = self.ranks[rank as usize].host;
+        let state = &mut self.ranks[rank as usize];
+        let from = state.host;
+        state.speakers.retain(|host| self.hosts.contains_key(host));
+        state.speakers.insert(to);
         self.moving = Some(Moving {
             rank,
             epoch,

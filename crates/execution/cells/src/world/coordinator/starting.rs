@@ -49,9 +49,13 @@ impl Coordinator<'_> {
         for rank in 0..self.world.n_ranks {
             let host = hosts[rank as usize * hosts.len() / self.world.n_ranks as usize];
             match self.ranks.get_mut(rank as usize) {
-                Some(state) => (state.host, state.epoch) = (host, epoch),
+                Some(state) => {
+                    (state.host, state.epoch) = (host, epoch);
+                    state.speakers = BTreeSet::from([host]);
+                }
                 None => self.ranks.push(RankState {
                     host,
+                    speakers: BTreeSet::from([host]),
                     epoch,
                     ended: None,
                     outputs: 0,
