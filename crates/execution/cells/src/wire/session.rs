@@ -424,6 +424,9 @@ impl State {
 
     fn close(&mut self) {
         self.phase = Phase::Closed;
+        // What had been sent may still be acknowledged.
+        self.first = self.next();
+        self.n_written = 0;
         self.kept.clear();
         self.kept_bytes = 0;
         self.barriers.clear();

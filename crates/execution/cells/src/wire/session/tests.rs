@@ -163,6 +163,29 @@ fn the_other_side_hears_of_the_end() {
 }
 
 #[test]
+fn what_was_sent_before_the_end_may_be_acknowledged_behind_it() {
+    let session = Session::new(LIMITS);
+    session.push(&1_u32).expect("there is room");
+    session.close();
+    let packets = [
+        encode(&Packet::<u32>::Ack(1)),
+        encode(&Packet::Item {
+            seq: 0,
+            item: 7_u32,
+        }),
+        encode(&Packet::<u32>::Over),
+    ];
+    let bytes = packets.map(|packet| packet.expect("encodes")).concat();
+    let mut heard = Vec::new();
+    let ended = session.receive(&mut &*bytes, |item: u32| {
+        heard.push(item);
+        Ok(())
+    });
+    assert!(matches!(ended, Broken::Over), "{ended:?}");
+    assert_eq!(heard, [7]);
+}
+
+#[test]
 fn a_gap_or_garbage_breaks_the_connection() {
     let check = |bytes: &[u8]| {
         let ended = Session::new(LIMITS).receive(&mut &*bytes, |_: u32| Ok(()));
