@@ -15,25 +15,21 @@ use super::Config;
 use super::client::{self, Client, Reply};
 use super::offer::{self, Admitted, Offer, from_hex, to_hex};
 use super::part::Part;
-use super::unit::{Children, Seen};
+use super::unit::{Backoff, Children, STDERR, Seen};
 use crate::disk::claim::{Claimed, Life};
 use crate::world::admin::{Admission, Answer, HostState, HostStatus, Request, Status};
 use crate::world::process::{End, Outcome, WorldFile, log_bytes};
 
 /// A world that does not answer for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_millis(800);
-const RESTART_MIN: Duration = Duration::from_millis(250);
-const RESTART_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked how much the unit has written.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
-const STDERR: &str = "stderr";
 
 #[derive(Debug, Default)]
 pub(super) struct Home {
     client: Client,
     children: Children,
-    n_starts: u32,
-    not_before: Option<Instant>,
+    backoff: Backoff,
     admitted: BTreeMap<Name, (Vec<u8>, Admission)>,
     log: Option<(Instant, u64)>,
     seen: Seen,
@@ -103,19 +99,11 @@ impl Home {
             self.seen.say(Phase::Pending, reason);
             return Ok(());
         };
-        let mut reason = String::new();
-        if self.n_starts > 0 {
-            reason = format!("its process ended: {}", last_line(&look.dir.join(STDERR)));
-        }
-        self.seen.say(Phase::Starting, reason);
-        let now = rt::now();
-        if !look.may_act || self.not_before.is_some_and(|at| now < at) {
+        self.seen.say(Phase::Starting, self.backoff.why(look.dir));
+        if !look.may_act || !self.backoff.is_over() {
             return Ok(());
         }
-        let delay = RESTART_MIN
-            .saturating_mul(1 << self.n_starts.min(10))
-            .min(RESTART_MAX);
-        (self.n_starts, self.not_before) = (self.n_starts + 1, Some(now + delay));
+        self.backoff.started();
         fs::create_dir_all(look.dir)?;
         world_file(look, module)?.save(look.dir)?;
         let child = Command::new(&look.config.program)
@@ -130,7 +118,7 @@ impl Home {
 
     /// Tells the world what is wanted of it.
     fn converge(&mut self, look: &Look<'_>, status: &Status) {
-        self.n_starts = 0;
+        self.backoff.forget();
         let spec = &look.part.spec;
         let labels: Vec<String> = spec.placement.iter().map(Name::to_string).collect();
         let mut requests = Vec::new();
@@ -353,12 +341,4 @@ fn seen_of(look: &Look<'_>, status: &Status) -> Seen {
         restarts: status.restarts,
         ..Seen::default()
     }
-}
-
-/// What a process has said last.
-fn last_line(path: &Path) -> String {
-    let text = fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let line = text.trim_end().rsplit('\n').next().unwrap_or_default();
-    line.chars().take(400).collect()
 }

@@ -1,10 +1,11 @@
 //! A unit at a site that is not its home: one host process.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use auth::KeyRequest;
 use rustix::process::Signal;
@@ -14,10 +15,13 @@ use workload::Phase;
 use super::home::Look;
 use super::offer::{self, Offer, to_hex};
 use super::part;
-use super::unit::{Children, Seen};
+use super::unit::{Backoff, Children, STDERR, Seen};
 use crate::disk::claim::{Claimed, Life};
 use crate::host::{HostConfig, METRICS_FILE};
 use crate::world::admin::Admission;
+
+/// A host that runs for so long has joined.
+const RUNS_WELL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Remote {
@@ -26,6 +30,7 @@ pub(super) struct Remote {
     /// The key of the process that was started last.
     used: String,
     children: Children,
+    backoff: Backoff,
 }
 
 /// What a host writes into its directory about itself.
@@ -58,6 +63,7 @@ impl Remote {
             if is_obsolete {
                 last.process.signal(Signal::KILL)?;
             }
+            self.backoff.forget_after(RUNS_WELL);
             seen.offer = Some(offer_of(&last.claim.public_key));
             seen.pids.extend(u32::try_from(last.process.pid));
             if last.process.life() == Life::Stopped {
@@ -90,15 +96,25 @@ impl Remote {
         let admission = home.and_then(|home| home.admission(&look.config.site, &public_key));
         // An offer may be older than what has run here.
         let oldest = last.as_ref().map_or(0, |last| last.claim.incarnation);
-        match admission.filter(|admission| look.may_act && admission.incarnation >= oldest) {
-            Some(admission) => {
+        let admission =
+            admission.filter(|admission| look.may_act && admission.incarnation >= oldest);
+        let why = self.backoff.why(look.dir);
+        match admission {
+            Some(admission) if self.backoff.is_over() => {
                 let key = (key, public_key);
                 self.start(look, &admission, key, mounts)?;
-                seen.say(Phase::Starting, String::new());
+                seen.say(Phase::Starting, why);
+            }
+            Some(_) => {
+                self.key = Some(key);
+                seen.say(Phase::Starting, why);
             }
             None => {
                 self.key = Some(key);
-                let reason = "the unit's home has not let it take part yet";
+                let reason = match &*why {
+                    "" => "the unit's home has not let it take part yet",
+                    why => why,
+                };
                 seen.say(Phase::Pending, reason.to_owned());
             }
         }
@@ -131,7 +147,9 @@ impl Remote {
             .args(["cell", "host", "--log", &look.config.log])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(File::create(look.dir.join(STDERR))?)
             .spawn()?;
+        self.backoff.started();
         let mut stdin = child.stdin.take().expect("it was piped");
         self.used = public_key;
         self.children.add(child)?;

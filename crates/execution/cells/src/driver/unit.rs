@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,10 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// How long a call to stop waits for the end, and how long processes may take to end when they are asked to.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 const TERM_PATIENCE: Duration = Duration::from_secs(1);
+const RESTART_MIN: Duration = Duration::from_millis(250);
+const RESTART_MAX: Duration = Duration::from_secs(10);
+/// Where a process writes that was started last, in the directory of its epoch.
+pub(super) const STDERR: &str = "stderr";
 
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -111,6 +115,54 @@ impl Children {
     pub(super) fn any_alive(&self) -> bool {
         self.0.as_ref().is_some_and(|is| is.load(Ordering::SeqCst))
     }
+}
+
+/// When a process that has ended is started again: later each time.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    n_starts: u32,
+    not_before: Option<Instant>,
+}
+
+impl Backoff {
+    pub(super) fn is_over(&self) -> bool {
+        self.not_before.is_none_or(|at| rt::now() >= at)
+    }
+
+    pub(super) fn started(&mut self) {
+        let delay = RESTART_MIN
+            .saturating_mul(1 << self.n_starts.min(10))
+            .min(RESTART_MAX);
+        (self.n_starts, self.not_before) = (self.n_starts + 1, Some(rt::now() + delay));
+    }
+
+    /// It runs well.
+    pub(super) fn forget(&mut self) {
+        self.n_starts = 0;
+    }
+
+    /// One that runs for so long runs well.
+    pub(super) fn forget_after(&mut self, at_least: Duration) {
+        if self.not_before.is_some_and(|at| at.elapsed() > at_least) {
+            self.forget();
+        }
+    }
+
+    /// Why a process has to be started again, by what it wrote last to its standard error; empty: for the first time, or it did not say.
+    pub(super) fn why(&self, dir: &Path) -> String {
+        match last_line(&dir.join(STDERR)) {
+            line if self.n_starts > 0 && !line.is_empty() => format!("its process ended: {line}"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// What a process has said last.
+fn last_line(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.trim_end().rsplit('\n').next().unwrap_or_default();
+    line.chars().take(400).collect()
 }
 
 /// Which part of the unit this is.

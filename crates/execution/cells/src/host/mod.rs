@@ -200,6 +200,7 @@ pub fn serve(
         node: OnceLock::new(),
         incoming: Mutex::default(),
         joining: Mutex::default(),
+        failed: OnceLock::new(),
     });
     let accepting = Arc::clone(&host);
     rt::thread("accept".into(), 1 << 20, move || {
@@ -222,6 +223,8 @@ struct Host {
     node: OnceLock<Arc<Node>>,
     incoming: Mutex<HashMap<Rank, Arc<Incoming>>>,
     joining: Mutex<Joining>,
+    /// Why it could not join.
+    failed: OnceLock<String>,
 }
 
 /// A world that is being joined.
@@ -248,7 +251,10 @@ impl Host {
                     attempt = 0;
                     let obey = |command| self.obey(command);
                     match self.up.0.receive(&mut stream, obey) {
-                        Broken::Over => return Ok(()),
+                        Broken::Over => {
+                            let failed = self.failed.get().cloned();
+                            return failed.map_or(Ok(()), |why| Err(io::Error::other(why)));
+                        }
                         Broken::Refused(error) => return Err(error),
                         Broken::Cut(error) => error,
                     }
@@ -342,6 +348,8 @@ impl Host {
 
     fn join(self: &Arc<Self>, wasm: &[u8]) {
         if let Err(reason) = self.try_join(wasm) {
+            // Its site sees only how the process ends. The first reason counts.
+            self.failed.set(reason.clone()).ok();
             self.up.send_now(Event::JoinFailed { reason });
         }
     }
