@@ -57,6 +57,18 @@ impl PlanBench {
         parent.then(&plan.changes).units().len()
     }
 
+    /// What planning costs at least without an index: looks at every site for every block, and sums the processors of those that match up.
+    #[must_use]
+    pub fn scan(&self) -> f64 {
+        let mut cpu_share = 0.0;
+        for block in self.services.iter().flat_map(|service| &service.blocks) {
+            let labels = |site: &&Arc<Site>| block.selector.matches(&site.facts.labels);
+            let matching = self.sites.values().filter(labels);
+            cpu_share += matching.map(|site| site.facts.cpu_share).sum::<f64>();
+        }
+        cpu_share
+    }
+
     pub(crate) fn input<'a>(&'a self, parent: &'a Blueprint) -> Input<'a> {
         Input {
             services: &self.services,
