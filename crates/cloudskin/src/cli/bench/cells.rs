@@ -10,7 +10,7 @@ use cells::bench::Instantiation;
 use cells::world::{Report, Schedule, World};
 
 use super::programs::{self, Compiled, DIFFUSE, Program, WAVEFRONT};
-use super::{Benchmark, Goal, Group, Measured, Setting, median, quantile};
+use super::{Goal, Group, Measured, Setting, benchmark, median, quantile};
 
 const SPAWN: &str = "posix_spawn and wait of /bin/true";
 const LOOPBACK: &str = "16 MiB over a plain loopback socket, and copied";
@@ -95,20 +95,6 @@ pub(super) const GROUPS: &[Group] = &[
         measure: |setting| compare(setting, &WAVEFRONT, Program::native),
     },
 ];
-
-const fn benchmark(
-    id: &'static str,
-    unit: &'static str,
-    peer: &'static str,
-    goal: Option<Goal>,
-) -> Benchmark {
-    Benchmark {
-        id,
-        unit,
-        peer,
-        goal,
-    }
-}
 
 /// A cell is made in a slot that the last one has left, as on a host that has run for a while; its thread apart.
 fn instantiate(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {

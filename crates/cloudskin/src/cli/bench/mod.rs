@@ -5,6 +5,7 @@
 
 mod cells;
 pub(super) mod programs;
+mod sites;
 
 use std::fmt;
 use std::fs;
@@ -19,7 +20,7 @@ use super::say;
 use crate::config::Config;
 
 /// All groups of benchmarks, in the order in which they run.
-const GROUPS: [&[Group]; 1] = [cells::GROUPS];
+const GROUPS: [&[Group]; 2] = [cells::GROUPS, sites::GROUPS];
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -48,6 +49,20 @@ struct Benchmark {
     peer: &'static str,
     /// `None`: a figure to look at.
     goal: Option<Goal>,
+}
+
+const fn benchmark(
+    id: &'static str,
+    unit: &'static str,
+    peer: &'static str,
+    goal: Option<Goal>,
+) -> Benchmark {
+    Benchmark {
+        id,
+        unit,
+        peer,
+        goal,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -384,7 +399,8 @@ mod tests {
             bench.selected()
         };
         let all = selected(&[]).expect("no name means all");
-        assert_eq!(all, selected(&["cells"]).expect("there are such"));
+        let subsystems = ["cells", "sites"].map(|name| selected(&[name]).expect("there are such"));
+        assert_eq!(all, subsystems.concat());
         let pause = ["cells.pause.16mb", "cells.pause.16mb.p99"];
         assert_eq!(
             selected(&["cells", "pause"]).expect("there are such"),
