@@ -147,11 +147,12 @@ impl Stage {
                 .unit(&name)?
                 .is_some_and(|unit| unit.phase == "Succeeded"))
         })?;
+        // What was written wrongly is worse than what took long.
         let mut problem = self.compare(config, &name)?;
         if restarts > 0 && !done.is_killed {
-            problem = Some(format!(
+            problem = problem.or(Some(format!(
                 "it began again {restarts} times, and nothing that holds ranks was killed"
-            ));
+            )));
         } else if took > CONVERGES_WITHIN {
             problem = problem.or(Some(format!("in order again only after {took:.1?}")));
         }
