@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ids::{Labels, Selector};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use crate::limits::{
@@ -23,7 +25,7 @@ pub(crate) const ITERATION_PATTERN: &str = "^MPI_[A-Za-z_]{1,40}(/[A-Za-z0-9_.-]
 const ERRORS_MAX: usize = 20;
 
 /// What a body can be.
-pub trait Checked: DeserializeOwned {
+pub trait Checked: DeserializeOwned + Serialize {
     /// Notes what the types do not refuse, and forgets what is not the user's to say.
     fn check(&mut self, found: &mut Findings);
 }
@@ -50,12 +52,15 @@ pub fn parse<T: Checked>(body: &[u8]) -> Result<T, Box<Problem>> {
         let problem = Problem::new(400, shorten(&error));
         Box::new(problem.at(pointer(&track.path())))
     })?;
-    json.end()
-        .map_err(|error| Box::new(Problem::new(400, error.to_string())))?;
+    let refuse = |error: serde_json::Error| Box::new(Problem::new(400, error.to_string()));
+    json.end().map_err(refuse)?;
     if let Some(problem) = Problem::of_fields(400, unknown) {
         return Err(Box::new(problem));
     }
     let mut findings = Findings::default();
+    let given: Value = serde_json::from_slice(body).map_err(refuse)?;
+    let read = serde_json::to_value(&value).map_err(refuse)?;
+    findings.compare(&given, &read);
     value.check(&mut findings);
     let Findings {
         malformed,
@@ -92,6 +97,27 @@ impl Findings {
     /// The schema cannot say it.
     fn senseless(&mut self, detail: impl Display) {
         note(&mut self.senseless, &self.at, detail);
+    }
+
+    /// Serde reads an object from an array of its fields too, and a word from an object: no schema here says that.
+    fn compare(&mut self, given: &Value, read: &Value) {
+        match (given, read) {
+            (Value::Array(given), Value::Array(read)) => {
+                for (idx, (given, read)) in given.iter().zip(read).enumerate() {
+                    self.within(idx, |found| found.compare(given, read));
+                }
+            }
+            (Value::Object(given), Value::Object(read)) => {
+                for (name, given) in given {
+                    if let Some(read) = read.get(name) {
+                        self.within(name, |found| found.compare(given, read));
+                    }
+                }
+            }
+            (Value::Array(_), _) => self.malformed("this is not an array"),
+            (Value::Object(_), _) => self.malformed("this is not an object"),
+            _ => {}
+        }
     }
 
     fn wants(&mut self, is_so: bool, detail: impl Display) {

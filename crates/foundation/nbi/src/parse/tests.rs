@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -125,6 +125,44 @@ fn what_is_missing_or_double_is_refused() {
     assert!(problem.detail.contains("duplicate"), "{}", problem.detail);
     let deep = "[".repeat(100_000);
     parse::<Scale>(deep.as_bytes()).expect_err("nested too deep");
+}
+
+#[test]
+fn an_array_is_no_object_and_an_object_no_word() {
+    for (at, value, detail) in [
+        ("/metadata", r#"["video"]"#, "not an array"),
+        ("/spec/blocks/0/placement", "[]", "not an array"),
+        (
+            "/spec/blocks/0/placement/siteSelector",
+            "[]",
+            "not an array",
+        ),
+        ("/spec/blocks/0/limits", r#"["512Mi"]"#, "not an array"),
+        ("/spec/blocks/0/kpi", r#"[null,"200ms"]"#, "not an array"),
+        (
+            "/spec/blocks/0/mounts/0",
+            r#"["/in","file:///srv/in"]"#,
+            "not an array",
+        ),
+        (
+            "/spec/blocks/0/kind",
+            r#"{"CellDeployment":null}"#,
+            "not an object",
+        ),
+        (
+            "/spec/blocks/0/policy/mode",
+            r#"{"active":null}"#,
+            "not an object",
+        ),
+    ] {
+        check_wrong(at, value, 400, detail);
+    }
+    let problem = parse::<Scale>(br#"["a",1]"#).expect_err("an array");
+    assert_eq!(problem.status, 400);
+    for bad in ["[]", "[null,null]"] {
+        let problem = parse::<NewJoinToken>(bad.as_bytes()).expect_err(bad);
+        assert_eq!(problem.status, 400);
+    }
 }
 
 #[test]
