@@ -16,6 +16,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// For compiled programs.
+    pub(crate) fn code_dir(&self) -> PathBuf {
+        self.cache_dir.join("code")
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     pub(crate) fn from_environment() -> Self {
         let dir = |name: &str| {

@@ -19,9 +19,12 @@ use serde::{Deserialize, Serialize};
 
 /// How long a part may take until it is ready, or until it has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A child that dies is started again after this time, and after twice as long each time that it dies soon.
+/// A child that dies is started again after this time, and after twice as long each time that it dies soon: so often that a part which
+/// always dies takes few per cent of a processor, and that one which is killed again and again is missed for no more than a period.
 const RESTART_AFTER: Duration = Duration::from_millis(50);
-const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
+const RESTART_AFTER_MAX: Duration = workload::link::PERIOD;
+/// A child that lives for so long does not die soon.
+const LIVES_WELL: Duration = Duration::from_secs(5);
 const ORG: &str = "local";
 
 /// What `up` starts.
@@ -491,7 +494,7 @@ fn guard(
             ?status,
             "a part of the platform died: it is started again"
         );
-        if began.elapsed() > RESTART_AFTER_MAX {
+        if began.elapsed() > LIVES_WELL {
             delay = RESTART_AFTER;
         }
         child = loop {

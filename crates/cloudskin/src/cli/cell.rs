@@ -212,6 +212,7 @@ impl Run {
             host_program: std::env::current_exe().context("find this program")?,
             log: self.log.clone(),
             state_dir: config.state_dir.clone(),
+            code_dir: config.code_dir(),
         })
     }
 }

@@ -12,6 +12,9 @@ use wasmtime::{Config, InstanceAllocationStrategy, Module, OptLevel, PoolingAllo
 /// The native stack that a guest may use, bytes. A thread that runs a guest needs this and some for the host's own calls.
 pub const GUEST_STACK_BYTES: usize = 8 << 20;
 
+/// What the code cache may hold, bytes. What was not used for the longest time makes room.
+const CACHE_BYTES_MAX: u64 = 1 << 30;
+
 /// How guests are run. A profile is part of a compiled module's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -74,6 +77,10 @@ impl Engine {
             .cache_dir
             .join(format!("{}-{}.cwasm", sha256(wasm), self.cache_tag));
         if let Some(module) = self.cached(&path) {
+            // Only that it stays longer depends on it.
+            fs::File::open(&path)
+                .and_then(|file| file.set_modified(rt::wall()))
+                .ok();
             return Ok(module);
         }
         let module = Module::new(&self.engine, wasm).map_err(Error::Module)?;
@@ -81,6 +88,7 @@ impl Engine {
             .serialize()
             .map_err(io::Error::other)
             .and_then(|code| store(&path, &code))
+            .and_then(|()| make_room(&self.cache_dir, CACHE_BYTES_MAX))
         {
             tracing::warn!(path = %path.display(), %error, "compiled code was not cached");
         }
@@ -167,6 +175,30 @@ fn store(path: &Path, code: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Removes the code that was not used for the longest time until the rest has `bytes_max`. Who has it mapped keeps it.
+fn make_room(dir: &Path, bytes_max: u64) -> io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // Another process may have removed it.
+        if let Ok(meta) = entry.metadata() {
+            files.push((meta.modified()?, meta.len(), entry.path()));
+        }
+    }
+    files.sort_unstable();
+    let mut n_bytes: u64 = files.iter().map(|(_, len, _)| len).sum();
+    for (_, len, path) in files {
+        if n_bytes <= bytes_max {
+            break;
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => n_bytes -= len,
+        }
+    }
+    Ok(())
+}
+
 /// The name of a module: the SHA-256 of its bytes, in hexadecimal.
 #[must_use]
 pub fn sha256(wasm: &[u8]) -> String {
@@ -193,6 +225,8 @@ impl Hasher for StableHasher {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -210,6 +244,24 @@ mod tests {
             fs::write(&path, b"broken").expect("writable");
             engine.module(&wasm).expect("broken code is compiled again");
         }
+    }
+
+    #[test]
+    fn what_was_not_used_for_the_longest_time_makes_room() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let then = rt::wall();
+        for (name, age) in [("a", 3), ("b", 1), ("c", 2)] {
+            let path = dir.path().join(name);
+            fs::write(&path, [0; 100]).expect("writable");
+            let file = fs::File::open(&path).expect("readable");
+            file.set_modified(then - Duration::from_secs(age))
+                .expect("mine");
+        }
+        make_room(dir.path(), 300).expect("there is room");
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 3);
+        make_room(dir.path(), 150).expect("removable");
+        assert!(dir.path().join("b").exists());
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1);
     }
 
     #[test]

@@ -436,6 +436,7 @@ impl Alone {
             mounts: vec![("/gate".into(), gate)],
             memory_bytes_max: 64 << 20,
             log_bytes_max: 1 << 20,
+            code_dir: dir.path().join("code"),
             checkpoint_every_ms: None,
             label: SITES[0].into(),
             listen: Ipv4Addr::LOCALHOST.into(),
@@ -494,7 +495,8 @@ impl Alone {
     ) -> Result<()> {
         let dir = self.dir.path().join("host");
         let listen = Ipv4Addr::LOCALHOST.into();
-        let mut config = HostConfig::admitted(&admission, key, dir, listen, String::new())
+        let dirs = (dir, self.dir.path().join("code"));
+        let mut config = HostConfig::admitted(&admission, key, dirs, listen, String::new())
             .mounting(vec![("/gate".into(), self.dir.path().join("gate"))]);
         if let Some(step) = fail_point {
             config = config.failing_at(step);

@@ -232,6 +232,7 @@ pub(in crate::cli) fn world(
         host_program: std::env::current_exe().context("find this program")?,
         log: "warn".into(),
         state_dir: setting.config.state_dir.clone(),
+        code_dir: setting.config.code_dir(),
     })
 }
 

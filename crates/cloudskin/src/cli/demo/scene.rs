@@ -453,6 +453,7 @@ impl Scene {
             host_program: std::env::current_exe().context("find this program")?,
             log: "warn".into(),
             state_dir: config.state_dir.clone(),
+            code_dir: config.code_dir(),
         };
         let (mut stdout, mut stderr) = (Indented, Indented);
         let sinks = Sinks {

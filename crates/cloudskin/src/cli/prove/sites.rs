@@ -173,6 +173,7 @@ impl Stage {
         let mut done = Done::default();
         let mut stopped: Vec<(u32, Instant)> = Vec::new();
         let mut cut: Vec<(u32, Instant)> = Vec::new();
+        let mut asking = Vec::new();
         for _ in 0..=random.below(3) {
             let to = ["edge", "cloud"][usize::from(random.below(3) > 0)];
             let spec = MigrationSpec {
@@ -183,8 +184,12 @@ impl Stage {
                 deadline: None,
                 reason: None,
             };
-            // It may be there already, or moving, or there is nobody to ask.
-            self.client.migrate(&spec).ok();
+            let client = self.client.clone();
+            // Whoever is asked may be stopped, and goes on only if this does.
+            asking.push(rt::thread("ask".into(), 1 << 20, move || {
+                // It may be there already, or moving, or there is nobody to ask.
+                client.migrate(&spec).ok();
+            })?);
             for _ in 0..=random.below(3) {
                 self.pause(random.millis(60), &mut stopped, &mut cut);
                 let pids = self.processes(name);
@@ -215,6 +220,9 @@ impl Stage {
         }
         while !stopped.is_empty() || !cut.is_empty() {
             self.pause(CUT_AGAIN, &mut stopped, &mut cut);
+        }
+        for asks in asking {
+            asks.join().ok().context("ask for a move")?;
         }
         Ok(done)
     }

@@ -277,6 +277,7 @@ fn world_file(look: &Look<'_>, module: PathBuf) -> io::Result<WorldFile> {
         mounts: look.part.mounts(&look.config.mountable)?,
         memory_bytes_max: cell.limits.memory_bytes_max,
         log_bytes_max: cell.limits.log_bytes_max,
+        code_dir: look.config.code_dir(),
         checkpoint_every_ms: cell.checkpoint_every_ms,
         label: look.config.site.to_string(),
         listen: look.config.listen,

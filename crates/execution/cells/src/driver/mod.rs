@@ -7,6 +7,7 @@
 //! ```text
 //! DIR/units/UNIT/part.json     what is wanted, and in which epoch
 //!                e7/           the processes of epoch 7: see `world/process.rs` and, at other sites, `host-INCARNATION/`
+//!     code/                     compiled modules
 //! ```
 //! How a site joins: its part offers a public key. The home has it admitted and offers the certificate with the address of the coordinator.
 //! The site starts a host with both. A key serves one process: when that has ended, the site offers another key, and that tells the home
@@ -50,6 +51,13 @@ pub struct Config {
     pub modules: Modules,
     /// Directories that units may mount, and what lies below them; without links in their paths.
     pub mountable: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Where compiled code is, for all units.
+    fn code_dir(&self) -> PathBuf {
+        self.dir.join("code")
+    }
 }
 
 /// Where a module is; `None`: not here yet.

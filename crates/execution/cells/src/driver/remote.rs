@@ -141,7 +141,9 @@ impl Remote {
             public_key: public_key.clone(),
         };
         let claim = serde_json::to_string(&claim)?;
-        let config = HostConfig::admitted(admission, key, dir, look.config.listen, claim);
+        let code_dir = look.config.code_dir();
+        let config =
+            HostConfig::admitted(admission, key, (dir, code_dir), look.config.listen, claim);
         let config = config.mounting(mounts);
         let mut child = Command::new(&look.config.program)
             .args(["cell", "host", "--log", &look.config.log])

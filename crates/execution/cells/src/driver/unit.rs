@@ -20,8 +20,11 @@ use super::remote::Remote;
 use super::samples::Sampler;
 use crate::world::process;
 
-/// How often it is looked at if nothing is asked.
-const PERIOD: Duration = Duration::from_millis(200);
+/// How often it is looked at if nothing is asked: when all is calm, and while things change.
+const CALM: Duration = Duration::from_millis(200);
+const HOT: Duration = Duration::from_millis(5);
+/// For so long after a wish, or a change, there may soon be another.
+const HOT_FOR: Duration = Duration::from_secs(2);
 /// How long a call to stop waits for the end, and how long processes may take to end when they are asked to.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 const TERM_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,6 +53,8 @@ struct Shared {
     has_news: bool,
     is_gone: bool,
     has_looked: bool,
+    /// When something was asked, or another phase was seen.
+    changed_at: Instant,
     seen: Seen,
 }
 
@@ -84,6 +89,16 @@ impl Default for Seen {
             log_bytes: 0,
             pids: Vec::new(),
             metrics: Vec::new(),
+        }
+    }
+}
+
+impl Shared {
+    fn until_next_look(&self) -> Duration {
+        if self.changed_at.elapsed() < HOT_FOR {
+            HOT
+        } else {
+            CALM
         }
     }
 }
@@ -186,6 +201,7 @@ impl Unit {
                 has_news: true,
                 is_gone: false,
                 has_looked: false,
+                changed_at: rt::now(),
                 seen: Seen::default(),
             }),
             changed: Condvar::new(),
@@ -345,6 +361,9 @@ impl Unit {
                 Ok(seen) => {
                     let mut shared = self.lock();
                     if shared.part.spec.epoch == part.spec.epoch {
+                        if (shared.seen.phase, shared.seen.n_moves) != (seen.phase, seen.n_moves) {
+                            shared.changed_at = rt::now();
+                        }
                         (shared.seen, shared.has_looked) = (seen, true);
                     }
                     drop(shared);
@@ -356,10 +375,15 @@ impl Unit {
     }
 
     fn wait_for_news(&self) -> (Part, Offers, bool) {
+        let shared = self.lock();
+        let at_most = shared.until_next_look();
         let waited = self
             .changed
-            .wait_timeout_while(self.lock(), PERIOD, |shared| !shared.has_news);
+            .wait_timeout_while(shared, at_most, |shared| !shared.has_news);
         let (mut shared, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if shared.has_news {
+            shared.changed_at = rt::now();
+        }
         shared.has_news = false;
         (shared.part.clone(), shared.offers.clone(), shared.is_wanted)
     }

@@ -1,8 +1,9 @@
 //! The process that holds the cells of one world on one machine.
 //!
-//! A host is told everything by its coordinator and asks for nothing but the module. It keeps in its directory what is its own alone: compiled
-//! code, and the journal of the ranks that have left it. A host that its coordinator has started ends with it. One that others have
-//! started ([`HostConfig::admitted`]) runs its ranks on when the connection breaks, dials again, and ends only when it is told to.
+//! A host is told everything by its coordinator and asks for nothing but the module. It keeps in its directory what is its own alone: the
+//! journal of the ranks that have left it. It runs its ranks on when the connection breaks, and dials again. A host that its
+//! coordinator has started ends with it: its standard input does. One that others have started ([`HostConfig::admitted`]) ends when it is
+//! told to.
 //!
 //! Threads: this file's command loop; one accepting connections, and one for each; one for each link to another host ([`links`]); one sending
 //! events; one for each rank ([`crate::cell::life`]).
@@ -59,14 +60,16 @@ pub struct HostConfig {
     pub(crate) world: WorldId,
     /// The host's own directory.
     pub(crate) dir: PathBuf,
+    /// Compiled code, of all hosts of this user.
+    pub(crate) code_dir: PathBuf,
     pub(crate) coordinator: SocketAddr,
     pub(crate) identity: Identity,
     /// Where the other hosts reach it.
     pub(crate) listen: IpAddr,
     /// What it writes into its directory beside its process number.
     pub(crate) claim: String,
-    /// Set for a host that its coordinator has not started.
-    pub(crate) outlives_connections: bool,
+    /// Set for a host that its coordinator has started.
+    pub(crate) is_child: bool,
     /// Engine profile: the portable interpreter instead of native code.
     pub(crate) interpret: bool,
     pub(crate) fail_point: Option<String>,
@@ -93,12 +96,12 @@ pub fn read_config(input: &mut impl io::Read) -> io::Result<Option<HostConfig>> 
 
 impl HostConfig {
     /// A host that others have started than its coordinator, with the key that was admitted. `claim` is written into `dir`, which is this
-    /// process's alone.
+    /// process's alone; `code_dir` is for compiled code, and may be that of many.
     #[must_use]
     pub fn admitted(
         admission: &Admission,
         key: KeyRequest,
-        dir: PathBuf,
+        (dir, code_dir): (PathBuf, PathBuf),
         listen: IpAddr,
         claim: String,
     ) -> Self {
@@ -110,11 +113,12 @@ impl HostConfig {
                 incarnation: admission.incarnation,
             },
             dir,
+            code_dir,
             coordinator: admission.coordinator,
             identity: key.into_identity(authority, admission.certificate.clone()),
             listen,
             claim,
-            outlives_connections: true,
+            is_child: false,
             interpret: admission.interpret,
             fail_point: None,
             mounts: Some(Vec::new()),
@@ -145,9 +149,7 @@ impl HostConfig {
 
     fn dial(&self, tls: &Tls, purpose: Purpose) -> io::Result<Stream> {
         let mut stream = tls.connect(self.coordinator, COORDINATOR_NAME)?;
-        if self.outlives_connections {
-            socket::notice_cuts(stream.socket())?;
-        }
+        socket::notice_cuts(stream.socket())?;
         let hello = Hello {
             version: VERSION,
             world: self.world,
@@ -159,17 +161,19 @@ impl HostConfig {
     }
 }
 
-/// Serves until the coordinator says that it is over or, if it has started this process, is gone. This process serves its metrics at
-/// `metrics_address`.
+/// Serves until the coordinator says that it is over or, if it has started this process, is gone: the process ends then. It serves its
+/// metrics at `metrics_address`.
 ///
 /// # Errors
-/// When the host cannot begin, is told what it cannot do, or loses its coordinator in the middle of a message.
+/// When the host cannot begin, or is told what it cannot do.
 pub fn serve(
     config: HostConfig,
     metrics: &telemetry::Metrics,
     metrics_address: SocketAddr,
 ) -> io::Result<()> {
-    if config.outlives_connections {
+    if config.is_child {
+        rt::thread("parent".into(), 1 << 20, end_with_parent)?;
+    } else {
         // What ends the session of whoever started it must not end this. Refused to a process that leads one already.
         rustix::process::setsid().ok();
     }
@@ -211,6 +215,14 @@ pub fn serve(
     host.listen()
 }
 
+/// The coordinator holds the other end of the standard input for as long as it lives.
+fn end_with_parent() {
+    // An error is as good an end.
+    io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
+    // Nobody would hear of anything that happens here from now on.
+    std::process::exit(1);
+}
+
 /// The address at which a host serves its metrics, in its directory.
 pub(crate) const METRICS_FILE: &str = "metrics";
 
@@ -250,7 +262,7 @@ impl Host {
                 Ok(mut stream) => {
                     attempt = 0;
                     let obey = |command| self.obey(command);
-                    match self.up.0.receive(&mut stream, obey) {
+                    match self.up.0.reader().receive(&mut stream, obey) {
                         Broken::Over => {
                             let failed = self.failed.get().cloned();
                             return failed.map_or(Ok(()), |why| Err(io::Error::other(why)));
@@ -261,12 +273,6 @@ impl Host {
                 }
                 Err(error) => error,
             };
-            if !self.config.outlives_connections {
-                return match cut.kind() {
-                    io::ErrorKind::UnexpectedEof => Ok(()),
-                    _ => Err(cut),
-                };
-            }
             tracing::info!(error = %cut, "the coordinator is not to be heard");
             self.up.0.wait_to_redial(attempt);
             attempt += 1;
@@ -286,10 +292,6 @@ impl Host {
                 });
             let error = carried.map_or_else(|error| error.to_string(), |()| "it is over".into());
             tracing::info!(error, "the coordinator does not listen");
-            if !self.config.outlives_connections {
-                // Nobody would hear of anything that happens here from now on.
-                std::process::exit(1);
-            }
             self.up.0.wait_to_redial(attempt);
             attempt += 1;
         }
@@ -377,7 +379,7 @@ impl Host {
             Profile::Cell
         };
         let slots = spec.size.min(RANKS_MAX) + SPARE_SLOTS;
-        let engine = Engine::new(profile, slots, &self.config.dir.join("code"))
+        let engine = Engine::new(profile, slots, &self.config.code_dir)
             .map_err(|error| error.to_string())?;
         let config = NodeConfig {
             me: self.config.me,

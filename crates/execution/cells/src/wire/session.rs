@@ -272,43 +272,12 @@ impl Session {
         }
     }
 
-    /// Takes in what comes over a connection, until that breaks: passes on each item, once.
-    pub(crate) fn receive<T: DeserializeOwned>(
-        &self,
-        stream: &mut impl Read,
-        mut pass: impl FnMut(T) -> io::Result<()>,
-    ) -> Broken {
-        {
-            let mut state = self.lock();
-            state.n_readers += 1;
-            state.heard = rt::now();
-        }
-        let broken = loop {
-            let packet = match receive(stream) {
-                Ok(packet) => packet,
-                Err(error) => break Broken::Cut(error),
-            };
-            match packet {
-                Packet::Item { seq, item } => {
-                    if let Err(broken) = self.take(seq, item, &mut pass) {
-                        break broken;
-                    }
-                }
-                Packet::Ack(upto) => {
-                    let mut state = self.lock();
-                    state.heard = rt::now();
-                    if let Err(error) = state.acknowledged(upto) {
-                        break Broken::Cut(error);
-                    }
-                    self.changed.notify_all();
-                }
-                Packet::Beat => self.lock().heard = rt::now(),
-                Packet::Over => break Broken::Over,
-            }
-        };
-        self.lock().n_readers -= 1;
-        self.changed.notify_all();
-        broken
+    /// From now on, and until this is dropped, there is a connection that is read from.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        let mut state = self.lock();
+        state.n_readers += 1;
+        state.heard = rt::now();
+        Reader(self)
     }
 
     fn take<T>(
@@ -384,6 +353,51 @@ impl Session {
                 state.phase == Phase::Open
             });
         drop(waited);
+    }
+}
+
+/// Reads from one connection.
+#[derive(Debug)]
+pub(crate) struct Reader<'a>(&'a Session);
+
+impl Reader<'_> {
+    /// Takes in what comes over the connection, until that breaks: passes on each item, once.
+    pub(crate) fn receive<T: DeserializeOwned>(
+        self,
+        stream: &mut impl Read,
+        mut pass: impl FnMut(T) -> io::Result<()>,
+    ) -> Broken {
+        let session = self.0;
+        loop {
+            let packet = match receive(stream) {
+                Ok(packet) => packet,
+                Err(error) => return Broken::Cut(error),
+            };
+            match packet {
+                Packet::Item { seq, item } => {
+                    if let Err(broken) = session.take(seq, item, &mut pass) {
+                        return broken;
+                    }
+                }
+                Packet::Ack(upto) => {
+                    let mut state = session.lock();
+                    state.heard = rt::now();
+                    if let Err(error) = state.acknowledged(upto) {
+                        return Broken::Cut(error);
+                    }
+                    session.changed.notify_all();
+                }
+                Packet::Beat => session.lock().heard = rt::now(),
+                Packet::Over => return Broken::Over,
+            }
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.0.lock().n_readers -= 1;
+        self.0.changed.notify_all();
     }
 }
 

@@ -40,14 +40,7 @@ pub(super) struct Hosts {
 
 /// The hosts that may connect.
 #[derive(Clone, Debug, Default)]
-struct Sessions(Arc<Mutex<BTreeMap<HostId, Known>>>);
-
-#[derive(Clone, Debug)]
-struct Known {
-    session: Arc<Session>,
-    /// The network between it and the coordinator may be cut.
-    is_admitted: bool,
-}
+struct Sessions(Arc<Mutex<BTreeMap<HostId, Arc<Session>>>>);
 
 /// A process that waits to be told which host it is.
 struct Spare {
@@ -99,12 +92,13 @@ pub(super) struct Role<'a> {
     pub world: WorldId,
     pub dir: &'a Path,
     pub label: &'a str,
+    pub code_dir: &'a Path,
     pub interpret: bool,
     pub fail_point: Option<String>,
 }
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Known>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Arc<Session>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,8 +153,9 @@ impl Hosts {
             coordinator: self.address,
             identity: self.authority.identity(&host_name(id))?,
             listen: self.listen,
+            code_dir: role.code_dir.to_owned(),
             claim: String::new(),
-            outlives_connections: false,
+            is_child: true,
             interpret: role.interpret,
             fail_point: role.fail_point,
             mounts: None,
@@ -221,11 +216,7 @@ impl Hosts {
 
     fn host(&self, id: HostId, label: &str, pid: u32, origin: Origin) -> Host {
         let session = Arc::new(Session::new(LIMITS));
-        let known = Known {
-            session: Arc::clone(&session),
-            is_admitted: matches!(origin, Origin::Admitted { .. }),
-        };
-        self.sessions.lock().insert(id, known);
+        self.sessions.lock().insert(id, Arc::clone(&session));
         Host {
             id,
             label: label.to_owned(),
@@ -320,8 +311,9 @@ impl Host {
         matches!(self.origin, Origin::Admitted { .. })
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.address.is_some() && self.session.reach() != Reach::Unreachable
+    /// It has said that it is ready. What it is told reaches it, though it may not be connected at this moment.
+    pub(super) fn is_ready(&self) -> bool {
+        self.address.is_some()
     }
 
     pub(super) fn state(&self) -> HostState {
@@ -387,29 +379,28 @@ impl Door {
         if !stream.peer_is(&host_name(from)) {
             return Err(invalid("a host says that it is another"));
         }
+        socket::notice_cuts(stream.socket())?;
         let known = self.sessions.lock().get(&from).cloned();
-        if known.as_ref().is_some_and(|known| known.is_admitted) {
-            socket::notice_cuts(stream.socket())?;
-        }
         match hello.purpose {
             Purpose::Commands => {
-                let Some(Known { session, .. }) = known else {
+                let Some(session) = known else {
                     // One that was given up, or is of an earlier incarnation.
                     let ended = Session::new(LIMITS);
                     ended.end();
                     return ended.carry(ended.connected(), &mut stream);
                 };
                 let connection = session.connected();
-                self.tell(Input::Connected(from))?;
+                self.tell(Input::Reached)?;
                 let carried = session.carry(connection, &mut stream);
-                self.tell(Input::Disconnected)?;
+                self.tell(Input::Reached)?;
                 carried
             }
             Purpose::Events => {
-                let known = known.ok_or_else(|| invalid("a host that was given up"))?;
+                let session = known.ok_or_else(|| invalid("a host that was given up"))?;
+                let reader = session.reader();
                 self.tell(Input::Speaks(from))?;
                 let pass = |event| self.tell(Input::Event(from, event));
-                let broken = known.session.receive(&mut stream, pass);
+                let broken = reader.receive(&mut stream, pass);
                 self.tell(Input::Silent(from))?;
                 match broken {
                     Broken::Over => Ok(()),

@@ -63,6 +63,8 @@ pub struct World {
     pub log: String,
     /// Where worlds keep what is theirs; private to the user.
     pub state_dir: PathBuf,
+    /// Where hosts keep compiled code, for all worlds; private to the user.
+    pub code_dir: PathBuf,
 }
 
 /// What becomes of nondeterministic outcomes.
@@ -107,10 +109,8 @@ impl Setting {
 /// Everything that happens to a coordinator.
 #[derive(Debug)]
 enum Input {
-    /// A host takes commands.
-    Connected(HostId),
-    /// One does not any more.
-    Disconnected,
+    /// A host takes commands, or does not any more.
+    Reached,
     /// A host has dialled in to report.
     Speaks(HostId),
     Event(HostId, Event),

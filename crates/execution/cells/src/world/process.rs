@@ -57,6 +57,7 @@ pub struct WorldFile {
     pub mounts: Vec<(String, PathBuf)>,
     pub memory_bytes_max: u64,
     pub log_bytes_max: u64,
+    pub code_dir: PathBuf,
     pub checkpoint_every_ms: Option<u64>,
     /// The site of the world's own hosts, and where they and the coordinator listen.
     pub label: String,
@@ -226,6 +227,7 @@ fn begin(dir: &Path, host_program: PathBuf, log: String) -> Result<(World, Setti
         host_program,
         log,
         state_dir: dir.to_owned(),
+        code_dir: file.code_dir,
     };
     let written = Log::open(&dir.join(LOG), file.log_bytes_max)
         .map_err(|error| Error::io("open the log", error))?;

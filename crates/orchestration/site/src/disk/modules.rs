@@ -1,4 +1,5 @@
-//! Modules, each in a file that is named by its SHA-256. What is not needed any more is removed.
+//! Modules, each in a file that is named by its SHA-256. Those that are not needed any more stay while there is room, for the next unit that
+//! needs them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,6 +13,8 @@ use super::{create_private, publish};
 
 /// The largest module that is taken.
 const BYTES_MAX: u64 = 256 << 20;
+/// So much of what nobody needs is kept.
+const IDLE_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Modules {
@@ -52,14 +55,33 @@ impl Modules {
         })
     }
 
-    /// Removes all modules but these, and the rests of those that did not arrive.
+    /// Keeps these modules and, of the others, those that came last, up to [`IDLE_BYTES_MAX`]. Removes the rests of those that did not arrive.
     pub(crate) fn keep(&self, wanted: &BTreeSet<Digest>) -> io::Result<()> {
+        self.keep_some(wanted, IDLE_BYTES_MAX)
+    }
+
+    fn keep_some(&self, wanted: &BTreeSet<Digest>, idle_bytes_max: u64) -> io::Result<()> {
+        let mut idle = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let digest = path
                 .file_stem()
                 .and_then(|stem| stem.to_str()?.parse().ok());
-            if digest.is_some_and(|digest: Digest| !wanted.contains(&digest)) {
+            if digest.is_none_or(|digest: Digest| wanted.contains(&digest)) {
+                continue;
+            }
+            if path.extension().is_some_and(|end| end == "wasm") {
+                let meta = path.metadata()?;
+                idle.push((meta.modified()?, meta.len(), path));
+            } else {
+                fs::remove_file(&path)?;
+            }
+        }
+        idle.sort_unstable();
+        let mut n_bytes = 0;
+        for (_, len, path) in idle.into_iter().rev() {
+            n_bytes += len;
+            if n_bytes > idle_bytes_max {
                 fs::remove_file(&path)?;
             }
         }
@@ -141,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_wanted_stays() {
+    fn what_is_not_wanted_stays_while_there_is_room() {
         let dir = tempfile::tempdir().expect("a folder");
         let modules = Modules::open(dir.path().to_owned()).expect("room");
         for bytes in [&b"a"[..], b"b"] {
@@ -150,7 +172,14 @@ mod tests {
             incoming.finish().expect("the right sum");
         }
         fs::write(dir.path().join("README"), "not ours").expect("room");
-        modules.keep(&[digest(b"b")].into()).expect("removes");
+        drop(create_private(
+            &modules.path(&digest(b"c")).with_extension("partial"),
+        ));
+        let wanted = [digest(b"b")].into();
+        modules.keep(&wanted).expect("removes");
+        assert!(modules.has(&digest(b"a")) && modules.has(&digest(b"b")));
+        assert_eq!(names(dir.path()).len(), 3, "the rest is gone");
+        modules.keep_some(&wanted, 0).expect("removes");
         assert!(!modules.has(&digest(b"a")) && modules.has(&digest(b"b")));
         assert_eq!(names(dir.path()).len(), 2);
     }

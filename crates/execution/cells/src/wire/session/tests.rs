@@ -36,7 +36,8 @@ fn connect(
             from.carry(number, &mut near).ok();
         });
         connection.spawn(move || {
-            to.receive(&mut far, |item| sink.send(item).map_err(io::Error::other));
+            to.reader()
+                .receive(&mut far, |item| sink.send(item).map_err(io::Error::other));
         });
     }
     connection
@@ -157,7 +158,7 @@ fn the_other_side_hears_of_the_end() {
     a.end();
     a.push(&1_u32).expect("it goes nowhere");
     a.carry(a.connected(), &mut near).expect("it says the end");
-    let ended = b.receive(&mut far, |_: u32| Ok(()));
+    let ended = b.reader().receive(&mut far, |_: u32| Ok(()));
     assert!(matches!(ended, Broken::Over), "{ended:?}");
     assert_eq!(b.reach(), Reach::Unreachable);
 }
@@ -177,7 +178,7 @@ fn what_was_sent_before_the_end_may_be_acknowledged_behind_it() {
     ];
     let bytes = packets.map(|packet| packet.expect("encodes")).concat();
     let mut heard = Vec::new();
-    let ended = session.receive(&mut &*bytes, |item: u32| {
+    let ended = session.reader().receive(&mut &*bytes, |item: u32| {
         heard.push(item);
         Ok(())
     });
@@ -188,7 +189,8 @@ fn what_was_sent_before_the_end_may_be_acknowledged_behind_it() {
 #[test]
 fn a_gap_or_garbage_breaks_the_connection() {
     let check = |bytes: &[u8]| {
-        let ended = Session::new(LIMITS).receive(&mut &*bytes, |_: u32| Ok(()));
+        let session = Session::new(LIMITS);
+        let ended = session.reader().receive(&mut &*bytes, |_: u32| Ok(()));
         assert!(matches!(ended, Broken::Cut(_)), "{ended:?}");
     };
     check(&encode(&Packet::Item { seq: 1, item: 7 }).expect("encodes"));

@@ -81,7 +81,7 @@ impl Coordinator<'_> {
         let Some(host) = self.hosts.get_mut(&id) else {
             return Ok(());
         };
-        if host.is_invited || !host.is_connected() {
+        if host.is_invited || !host.is_ready() {
             return Ok(());
         }
         host.is_invited = true;

@@ -299,9 +299,8 @@ impl<'a> Coordinator<'a> {
 
     fn take(&mut self, input: Input) -> Result<(), Error> {
         match input {
-            Input::Connected(host) => self.invite(host),
             // Who looks at hosts sees it.
-            Input::Disconnected => Ok(()),
+            Input::Reached => Ok(()),
             Input::Request(request, answer) => {
                 self.answer(request, answer);
                 Ok(())

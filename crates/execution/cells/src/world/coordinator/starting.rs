@@ -42,7 +42,7 @@ impl Coordinator<'_> {
         self.starter
             .keep_spare()
             .map_err(|error| Error::io("start a spare host", error))?;
-        self.await_hosts("start", Host::is_connected)?;
+        self.await_hosts("start", Host::is_ready)?;
         let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
         self.last_epoch += 1;
         let epoch = self.last_epoch;
@@ -181,6 +181,7 @@ impl Coordinator<'_> {
             world: self.id,
             dir: &self.setting.dir.join(dir),
             label: &self.setting.label,
+            code_dir: &self.world.code_dir,
             interpret: self.world.interpret,
             fail_point,
         };
@@ -222,7 +223,7 @@ impl Coordinator<'_> {
             })?;
             match input {
                 Input::Event(from, _) if !self.hosts.contains_key(&from) => {}
-                Input::HostDied(host, status) if self.hosts.contains_key(&host) => {
+                Input::HostDied(host, status) if self.hosts.remove(&host).is_some() => {
                     let problem = format!("host {host} died while it was to {doing}: {status}");
                     return Err(Error::new(Kind::Unavailable, problem));
                 }
@@ -241,7 +242,7 @@ impl Coordinator<'_> {
                         host.n_speaking = host.n_speaking.saturating_sub(1);
                     }
                 }
-                Input::HostDied(..) | Input::Connected(_) | Input::Disconnected => {}
+                Input::HostDied(..) | Input::Reached => {}
             }
         }
         Ok(())
