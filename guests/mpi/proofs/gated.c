@@ -3,8 +3,8 @@
  *
  *     gated [steps] [work of each step]
  *
- * Without steps they go on until there is a file /gate/open. What each rank writes is a pure function of the number of steps that were
- * made and the number of ranks.
+ * Without steps they go on until there is a file /gate/open: at least as many steps as it says, none if it is empty. What each rank writes
+ * is a pure function of the number of steps that were made and the number of ranks.
  */
 #include <mpi.h>
 
@@ -14,6 +14,18 @@
 #include <unistd.h>
 
 enum { ROUNDS = 4 };
+
+/* Whether the gate is open for those who have made so many steps. */
+static int is_open(int steps)
+{
+    char text[16] = "";
+    FILE *gate = fopen("/gate/open", "r");
+    if (!gate)
+        return 0;
+    int wanted = fgets(text, sizeof text, gate) ? atoi(text) : 0;
+    fclose(gate);
+    return steps >= wanted;
+}
 
 int main(int argc, char **argv)
 {
@@ -36,7 +48,7 @@ int main(int argc, char **argv)
         printf("rank %d step %d own %" PRIx64 " all %" PRIx64 "\n", rank, step, own, all);
         fflush(stdout);
         if (rank == 0)
-            is_last = steps > 0 ? step + 1 == steps : access("/gate/open", F_OK) == 0;
+            is_last = steps > 0 ? step + 1 == steps : is_open(step + 1);
         MPI_Bcast(&is_last, 1, MPI_INT, 0, MPI_COMM_WORLD);
         if (steps == 0)
             usleep(1000);

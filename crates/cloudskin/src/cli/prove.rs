@@ -28,6 +28,9 @@ pub(super) struct Prove {
     /// So many schedules of faults over a platform.
     #[arg(long, default_value_t = 200)]
     schedules: u32,
+    /// The seed of the first schedule, of whatever kind.
+    #[arg(long, default_value_t = 1)]
+    first_seed: u32,
     /// The proofs to run: what their ids begin with, `cells` or `cells.moves.halo`.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -126,10 +129,11 @@ impl Prove {
     }
 
     fn all(&self) -> impl Iterator<Item = Job> {
-        let seeds = 1..=self.seeds;
-        let moves = (0..PROGRAMS.len())
-            .flat_map(move |program| seeds.clone().map(move |seed| Job::Moves { program, seed }));
-        let faults = (1..=self.schedules).map(|seed| Job::Faults { seed });
+        let seeds = move |n| (self.first_seed..).take(n as usize);
+        let moves = (0..PROGRAMS.len()).flat_map(move |program| {
+            seeds(self.seeds).map(move |seed| Job::Moves { program, seed })
+        });
+        let faults = seeds(self.schedules).map(|seed| Job::Faults { seed });
         moves
             .chain((0..CALLS.len()).map(|call| Job::Garbage { call }))
             .chain(faults)
@@ -395,6 +399,7 @@ mod tests {
                 json: false,
                 seeds: 5,
                 moves: 100,
+                first_seed: 1,
                 schedules: 7,
                 names: vec![name.to_owned()],
             };

@@ -135,6 +135,22 @@ impl Span {
         self.wait(site, |seen| is_at(site, seen))
     }
 
+    /// From then on the world has something to begin again from.
+    fn wait_for_checkpoint(&self) -> Result<()> {
+        let units = self.dir.path().join(SITES[0]).join("units");
+        let is_there = || {
+            let unit = fs::read_dir(&units).ok()?.next()?.ok()?;
+            let checkpoints = fs::read_dir(unit.path().join("e1/checkpoints")).ok()?;
+            let mut names = checkpoints.flatten().map(|entry| entry.file_name());
+            names.find(|name| {
+                name.to_str()
+                    .is_some_and(|name| name.parse::<u32>().is_ok())
+            })
+        };
+        self.wait("a checkpoint", |_| is_there().is_some())?;
+        Ok(())
+    }
+
     /// Lets the program end, and expects that it has written what it writes where nothing moves.
     fn finish(&self) -> Result<()> {
         fs::write(self.dir.path().join("gate/open"), "")?;
@@ -302,14 +318,15 @@ fn a_link_that_is_cut_again_and_again_loses_nothing() -> Result<()> {
     span.move_to(SITES[1])?;
     for round in 0..6 {
         // Each connection lives for some kilobytes, cut wherever that is.
+        let n_cuts = wire.n_cuts();
         wire.cut_after(30_011 + round * 7_001);
+        span.wait("a cut", |_| wire.n_cuts() > n_cuts)?;
         span.spec.placement[0] = name(SITES[0]);
         span.wait("one rank at home", |seen| {
             seen.phase == Phase::Running && seen.ranks[0].site == name(SITES[0])
         })?;
         span.move_to(SITES[1])?;
     }
-    ensure!(wire.n_cuts() > 3, "only {} cuts", wire.n_cuts());
     wire.cut_after(u64::MAX);
     span.finish()
 }
@@ -323,7 +340,7 @@ fn a_site_that_cannot_be_reached_runs_on_and_nothing_is_restarted() -> Result<()
     span.wait("the cut", |seen| seen.phase == Phase::Unreachable)?;
     // Nothing can be moved now, and nobody is told so but by the status.
     span.spec.placement.fill(name(SITES[0]));
-    span.wait("the cut", |seen| seen.phase == Phase::Unreachable)?;
+    span.pass()?;
     wire.cut_after(u64::MAX);
     let back = span.move_to(SITES[0])?;
     ensure!(back.restarts == 0, "{back:?}");
@@ -336,7 +353,7 @@ fn a_world_process_that_is_killed_goes_on_from_its_checkpoint() -> Result<()> {
     let Kind::Cell(cell) = &mut span.spec.kind;
     cell.checkpoint_every_ms = Some(100);
     span.move_to(SITES[1])?;
-    span.wait("some output", |seen| seen.log_bytes > 2_000)?;
+    span.wait_for_checkpoint()?;
     let world = span.pids(SITES[0])[0];
     it::kill(world.into())?;
     let again = span.wait("a restart", |seen| {
@@ -353,6 +370,9 @@ fn ranks_that_die_with_their_site_begin_again_or_are_lost() -> Result<()> {
         let Kind::Cell(cell) = &mut span.spec.kind;
         cell.checkpoint_every_ms = has_checkpoints.then_some(100);
         span.move_to(SITES[1])?;
+        if has_checkpoints {
+            span.wait_for_checkpoint()?;
+        }
         it::kill(span.pids(SITES[1])[0].into())?;
         if has_checkpoints {
             span.wait("a restart", |seen| {

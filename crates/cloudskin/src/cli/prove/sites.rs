@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use ids::{Labels, Name, Selector};
 use nbi::{
     Block, BlockKind, CellDeployment, Checkpoints, Client, Limits, Metadata, MigrationSpec, Mount,
@@ -28,6 +28,10 @@ const RANKS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Everything is in order again so long after the last fault.
 const CONVERGES_WITHIN: Duration = workload::link::PERIOD.saturating_mul(3);
+/// What a process that was killed had written may still arrive.
+const STEPS_ON_THE_WAY: usize = 5;
+/// The program, which makes a step in more than a millisecond, does not make so many before it sees that it shall end.
+const STEPS_TO_GO: usize = 200;
 /// Between two cuts of a link that is cut for a while.
 const CUT_AGAIN: Duration = Duration::from_millis(20);
 
@@ -128,7 +132,8 @@ impl Stage {
         })?;
         let done = self.disturb(&name, &mut random)?;
         let healed = rt::now();
-        let is_over = || {
+        let n_bytes = self.written(&name, 0)?.len() as u64;
+        let is_in_order = || {
             let migrations = self.client.migrations()?;
             let mut ours = migrations
                 .iter()
@@ -136,19 +141,23 @@ impl Stage {
             let is_final = |m: &nbi::Migration| {
                 ["Succeeded", "RolledBack", "Failed"].contains(&m.status.phase.as_str())
             };
-            Ok(ours.all(is_final) && self.unit(&name)?.is_some_and(|unit| is_at_one_site(&unit)))
+            let is_so =
+                ours.all(is_final) && self.unit(&name)?.is_some_and(|unit| is_at_one_site(&unit));
+            // What is reported may be older than the last fault. A world that began again is where it was when it writes more.
+            let more = || anyhow::Ok(by_rank(&self.written(&name, n_bytes)?));
+            Ok(is_so && more()?.iter().all(|lines| lines.len() > STEPS_ON_THE_WAY))
         };
-        self.until("in order again", is_over)?;
+        self.until("in order again", is_in_order)?;
         let took = healed.elapsed();
         let restarts = self.unit(&name)?.map_or(0, |unit| unit.restarts);
-        fs::write(gate.join("open"), "")?;
+        let n_steps = self.open(&name, &gate)?;
         self.until("over", || {
             Ok(self
                 .unit(&name)?
                 .is_some_and(|unit| unit.phase == "Succeeded"))
         })?;
         // What was written wrongly is worse than what took long.
-        let mut problem = self.compare(config, &name)?;
+        let mut problem = self.compare(config, &name, n_steps)?;
         if restarts > 0 && !done.is_killed {
             problem = problem.or(Some(format!(
                 "it began again {restarts} times, and nothing that holds ranks was killed"
@@ -198,7 +207,11 @@ impl Stage {
                 else {
                     continue;
                 };
-                let for_a_while = random.millis(400);
+                let for_a_while = match random.below(6) {
+                    // Until everybody has noticed.
+                    0 => Duration::from_millis(400) + random.millis(2_500),
+                    _ => random.millis(400),
+                };
                 let fault = match random.below(3) {
                     0 => Fault::Kill,
                     1 => Fault::Stop(for_a_while),
@@ -289,7 +302,11 @@ impl Stage {
     }
 
     /// Asks until it is so. Who cannot be asked is asked again.
-    fn until(&self, what: &str, is_so: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    fn until(
+        &self,
+        what: &str,
+        mut is_so: impl FnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
         let began = rt::now();
         let mut last = None;
         while began.elapsed() < PATIENCE {
@@ -349,12 +366,35 @@ impl Stage {
         })
     }
 
+    /// What the program has written from an offset on.
+    fn written(&self, name: &str, offset: u64) -> anyhow::Result<String> {
+        let mut log = String::new();
+        self.until("to be read", || {
+            let mut reader = self.client.logs(name, None, offset, false);
+            log = std::io::read_to_string(&mut reader)?;
+            Ok(true)
+        })?;
+        Ok(log)
+    }
+
+    /// Has the program end some steps from now: after as many steps as are returned, though it may still have to begin again.
+    fn open(&self, name: &str, gate: &Path) -> anyhow::Result<usize> {
+        let log = self.written(name, 0)?;
+        let n_steps = by_rank(&log).iter().map(Vec::len).max().unwrap_or(0) + STEPS_TO_GO;
+        fs::write(gate.join("partial"), n_steps.to_string())?;
+        fs::rename(gate.join("partial"), gate.join("open"))?;
+        Ok(n_steps)
+    }
+
     /// Compares what each rank has written with what it writes where nothing happens.
-    fn compare(&mut self, config: &Config, name: &str) -> anyhow::Result<Option<String>> {
+    fn compare(
+        &mut self,
+        config: &Config,
+        name: &str,
+        n_steps: usize,
+    ) -> anyhow::Result<Option<String>> {
         let log = std::io::read_to_string(self.client.logs(name, None, 0, true))?;
         let ranks = by_rank(&log);
-        let n_steps = ranks.iter().map(Vec::len).max().unwrap_or(0);
-        ensure!(n_steps > 0, "it has written nothing");
         if self
             .reference
             .first()
@@ -363,18 +403,18 @@ impl Stage {
             self.reference = self.undisturbed(config, 2 * n_steps)?;
         }
         for (rank, (lines, wanted)) in ranks.iter().zip(&self.reference).enumerate() {
-            if lines.len() != n_steps {
-                return Ok(Some(format!(
-                    "rank {rank} wrote {} lines, not {n_steps}",
-                    lines.len()
-                )));
-            }
             if let Some((line, wanted)) = lines
                 .iter()
                 .zip(wanted)
                 .find(|(line, wanted)| line != wanted)
             {
                 return Ok(Some(format!("`{line}`, not `{wanted}`")));
+            }
+            if lines.len() != n_steps {
+                return Ok(Some(format!(
+                    "rank {rank} wrote {} lines, not {n_steps}",
+                    lines.len()
+                )));
             }
         }
         Ok(None)

@@ -225,6 +225,8 @@ impl<'a> Coordinator<'a> {
         let finished = self.out.finish();
         finished.map_err(|error| Error::io("write output", error))?;
         let mut report = std::mem::take(&mut self.report);
+        // The status at the end says it, too.
+        self.report.restarts = report.restarts;
         report.exit_code = self.verdict.take().unwrap_or(Ok(0))?;
         report.missing_moves = self.world.schedule.missing();
         if matches!(self.world.proof, Proof::Record) {
