@@ -40,7 +40,8 @@ pub(crate) struct Connection {
     config: watch::Sender<(Generation, Option<Frame>)>,
     queue: mpsc::Sender<Frame>,
     offers: Arc<News>,
-    logs: Mutex<BTreeMap<u64, oneshot::Sender<LogReply>>>,
+    /// Who waits for a log; `None`: nobody does any more, for it is over.
+    logs: Mutex<Option<BTreeMap<u64, oneshot::Sender<LogReply>>>>,
     pub end: Notify,
 }
 
@@ -101,7 +102,7 @@ impl Connections {
             config,
             queue,
             offers,
-            logs: Mutex::default(),
+            logs: Mutex::new(Some(BTreeMap::new())),
             end: Notify::new(),
         });
         let earlier = self.by_site().insert(site.clone(), Arc::clone(&connection));
@@ -112,7 +113,9 @@ impl Connections {
         (connection, outbox)
     }
 
+    /// Whoever waits for it hears that it is over.
     pub(crate) fn close(&self, connection: &Arc<Connection>) {
+        *connection.logs() = None;
         let mut by_site = self.by_site();
         if by_site
             .get(&connection.site)
@@ -134,10 +137,12 @@ impl Connections {
         let connection = connection.ok_or_else(|| {
             unavailable(format!("site {site}, which has the log, is not connected"))
         })?;
+        let lost = || unavailable(format!("the link to site {site} was lost"));
         let request = self.last_request.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         {
             let mut logs = connection.logs();
+            let logs = logs.as_mut().ok_or_else(lost)?;
             // Those whose askers have left make room.
             logs.retain(|_, reply| !reply.is_closed());
             if logs.len() >= LOG_REQUESTS_MAX {
@@ -157,14 +162,14 @@ impl Connections {
         match tokio::time::timeout(LOG_TIMEOUT, answer).await {
             Ok(Ok(Ok(piece))) => Ok(piece),
             Ok(Ok(Err(message))) => Err(unavailable(format!("site {site}: {message}"))),
-            Ok(Err(_)) => Err(unavailable(format!("the link to site {site} was lost"))),
+            Ok(Err(_)) => Err(lost()),
             Err(_) => Err(unavailable(format!("site {site} does not answer"))),
         }
     }
 }
 
 impl Connection {
-    fn logs(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<LogReply>>> {
+    fn logs(&self) -> MutexGuard<'_, Option<BTreeMap<u64, oneshot::Sender<LogReply>>>> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -233,7 +238,8 @@ impl Connection {
     }
 
     pub(crate) fn answer_log(&self, request: u64, reply: LogReply) {
-        if let Some(asker) = self.logs().remove(&request) {
+        let asker = self.logs().as_mut().and_then(|logs| logs.remove(&request));
+        if let Some(asker) = asker {
             // It may have left.
             asker.send(reply).ok();
         }
@@ -410,5 +416,12 @@ mod tests {
         };
         let (error, ()) = tokio::join!(ask, answer);
         assert!(error.expect_err("refused").message.contains("not here"));
+        let ask = connections.read_log(&edge, &unit, 7, 9);
+        let end = async {
+            outbox.queue.recv().await.expect("a question");
+            connections.close(&connection);
+        };
+        let (error, ()) = tokio::join!(ask, end);
+        assert!(error.expect_err("lost").message.contains("was lost"));
     }
 }
