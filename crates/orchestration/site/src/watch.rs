@@ -16,7 +16,7 @@ use crate::sample::Snapshot;
 use crate::share::Share;
 
 /// How often a driver is observed: while things change, and when all is calm.
-const HOT: Duration = Duration::from_millis(10);
+const HOT: Duration = Duration::from_millis(5);
 const CALM: Duration = Duration::from_millis(250);
 /// For how long after a change it counts as changing.
 const HOT_FOR: Duration = Duration::from_secs(2);

@@ -111,6 +111,8 @@ impl Hosts {
         world: u64,
         input: SyncSender<Input>,
     ) -> io::Result<Self> {
+        // It starts while this goes on; the first host needs it.
+        let spare = Some(spawn(&program, &log)?);
         let authority = Authority::new()?;
         let tls = Tls::new(&authority.identity(COORDINATOR_NAME)?)?;
         let listener = TcpListener::bind((listen, 0))?;
@@ -133,7 +135,7 @@ impl Hosts {
             address,
             input,
             sessions,
-            spare: None,
+            spare,
             n_started: 0,
         })
     }
@@ -242,26 +244,26 @@ impl Hosts {
         {
             return Ok(spare);
         }
-        self.spawn()
+        spawn(&self.program, &self.log)
     }
 
     /// Keeps a process ready for the next host that is needed.
     pub(super) fn keep_spare(&mut self) -> io::Result<()> {
         if self.spare.is_none() {
-            self.spare = Some(self.spawn()?);
+            self.spare = Some(spawn(&self.program, &self.log)?);
         }
         Ok(())
     }
+}
 
-    fn spawn(&self) -> io::Result<Spare> {
-        let mut child = Process::new(&self.program)
-            .args(["cell", "host", "--log", &self.log])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let stdin = child.stdin.take().expect("it was piped");
-        Ok(Spare { child, stdin })
-    }
+fn spawn(program: &Path, log: &str) -> io::Result<Spare> {
+    let mut child = Process::new(program)
+        .args(["cell", "host", "--log", log])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let stdin = child.stdin.take().expect("it was piped");
+    Ok(Spare { child, stdin })
 }
 
 impl Drop for Hosts {

@@ -39,9 +39,6 @@ impl Coordinator<'_> {
                 .filter(|_| self.id.incarnation == 0);
             self.start_host(format!("host-{}-{n}", self.id.incarnation), fail_point)?;
         }
-        self.starter
-            .keep_spare()
-            .map_err(|error| Error::io("start a spare host", error))?;
         self.await_hosts("start", Host::is_ready)?;
         let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
         self.last_epoch += 1;
@@ -90,7 +87,10 @@ impl Coordinator<'_> {
         }
         self.next_checkpoint = self.world.checkpoint_every.map(|every| rt::now() + every);
         self.is_running = true;
-        Ok(())
+        // Not before all run, for it takes a processor from them.
+        self.starter
+            .keep_spare()
+            .map_err(|error| Error::io("start a spare host", error))
     }
 
     /// What another process must know that takes over from this one.
