@@ -32,7 +32,7 @@ const AFTER: Duration = Duration::from_secs(4);
 /// Sweeps over the picture in one iteration: so often all ranks agree on the residual.
 const SWEEPS: u32 = 4;
 /// Sweeps of the run that tells how long one takes here.
-const CALIBRATION: u32 = 600;
+const CALIBRATION: u32 = 1200;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Samples come every 500 ms. Asked for at this distance, and with so short a memory, each one is seen once.
