@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::programs::{PROGRAMS, Program, reference};
+use crate::programs::{PROGRAMS, Program, compiled, reference};
 use crate::site::Site;
 
 /// At least fifty are wanted of each program.
@@ -33,6 +33,34 @@ fn programs_that_move_all_the_time_compute_the_same() -> Result<()> {
             count >= KIND_MOVES_MIN,
             "only {count} moves happened {kind}"
         );
+    }
+    Ok(())
+}
+
+/// A collective of one rank has no messages, and is a control point all the same.
+#[test]
+fn a_rank_that_is_alone_moves_from_any_collective() -> Result<()> {
+    const N_MOVES: usize = 3;
+    const KINDS: &str = "barrier bcast reduce allreduce gather scatterv allgatherv alltoall alltoallw scan exscan \
+                         reduce_scatter dup";
+    let program = compiled("alone")?;
+    for kind in KINDS.split_whitespace() {
+        let site = Site::new()?;
+        let files = site.files()?;
+        let options = format!(
+            "-n 1 --hosts 2 --dir /files={} --bounce {N_MOVES}",
+            files.display()
+        );
+        let process = site.start(&options, &program, kind)?;
+        process.wait_until(kind, |output| output.stderr.lines().count() >= N_MOVES)?;
+        std::fs::write(files.join("open"), "")?;
+        let ended = process.finish()?;
+        ensure!(
+            ended.code == Some(0) && ended.stdout == format!("{kind} did well\n"),
+            "{kind}: {ended:?}"
+        );
+        let is_move = |line: &str| line.starts_with("move ") && line.contains(" at=wait ");
+        ensure!(ended.stderr.lines().all(is_move), "{kind}: {ended:?}");
     }
     Ok(())
 }
