@@ -1,7 +1,8 @@
 //! Whose a directory is: one process's at a time.
 //!
-//! The process that holds the lock on `lock` has written `process.json`: its number and when it started, which together name it for ever. Who
-//! finds the file after a restart knows whether that process still runs, and never takes another for it.
+//! The process that holds the lock on `lock` has written `process.json`: its number, when it started and in which boot of the machine, which
+//! together name it for ever. Who finds the file after a restart, of whatever, knows whether that process still runs, and never takes another
+//! for it.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -26,7 +27,9 @@ pub(crate) struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claimed {
     pub pid: i32,
-    /// In ticks since boot.
+    /// The kernel's name for the time since the machine started.
+    pub boot: String,
+    /// In ticks since then: after another boot, another process may have the same number and the same ticks.
     pub started: u64,
     /// What it said about itself.
     pub text: String,
@@ -52,6 +55,7 @@ impl Claim {
         let (_, started) = stat(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         let claimed = Claimed {
             pid,
+            boot: boot()?,
             started,
             text: text.to_owned(),
         };
@@ -72,13 +76,19 @@ impl Claimed {
 
     pub(crate) fn life(&self) -> Life {
         match stat(self.pid) {
-            Some((state, started)) if started == self.started => match state {
-                'Z' | 'X' => Life::Gone,
-                'T' | 't' => Life::Stopped,
-                _ => Life::Runs,
-            },
+            Some((state, started)) if started == self.started && self.is_of_this_boot() => {
+                match state {
+                    'Z' | 'X' => Life::Gone,
+                    'T' | 't' => Life::Stopped,
+                    _ => Life::Runs,
+                }
+            }
             _ => Life::Gone,
         }
+    }
+
+    fn is_of_this_boot(&self) -> bool {
+        boot().is_ok_and(|boot| boot == self.boot)
     }
 
     /// Sends the process a signal; none, if it is gone.
@@ -122,6 +132,11 @@ fn send(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
     }
 }
 
+fn boot() -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(boot.trim_end().to_owned())
+}
+
 /// The state of a process and its start time.
 fn stat(pid: i32) -> Option<(char, u64)> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
@@ -150,6 +165,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const AT_MOST: Timespec = Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
+
     #[test]
     fn a_claim_names_this_process_and_keeps_others_out() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -163,9 +183,15 @@ mod tests {
         );
         let earlier = Claimed {
             started: claimed.started - 1,
-            ..claimed
+            ..claimed.clone()
         };
         assert_eq!(earlier.life(), Life::Gone, "its number is another's now");
+        let before = Claimed {
+            boot: "3f1b0a44-0000-4000-8000-000000000000".into(),
+            ..claimed
+        };
+        assert_eq!(before.life(), Life::Gone, "the machine started again");
+        before.kill(AT_MOST).expect("nothing is killed");
         drop(claim);
         Claim::take(dir.path(), "another").expect("it is free again");
     }
@@ -181,17 +207,14 @@ mod tests {
         let (_, started) = stat(pid).expect("it runs");
         let claimed = Claimed {
             pid,
+            boot: boot().expect("it is told"),
             started,
             text: String::new(),
         };
         claimed.signal(Signal::STOP).expect("it runs");
-        let at_most = Timespec {
-            tv_sec: 60,
-            tv_nsec: 0,
-        };
-        claimed.kill(at_most).expect("it ends");
+        claimed.kill(AT_MOST).expect("it ends");
         assert_eq!(claimed.life(), Life::Gone);
-        claimed.kill(at_most).expect("it is gone");
+        claimed.kill(AT_MOST).expect("it is gone");
         child.wait().expect("it was started");
     }
 
