@@ -14,6 +14,10 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use super::files::read_json;
+
+/// Raised when a field of the file changes its meaning.
+const VERSION: u32 = 1;
 const FILE: &str = "process.json";
 const LOCK: &str = "lock";
 
@@ -26,6 +30,7 @@ pub(crate) struct Claim {
 /// The process that a directory belongs to, or did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claimed {
+    version: u32,
     pub pid: i32,
     /// The kernel's name for the time since the machine started.
     pub boot: String,
@@ -54,6 +59,7 @@ impl Claim {
         let pid = getpid().as_raw_nonzero().get();
         let (_, started) = stat(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         let claimed = Claimed {
+            version: VERSION,
             pid,
             boot: boot()?,
             started,
@@ -66,12 +72,11 @@ impl Claim {
 
 impl Claimed {
     /// `None`: no process has ever had the directory.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or another version of this program has written it.
     pub(crate) fn read(dir: &Path) -> io::Result<Option<Self>> {
-        match fs::read(dir.join(FILE)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        read_json(&dir.join(FILE), VERSION)
     }
 
     pub(crate) fn life(&self) -> Life {
@@ -197,6 +202,27 @@ mod tests {
     }
 
     #[test]
+    fn golden() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let golden = include_bytes!("golden/process-1.json");
+        fs::write(dir.path().join(FILE), golden).expect("written");
+        let claimed = Claimed {
+            version: 1,
+            pid: 4242,
+            boot: "3f1b0a44-0000-4000-8000-000000000000".into(),
+            started: 17,
+            text: "a \"text\"".into(),
+        };
+        let read = Claimed::read(dir.path()).expect("version 1 is read");
+        assert_eq!(read.as_ref(), Some(&claimed));
+        let written = serde_json::to_vec(&claimed).expect("encodes");
+        assert_eq!(
+            written, golden,
+            "the layout has changed: raise VERSION, and keep reading the old one"
+        );
+    }
+
+    #[test]
     fn a_process_that_is_stopped_can_be_killed() {
         let mut command = std::process::Command::new("cat");
         let mut child = command
@@ -206,6 +232,7 @@ mod tests {
         let pid = i32::try_from(child.id()).expect("a number");
         let (_, started) = stat(pid).expect("it runs");
         let claimed = Claimed {
+            version: VERSION,
             pid,
             boot: boot().expect("it is told"),
             started,

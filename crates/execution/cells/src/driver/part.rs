@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use workload::{CellSpec, Kind, UnitSpec};
 
 use crate::disk::claim::{Claimed, Life, write_whole};
+use crate::disk::files::read_json;
 
+/// Raised when a field of the file changes its meaning.
 const VERSION: u32 = 1;
 const FILE: &str = "part.json";
 
@@ -32,12 +34,11 @@ impl Part {
     }
 
     /// `None`: nothing is wanted there.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or another version of this program has written it.
     pub(super) fn read(dir: &Path) -> io::Result<Option<Self>> {
-        match fs::read(dir.join(FILE)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        read_json(&dir.join(FILE), VERSION)
     }
 
     pub(super) fn save(&self, dir: &Path) -> io::Result<()> {
@@ -148,7 +149,54 @@ pub(super) fn end(epoch_dirs: &[PathBuf], signal: Signal) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use workload::{Limits, Mount};
+
     use super::*;
+
+    fn sample() -> Part {
+        let name = |name: &str| name.parse().expect("a name");
+        let cell = CellSpec {
+            module: "ab".repeat(32).parse().expect("a digest"),
+            ranks: 2,
+            args: vec!["--fast".into()],
+            env: [("KEY".into(), "value".into())].into(),
+            mounts: vec![Mount {
+                path: "/data".into(),
+                source: "file:///srv/data".into(),
+            }],
+            iteration: Some("MPI_Allreduce".into()),
+            checkpoint_every_ms: Some(5000),
+            limits: Limits {
+                memory_bytes_max: 1 << 30,
+                log_bytes_max: 1 << 20,
+            },
+        };
+        let mut part = Part::of(&UnitSpec {
+            id: "org/service/block/0".parse().expect("a unit"),
+            epoch: Epoch(7),
+            kind: Kind::Cell(cell),
+            home: name("cloud"),
+            placement: vec![name("edge"), name("cloud")],
+        });
+        part.is_stopping = true;
+        part
+    }
+
+    /// What version 1 wrote must be readable for ever: units are found again by it.
+    #[test]
+    fn golden() {
+        let golden = include_bytes!("golden/part-1.json");
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join(FILE), golden).expect("written");
+        let read = Part::read(dir.path()).expect("version 1 is read");
+        assert_eq!(read, Some(sample()));
+        sample().save(dir.path()).expect("saved");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(FILE)).expect("written"),
+            String::from_utf8_lossy(golden),
+            "the layout has changed: raise VERSION, and keep reading the old one"
+        );
+    }
 
     #[test]
     fn a_mount_is_below_what_may_be_mounted() {
