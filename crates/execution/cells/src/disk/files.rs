@@ -1,6 +1,6 @@
-//! Small files that outlive the process that has written them.
+//! Small files that outlive the process that has written them, and the directories that they are in.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -49,6 +49,30 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, version: u32) -> io::R
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
+/// Makes a directory, and those above it that are missing. When it returns, their names are on the disk: what is synced in the directory is
+/// not lost with it when the machine crashes.
+pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Ok(()) => {}
+        // Whoever made it may have been killed before its name was synced.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_dir(parent(dir)?)?;
+            return make_dir(dir);
+        }
+        Err(error) => return Err(error),
+    }
+    File::open(parent(dir)?)?.sync_all()
+}
+
+fn parent(path: &Path) -> io::Result<&Path> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(parent) => Ok(parent),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +119,22 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// That the names reach the disk, only a crash of the machine shows.
+    #[test]
+    fn directories_are_made_and_nothing_else_is_taken_for_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let deep = dir.path().join("a/b/c");
+        for _ in 0..2 {
+            make_dir(&deep).expect("made");
+            assert!(deep.is_dir());
+        }
+        std::fs::write(deep.join("file"), "").expect("written");
+        make_dir(&deep.join("file")).expect_err("it is a file");
+        make_dir(&deep.join("file/d")).expect_err("it is in a file");
+        make_dir(Path::new("")).expect_err("it is nowhere");
+        make_dir(Path::new("/")).expect_err("it has no parent");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::files::make_dir;
 use crate::core::output::{Order, Passed};
 use crate::wire::messages::Rank;
 
@@ -85,7 +86,7 @@ impl Log {
     /// # Errors
     /// On I/O errors. Damage is none.
     pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        make_dir(dir)?;
         let limit = limit.max(LIMIT_BYTES_MIN);
         // Every segment begins with the unfinished lines: they may take half of it.
         let held_bytes_max = limit / SEGMENTS / 2;

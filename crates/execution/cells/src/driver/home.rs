@@ -1,7 +1,7 @@
 //! A unit at its home: the world process, and what it is asked.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use super::offer::{self, Admitted, Offer, from_hex, to_hex};
 use super::part::Part;
 use super::unit::{Backoff, Children, STDERR, Seen};
 use crate::disk::claim::{Claimed, Life};
+use crate::disk::files::make_dir;
 use crate::world::admin::{Admission, Answer, HostState, HostStatus, Request, Status};
 use crate::world::process::{End, Outcome, WorldFile, log_bytes};
 
@@ -104,7 +105,7 @@ impl Home {
             return Ok(());
         }
         self.backoff.started();
-        fs::create_dir_all(look.dir)?;
+        make_dir(look.dir)?;
         world_file(look, module)?.save(look.dir)?;
         let child = Command::new(&look.config.program)
             .args(["cell", "world", "--log", &look.config.log, "--dir"])
