@@ -34,6 +34,8 @@ pub(super) struct Home {
     admitted: BTreeMap<Name, (Vec<u8>, Admission)>,
     log: Option<(Instant, u64)>,
     seen: Seen,
+    /// How the unit ended: nothing of that changes any more.
+    ended: Option<Seen>,
 }
 
 /// What a look at a unit works with.
@@ -50,12 +52,15 @@ pub(super) struct Look<'a> {
 
 impl Home {
     pub(super) fn tick(&mut self, look: &Look<'_>) -> io::Result<Seen> {
-        self.count_log(look.dir)?;
+        if let Some(seen) = &self.ended {
+            return Ok(seen.clone());
+        }
         if let Some(outcome) = Outcome::read(look.dir)? {
             let mut seen = self.ended(look, outcome);
             seen.log_bytes = log_bytes(look.dir)?;
-            return Ok(seen);
+            return Ok(self.ended.insert(seen).clone());
         }
+        self.count_log(look.dir)?;
         let claimed = Claimed::read(look.dir)?;
         let pid = claimed.as_ref().and_then(|c| u32::try_from(c.pid).ok());
         match claimed.map_or(Life::Gone, |claimed| claimed.life()) {
@@ -342,5 +347,54 @@ fn seen_of(look: &Look<'_>, status: &Status) -> Seen {
         moves: moves.collect(),
         restarts: status.restarts,
         ..Seen::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::log::Log;
+    use crate::driver::part;
+
+    /// A unit that has ended costs nothing but memory: its files may even be gone.
+    #[test]
+    fn a_unit_that_has_ended_is_read_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            dir: dir.path().to_owned(),
+            site: "cloud".parse().expect("a name"),
+            program: PathBuf::from("/nowhere"),
+            log: String::new(),
+            listen: Ipv4Addr::LOCALHOST.into(),
+            modules: Arc::new(|_| None),
+            mountable: Vec::new(),
+        };
+        let look = Look {
+            config: &config,
+            dir: &dir.path().join("e7"),
+            part: &part::tests::sample(),
+            offers: &Offers::new(),
+            may_act: true,
+        };
+        let mut home = Home::default();
+        let before = home.tick(&look).expect("its module is missing");
+        assert_eq!((before.phase, before.log_bytes), (Phase::Pending, 0));
+
+        let mut log = Log::open(&look.dir.join("log"), 0).expect("a log");
+        log.take(0, 0, false, b"text\n".into()).expect("taken");
+        let outcome = br#"{"version":1,"end":{"exited":3},"status":null}"#;
+        fs::write(look.dir.join("outcome.json"), outcome).expect("written");
+        for _ in 0..2 {
+            let seen = home.tick(&look).expect("it has ended");
+            assert_eq!(
+                (seen.phase, seen.exit_code, seen.log_bytes),
+                (Phase::Failed, Some(3), 5)
+            );
+            fs::remove_dir_all(look.dir).ok();
+        }
     }
 }

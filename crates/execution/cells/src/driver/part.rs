@@ -148,12 +148,12 @@ pub(super) fn end(epoch_dirs: &[PathBuf], signal: Signal) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use workload::{Limits, Mount};
 
     use super::*;
 
-    fn sample() -> Part {
+    pub(in crate::driver) fn sample() -> Part {
         let name = |name: &str| name.parse().expect("a name");
         let cell = CellSpec {
             module: "ab".repeat(32).parse().expect("a digest"),
