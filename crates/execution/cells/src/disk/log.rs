@@ -14,6 +14,9 @@
 //! This is output, not a promise: only [`Log::sync`] puts it on the disk, and a checkpoint should come after one. A record that is torn or
 //! damaged costs the rest of its segment, and never the world: the log goes on behind it in a new segment, and readers jump there. So
 //! only a crash of the machine or damage can take back text that a reader has seen.
+//!
+//! A disk that is full ends nothing: what comes is held in memory, in its order, until [`Log::retry`] finds room. Whoever feeds the log
+//! looks at [`Log::held_bytes`] and lets less come.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -37,11 +40,58 @@ const SEGMENTS: u64 = 16;
 /// How often a reader looks again for a segment that is gone before it could open it.
 const LOOKS_MAX: usize = 8;
 
+/// What a held piece takes beside its bytes, about.
+const PIECE_BYTES: u64 = 64;
+
 /// The log of a running world; it has one writer.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct Log<V = Disk> {
     order: Order,
-    segments: Segments,
+    segments: Segments<V>,
+    /// What came while the disk was full, oldest first.
+    held: VecDeque<Piece>,
+    held_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    rank: Rank,
+    seq: u64,
+    stderr: bool,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64 + PIECE_BYTES
+    }
+}
+
+/// How segments are made and written.
+pub(crate) trait Volume: std::fmt::Debug {
+    fn create(&self, path: &Path) -> io::Result<File>;
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
+}
+
+/// The file system.
+#[derive(Debug)]
+pub(crate) struct Disk;
+
+impl Volume for Disk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        // One that could not be begun on a full disk may be there.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).open(path)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        file.write_all_at(bytes, at)
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// One piece as it is kept; see [`Passed`].
@@ -86,18 +136,27 @@ impl Log {
     /// # Errors
     /// On I/O errors. Damage is none.
     pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<Self> {
+        Self::open_on(Disk, dir, limit)
+    }
+}
+
+impl<V: Volume> Log<V> {
+    fn open_on(volume: V, dir: &Path, limit: u64) -> io::Result<Self> {
         make_dir(dir)?;
         let limit = limit.max(LIMIT_BYTES_MIN);
         // Every segment begins with the unfinished lines: they may take half of it.
         let held_bytes_max = limit / SEGMENTS / 2;
         let mut order = Order::new(usize::try_from(held_bytes_max).unwrap_or(usize::MAX));
         let mut segments = Segments {
+            volume,
             dir: dir.to_owned(),
             limit,
             kept: VecDeque::new(),
             current: None,
             n_fresh: 0,
             end: 0,
+            is_full: false,
+            waiting: VecDeque::new(),
         };
         let mut is_intact = false;
         for (number, path) in numbered(dir)? {
@@ -115,17 +174,21 @@ impl Log {
             let path = path_of(dir, *number);
             segments.current = Some(OpenOptions::new().write(true).open(path)?);
         }
-        let mut log = Self { order, segments };
-        if log.segments.wants_another() {
-            log.segments.begin_another(&log.order)?;
-        }
+        let mut log = Self {
+            order,
+            segments,
+            held: VecDeque::new(),
+            held_bytes: 0,
+        };
+        log.segments.begin_wanted(&log.order)?;
         Ok(log)
     }
 
-    /// Takes piece `seq` of what `rank` writes. What it has had, it drops; what comes too early, it keeps in memory until its turn.
+    /// Takes piece `seq` of what `rank` writes. What it has had, it drops; what comes too early, it keeps in memory until its turn; and so it
+    /// does with all that comes while the disk is full.
     ///
     /// # Errors
-    /// When a piece cannot be written: it is lost, and the log must not be used any more.
+    /// When a piece cannot be written for another reason: it is lost, and the log must not be used any more.
     pub(crate) fn take(
         &mut self,
         rank: Rank,
@@ -133,36 +196,84 @@ impl Log {
         stderr: bool,
         bytes: Vec<u8>,
     ) -> io::Result<()> {
-        let Self { order, segments } = self;
-        order.take(rank, seq, (stderr, bytes), |passed| {
-            segments.append(&passed, false)
-        })?;
-        if segments.wants_another() {
-            segments.begin_another(order)?;
+        let piece = Piece {
+            rank,
+            seq,
+            stderr,
+            bytes,
+        };
+        if self.is_full() {
+            self.held_bytes += piece.size();
+            self.held.push_back(piece);
+            return Ok(());
+        }
+        self.write(piece)
+    }
+
+    fn write(&mut self, piece: Piece) -> io::Result<()> {
+        let (order, segments) = (&mut self.order, &mut self.segments);
+        order.take(
+            piece.rank,
+            piece.seq,
+            (piece.stderr, piece.bytes),
+            |passed| segments.append(&passed),
+        )?;
+        segments.begin_wanted(order)
+    }
+
+    /// The disk was full when it was written to last.
+    pub(crate) fn is_full(&self) -> bool {
+        self.segments.is_full
+    }
+
+    /// How much is held until there is room on the disk.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let waiting = self.segments.waiting.iter();
+        self.held_bytes + waiting.map(|record| record.bytes.len() as u64).sum::<u64>()
+    }
+
+    /// Writes what is held, as far as there is room. Nothing is written twice.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) fn retry(&mut self) -> io::Result<()> {
+        self.segments.retry(&self.order)?;
+        while !self.is_full()
+            && let Some(piece) = self.held.pop_front()
+        {
+            self.held_bytes -= piece.size();
+            self.write(piece)?;
         }
         Ok(())
     }
 
     /// Whether the first `count` pieces of the rank are in the log.
     pub(crate) fn has_all(&self, rank: Rank, count: u64) -> bool {
-        self.order.has_all(rank, count)
+        !self.is_full() && self.order.has_all(rank, count)
     }
 
     /// The world is over: lines without an end become text, and so do pieces behind a gap that will not be filled.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
+    /// As [`take`](Self::take); and when the disk is full: then it may be called again.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        let Self { order, segments } = self;
-        order.finish(|passed| segments.append(&passed, false))?;
+        self.retry()?;
+        if !self.is_full() {
+            let segments = &mut self.segments;
+            self.order.finish(|passed| segments.append(&passed))?;
+        }
         self.sync()
     }
 
     /// Puts everything taken so far on the disk.
     ///
     /// # Errors
-    /// When it may not be there; the log must not be used any more.
+    /// When the disk is full, or what was taken may for another reason not be there: then the log must not be used any more.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        if self.is_full() {
+            let problem = "the disk is full: output is held";
+            return Err(io::Error::new(io::ErrorKind::StorageFull, problem));
+        }
         match &self.segments.current {
             Some(file) => file.sync_data(),
             None => Ok(()),
@@ -172,7 +283,8 @@ impl Log {
 
 /// The files.
 #[derive(Debug)]
-struct Segments {
+struct Segments<V> {
+    volume: V,
     dir: PathBuf,
     limit: u64,
     /// Numbers and sizes, the oldest first.
@@ -183,27 +295,82 @@ struct Segments {
     n_fresh: u64,
     /// How much text there is, and has been.
     end: u64,
+    /// There was no room for the first of `waiting`, or for another segment.
+    is_full: bool,
+    /// What the order has passed and is not in the file.
+    waiting: VecDeque<Encoded>,
 }
 
-impl Segments {
-    fn append(&mut self, passed: &Passed<'_>, is_whole: bool) -> io::Result<()> {
-        let body = postcard::to_stdvec(&Record::new(passed, is_whole)).map_err(io::Error::other)?;
+#[derive(Debug)]
+struct Encoded {
+    bytes: Vec<u8>,
+    text_bytes: u64,
+}
+
+impl Encoded {
+    fn new(record: &Record<'_>) -> io::Result<Self> {
+        let body = postcard::to_stdvec(record).map_err(io::Error::other)?;
         let len = u32::try_from(body.len()).map_err(io::Error::other)?;
         let len = len.to_le_bytes();
         let crc = crc32c::crc32c_append(crc32c::crc32c(&len), &body).to_le_bytes();
-        self.write(&[len.as_slice(), &crc, &body].concat())?;
-        self.end += passed.text.len() as u64;
+        Ok(Self {
+            bytes: [len.as_slice(), &crc, &body].concat(),
+            text_bytes: record.text.len() as u64,
+        })
+    }
+}
+
+impl<V: Volume> Segments<V> {
+    fn append(&mut self, passed: &Passed<'_>) -> io::Result<()> {
+        self.waiting
+            .push_back(Encoded::new(&Record::new(passed, false))?);
+        if self.is_full {
+            return Ok(());
+        }
+        self.write_waiting()
+    }
+
+    /// Goes on where the disk was full.
+    fn retry(&mut self, order: &Order) -> io::Result<()> {
+        self.is_full = false;
+        self.write_waiting()?;
+        self.begin_wanted(order)
+    }
+
+    fn write_waiting(&mut self) -> io::Result<()> {
+        while let Some(record) = self.waiting.front() {
+            let (Some(file), Some((_, size))) = (&self.current, self.kept.back_mut()) else {
+                return Err(io::Error::other("the log failed before"));
+            };
+            // What a full disk has taken of a record is written over.
+            match self.volume.write(file, &record.bytes, *size) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => {
+                    self.is_full = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+            *size += record.bytes.len() as u64;
+            self.n_fresh += record.bytes.len() as u64;
+            self.end += record.text_bytes;
+            self.waiting.pop_front();
+        }
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (Some(file), Some((_, size))) = (&self.current, self.kept.back_mut()) else {
-            return Err(io::Error::other("the log failed before"));
-        };
-        file.write_all_at(bytes, *size)?;
-        *size += bytes.len() as u64;
-        self.n_fresh += bytes.len() as u64;
-        Ok(())
+    /// Begins another segment if it is time. A disk without room for one is full, though there were room in the last.
+    fn begin_wanted(&mut self, order: &Order) -> io::Result<()> {
+        if self.is_full || !self.wants_another() {
+            return Ok(());
+        }
+        match self.begin_another(order) {
+            Err(error) if is_full(&error) => {
+                self.is_full = true;
+                Ok(())
+            }
+            begun => begun,
+        }
     }
 
     fn wants_another(&self) -> bool {
@@ -213,24 +380,27 @@ impl Segments {
     /// Begins a segment with what `order` remembers, and drops the oldest ones that are too many.
     fn begin_another(&mut self, order: &Order) -> io::Result<()> {
         // What is behind may not survive a crash that takes what is before it.
-        if let Some(file) = self.current.take() {
-            file.sync_data()?;
-        }
-        let number = self.kept.back().map_or(0, |(number, _)| number + 1);
-        let path = path_of(&self.dir, number);
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        self.current = Some(file);
-        self.kept.push_back((number, 0));
-        let offset = self.end.to_le_bytes();
-        let crc = crc32c::crc32c(&offset).to_le_bytes();
-        self.write(&[MAGIC.as_slice(), &offset, &crc].concat())?;
-        for passed in order.memory() {
-            self.append(&passed, true)?;
-        }
         if let Some(file) = &self.current {
             file.sync_data()?;
         }
+        let number = self.kept.back().map_or(0, |(number, _)| number + 1);
+        let offset = self.end.to_le_bytes();
+        let crc = crc32c::crc32c(&offset).to_le_bytes();
+        let mut beginning = [MAGIC.as_slice(), &offset, &crc].concat();
+        for passed in order.memory() {
+            beginning.extend(Encoded::new(&Record::new(&passed, true))?.bytes);
+        }
+        let path = path_of(&self.dir, number);
+        let file = self.volume.create(&path)?;
+        if let Err(error) = self.volume.write(&file, &beginning, 0) {
+            // A part of a beginning may look like a whole one. What cannot be removed is made anew.
+            fs::remove_file(path).ok();
+            return Err(error);
+        }
+        file.sync_data()?;
         File::open(&self.dir)?.sync_all()?;
+        self.current = Some(file);
+        self.kept.push_back((number, beginning.len() as u64));
         self.n_fresh = 0;
         let mut total: u64 = self.kept.iter().map(|(_, size)| size).sum();
         // The last one may grow to its full size before anything is dropped again.

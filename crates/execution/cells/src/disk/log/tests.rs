@@ -1,3 +1,6 @@
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::*;
 
 /// What a world writes: rank, number, stream, text. The third piece leaves a line unfinished that the fifth ends.
@@ -246,4 +249,128 @@ fn ranks_without_end_of_line_do_not_fill_the_log_with_what_it_repeats() {
     log.finish().expect("finished");
     let (begin, text) = read_all(dir.path(), 0, 1 << 20);
     assert_eq!(begin + text.len() as u64, 40 * 20 * 100);
+}
+
+/// A file system on which a log may take so much, bytes.
+#[derive(Clone, Debug)]
+struct Small {
+    dir: PathBuf,
+    capacity: Rc<Cell<u64>>,
+}
+
+impl Small {
+    fn new(dir: &Path, capacity: u64) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            capacity: Rc::new(Cell::new(capacity)),
+        }
+    }
+
+    fn grow(&self, by: u64) {
+        self.capacity.set(self.capacity.get() + by);
+    }
+}
+
+impl Volume for Small {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        Disk.create(path)
+    }
+
+    /// A file system that becomes full takes the first part.
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        let growth = (at + bytes.len() as u64).saturating_sub(file.metadata()?.len());
+        let room = self.capacity.get().saturating_sub(size_of(&self.dir));
+        let missing = growth.saturating_sub(room);
+        let n_taken = bytes.len() - usize::try_from(missing).expect("small");
+        Disk.write(file, &bytes[..n_taken], at)?;
+        if missing > 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+fn take_on(log: &mut Log<Small>, (rank, seq, stderr, text): (Rank, u64, bool, &str)) {
+    log.take(rank, seq, stderr, text.into()).expect("taken");
+}
+
+#[test]
+fn a_disk_that_is_full_anywhere_costs_nothing_and_repeats_nothing() {
+    let whole = segment_of_all_pieces().len() as u64;
+    for room in 0..=whole {
+        let dir = new_dir();
+        let volume = Small::new(dir.path(), room);
+        let mut log = Log::open_on(volume.clone(), dir.path(), LIMIT).expect("opens");
+        for piece in PIECES {
+            take_on(&mut log, piece);
+        }
+        assert_eq!(log.is_full(), room < whole);
+        assert_eq!(log.held_bytes() > 0, room < whole);
+        for _ in room..whole {
+            assert!(log.is_full() && !log.has_all(1, 2));
+            let error = log.sync().expect_err("it is not on the disk");
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            assert_eq!(log.finish().map_err(|e| e.kind()), Err(error.kind()));
+            let (_, text) = read_all(dir.path(), 0, 100);
+            assert!(TEXT.starts_with(&text), "{text:?}");
+            volume.grow(1);
+            log.retry().expect("no other error");
+        }
+        assert!(!log.is_full() && log.has_all(1, 2));
+        assert_eq!(log.held_bytes(), 0);
+        assert_eq!(read_all(dir.path(), 0, 100), (0, TEXT.into()));
+        log.finish().expect_err("the end of the line finds no room");
+        volume.grow(100);
+        log.finish().expect("it has room");
+        log.finish().expect("there is nothing more");
+        let text = format!("{TEXT}end");
+        assert_eq!(read_all(dir.path(), 0, 100), (0, text.clone()));
+        assert!(open(dir.path()).has_all(1, 2));
+        assert_eq!(read_all(dir.path(), 0, 100), (0, text));
+    }
+}
+
+#[test]
+fn a_world_that_is_killed_on_a_full_disk_goes_on_where_its_log_is() {
+    let whole = segment_of_all_pieces().len() as u64;
+    for room in 0..=whole {
+        let dir = new_dir();
+        let mut log = Log::open_on(Small::new(dir.path(), room), dir.path(), LIMIT).expect("opens");
+        for piece in PIECES {
+            take_on(&mut log, piece);
+        }
+        drop(log);
+        let mut log = open(dir.path());
+        for piece in PIECES {
+            take(&mut log, piece);
+        }
+        assert_eq!(read_all(dir.path(), 0, 100), (0, TEXT.into()));
+    }
+}
+
+#[test]
+fn a_log_with_many_segments_goes_on_when_there_is_room_again() {
+    let dir = new_dir();
+    let volume = Small::new(dir.path(), 0);
+    let mut log = Log::open_on(volume.clone(), dir.path(), LIMIT).expect("opens");
+    let (mut text, mut n_full) = (String::new(), 0);
+    for n in 0..3000 {
+        take_on(&mut log, (0, n, false, &line(n)));
+        text += &line(n);
+        // Room comes seldom and in pieces of any size, so that it ends in records as well as in beginnings.
+        if n % 7 == 6 {
+            n_full += u32::from(log.is_full());
+            volume.grow(n % 1900);
+            log.retry().expect("no other error");
+        }
+        assert!(size_of(dir.path()) <= LIMIT + 1000);
+    }
+    assert!(n_full > 100, "it was full {n_full} times");
+    volume.grow(10 * LIMIT);
+    log.retry().expect("no other error");
+    assert!(log.has_all(0, 3000) && log.held_bytes() == 0);
+    let (begin, kept) = read_all(dir.path(), 0, 5000);
+    let begin = usize::try_from(begin).expect("small");
+    assert!(begin > 0 && kept == text[begin..], "text from {begin} on");
+    assert!(open(dir.path()).has_all(0, 3000));
 }
