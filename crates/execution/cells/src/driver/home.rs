@@ -188,7 +188,7 @@ impl Home {
     }
 
     fn note(&mut self, look: &Look<'_>, status: &Status, pid: Option<u32>) {
-        let (phase, reason) = phase_of(status);
+        let (phase, reason) = state_of(status);
         self.seen = Seen {
             phase,
             reason,
@@ -294,7 +294,20 @@ fn is_admitted(host: &HostStatus) -> bool {
     !host.public_key.is_empty()
 }
 
-/// How a running world is, and why.
+/// How a running world is, and why; in every phase the disk may be full.
+fn state_of(status: &Status) -> (Phase, String) {
+    let (phase, mut reason) = phase_of(status);
+    if let Some(held) = status.held_bytes {
+        if !reason.is_empty() {
+            reason.push_str("; ");
+        }
+        reason.push_str(&format!(
+            "the disk is full: {held} bytes of output are held"
+        ));
+    }
+    (phase, reason)
+}
+
 fn phase_of(status: &Status) -> (Phase, String) {
     if !status.is_running {
         return (Phase::Starting, String::new());
@@ -359,6 +372,26 @@ mod tests {
     use super::*;
     use crate::disk::log::Log;
     use crate::driver::part;
+
+    #[test]
+    fn a_full_disk_is_said_beside_all_else() {
+        let check = |is_running: bool, unplaced: &str, held: Option<u64>, wanted: (Phase, &str)| {
+            let status = serde_json::json!({
+                "world": "w", "incarnation": 0, "pid": 1, "module": "m", "is_running": is_running, "seconds": 0.0,
+                "moves": 0, "last_moves": [], "moving": null, "restarts": 0, "hosts": [], "ranks": [],
+                "placement": [], "unplaced": unplaced, "held_bytes": held,
+            });
+            let status = serde_json::from_value(status).expect("a status");
+            let (phase, reason) = state_of(&status);
+            assert_eq!((phase, reason.as_str()), wanted);
+        };
+        let full = "the disk is full: 7 bytes of output are held";
+        check(true, "", None, (Phase::Running, ""));
+        check(true, "", Some(7), (Phase::Running, full));
+        check(false, "", Some(7), (Phase::Starting, full));
+        let both = format!("rank 0 waits; {full}");
+        check(true, "rank 0 waits", Some(7), (Phase::Moving, &both));
+    }
 
     /// A unit that has ended costs nothing but memory: its files may even be gone.
     #[test]

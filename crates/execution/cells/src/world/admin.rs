@@ -94,6 +94,9 @@ pub struct Status {
     /// The placement that was asked for last, and why it is not reached (empty: it is).
     pub placement: Vec<String>,
     pub unplaced: String,
+    /// How much output is held because the disk is full; `None`: it is not.
+    #[serde(default)]
+    pub held_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -28,6 +28,22 @@ impl Out<'_> {
         }
     }
 
+    /// How much is held because the disk is full; `None`: it is not.
+    pub(super) fn held_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Streams(..) => None,
+            Self::Log(log) => log.is_full().then(|| log.held_bytes()),
+        }
+    }
+
+    /// Writes what is held if there is room again.
+    pub(super) fn retry(&mut self) -> io::Result<()> {
+        match self {
+            Self::Streams(..) => Ok(()),
+            Self::Log(log) => log.retry(),
+        }
+    }
+
     /// What the world itself has to say; the log is the ranks' alone.
     pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
         match self {

@@ -1,9 +1,10 @@
 //! The coordinator's loop, and what it keeps.
 //!
 //! `starting` brings hosts and ranks up, `moves` moves ranks, `placing` to where they shall be, `saving` takes checkpoints, `losing` deals
-//! with dead hosts, `admitting` with hosts that others start, `requests` answers other processes.
+//! with dead hosts, `holding` with a full disk, `admitting` with hosts that others start, `requests` answers other processes.
 
 mod admitting;
+mod holding;
 mod losing;
 mod moves;
 mod placing;
@@ -102,6 +103,8 @@ struct Coordinator<'a> {
     checkpoint: Option<(Partial, Instant)>,
     next_checkpoint: Option<Instant>,
     out: Out<'a>,
+    /// The disk is full, and it is looked then whether there is room again.
+    retry_output_at: Option<Instant>,
     began: Instant,
     report: Report,
     n_moves: u64,
@@ -187,6 +190,7 @@ impl<'a> Coordinator<'a> {
             target: None,
             checkpoint: None,
             next_checkpoint: None,
+            retry_output_at: out.held_bytes().map(|_| rt::now()),
             out,
             began: rt::now(),
             report,
@@ -222,8 +226,7 @@ impl<'a> Coordinator<'a> {
             }
         }
         self.report.duration = self.began.elapsed();
-        let finished = self.out.finish();
-        finished.map_err(|error| Error::io("write output", error))?;
+        self.finish_output()?;
         let mut report = std::mem::take(&mut self.report);
         // The status at the end says it, too.
         self.report.restarts = report.restarts;
@@ -255,10 +258,15 @@ impl<'a> Coordinator<'a> {
     fn patience(&self, looked_at: Instant) -> Duration {
         let now = rt::now();
         let deadlines = if self.is_busy() {
-            [self.checkpoint_deadline(), None, None]
+            [self.checkpoint_deadline(), None, None, self.retry_output_at]
         } else {
             let next_move = self.world.schedule.next_at().map(|at| self.began + at);
-            [self.next_checkpoint, next_move, self.next_placing()]
+            [
+                self.next_checkpoint,
+                next_move,
+                self.next_placing(),
+                self.retry_output_at,
+            ]
         };
         deadlines
             .into_iter()
@@ -286,6 +294,7 @@ impl<'a> Coordinator<'a> {
             tracing::warn!("a rank reaches no control point: the checkpoint is given up");
             self.end_checkpoint(false);
         }
+        self.retry_output()?;
         self.give_up_unreachable()?;
         if self.is_busy() {
             return Ok(());
@@ -355,8 +364,7 @@ impl<'a> Coordinator<'a> {
                 stderr,
                 bytes,
             } => {
-                let taken = self.out.take(rank, seq, (stderr, bytes));
-                return taken.map_err(|error| Error::io("write output", error));
+                return self.write_output(rank, seq, (stderr, bytes));
             }
             Event::Prepared { rank, epoch } => self.prepared(rank, epoch)?,
             Event::MoveFailed {

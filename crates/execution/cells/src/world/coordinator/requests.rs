@@ -69,6 +69,7 @@ impl Coordinator<'_> {
                 .collect(),
             placement: self.placement().to_vec(),
             unplaced: self.unplaced(),
+            held_bytes: self.out.held_bytes(),
         }
     }
 }
