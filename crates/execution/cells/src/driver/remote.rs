@@ -184,3 +184,58 @@ fn last_host(dir: &Path) -> io::Result<Option<Last>> {
     }
     Ok(newest)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use workload::{Kind, Mount, Offers};
+
+    use super::*;
+    use crate::driver::{Config, part};
+
+    /// Its own site decides what a unit sees, whatever its home asks for.
+    #[test]
+    fn a_unit_of_another_site_mounts_only_what_this_one_allows() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = fs::canonicalize(dir.path()).expect("it is there");
+        for name in ["open", "closed"] {
+            fs::create_dir(dir.join(name)).expect("a directory");
+        }
+        let config = Config {
+            dir: dir.join("units"),
+            site: "edge".parse().expect("a name"),
+            program: "/nowhere".into(),
+            log: String::new(),
+            listen: Ipv4Addr::LOCALHOST.into(),
+            modules: Arc::new(|_| None),
+            mountable: vec![dir.join("open")],
+        };
+        let tick = |name: &str| {
+            let mut part = part::tests::sample();
+            let Kind::Cell(cell) = &mut part.spec.kind;
+            cell.mounts = vec![Mount {
+                path: "/data".into(),
+                source: format!("file://{}", dir.join(name).display()),
+            }];
+            Remote::default().tick(&Look {
+                config: &config,
+                dir: &dir.join("e7"),
+                part: &part,
+                offers: &Offers::new(),
+                may_act: true,
+            })
+        };
+        let seen = tick("open").expect("it is allowed");
+        assert!(seen.phase == Phase::Pending && seen.offer.is_some());
+        for (name, why) in [
+            ("closed", "--mountable"),
+            ("open/../closed", "--mountable"),
+            ("missing", "No such file"),
+        ] {
+            let error = tick(name).expect_err("nothing is offered").to_string();
+            assert!(error.contains(why), "{name}: {error}");
+        }
+    }
+}

@@ -465,3 +465,53 @@ impl Unit {
         self.lock().seen.reason = error.to_string();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_started_again_later_each_time() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.is_over(), "the first time is now");
+        let check = |backoff: &mut Backoff, wanted_ms| {
+            let wanted = Duration::from_millis(wanted_ms);
+            let before = rt::now();
+            backoff.started();
+            let at = backoff.not_before.expect("it was started");
+            assert!(before + wanted <= at && at <= rt::now() + wanted);
+            assert!(!backoff.is_over());
+        };
+        for wanted_ms in [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000] {
+            check(&mut backoff, wanted_ms);
+        }
+        // A wait that has not ended is no time in which it ran.
+        backoff.forget_after(Duration::ZERO);
+        check(&mut backoff, 10_000);
+        backoff.n_starts = u32::MAX - 1;
+        check(&mut backoff, 10_000);
+        backoff.forget();
+        check(&mut backoff, 250);
+    }
+
+    #[test]
+    fn the_last_line_of_a_process_says_why_it_ended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut backoff = Backoff::default();
+        let stderr = dir.path().join(STDERR);
+        std::fs::write(&stderr, "of an earlier one\n").expect("written");
+        assert_eq!(backoff.why(dir.path()), "", "none has been started");
+        backoff.started();
+        for (text, wanted) in [
+            ("one\nthe last\n\n", "its process ended: the last"),
+            ("\n", ""),
+        ] {
+            std::fs::write(&stderr, text).expect("written");
+            assert_eq!(backoff.why(dir.path()), wanted);
+        }
+        std::fs::write(&stderr, "x".repeat(5000)).expect("written");
+        assert!(backoff.why(dir.path()).len() < 500);
+        std::fs::remove_file(&stderr).expect("it was there");
+        assert_eq!(backoff.why(dir.path()), "");
+    }
+}

@@ -499,3 +499,6 @@ impl RankState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
