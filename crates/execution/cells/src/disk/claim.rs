@@ -5,7 +5,7 @@
 //! for it.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::files::{make_dir, read_json};
+use super::files::{make_dir, read_json, write_whole};
 
 /// Raised when a field of the file changes its meaning.
 const VERSION: u32 = 1;
@@ -153,17 +153,6 @@ fn parse_stat(text: &str) -> Option<(char, u64)> {
     let state = fields.next()?.chars().next()?;
     // The third field was the first here.
     Some((state, fields.nth(22 - 4)?.parse().ok()?))
-}
-
-/// Writes a file as a whole: whoever reads it, after whatever crash, finds the earlier or this content.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let partial = path.with_extension("partial");
-    let mut file = File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Small files that outlive the process that has written them, and the directories that they are in.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -36,17 +36,29 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, version: u32) -> io::R
     let damaged = |error| invalid(format!("{name} is damaged: {error}"));
     let found: Versioned = serde_json::from_slice(&bytes).map_err(damaged)?;
     if found.version > version {
-        return Err(invalid(format!(
+        let problem = format!(
             "{name} has version {}, and this program reads version {version}: a later cloudskin has written it, so start \
              that one or one that is later still",
             found.version
-        )));
+        );
+        // The file may be good: whoever reads it must not give up what it is about.
+        return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
     }
     if found.version < version {
         let problem = format!("{name} has version {}, which never was", found.version);
         return Err(invalid(problem));
     }
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
+
+/// Writes a file as a whole: whoever reads it, after whatever crash, finds the earlier or this content.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    File::open(parent(path)?)?.sync_all()
 }
 
 /// Makes a directory, and those above it that are missing. When it returns, their names are on the disk: what is synced in the directory is

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use workload::{CellSpec, Kind, UnitSpec};
 
-use crate::disk::claim::{Claimed, Life, write_whole};
-use crate::disk::files::{make_dir, read_json};
+use crate::disk::claim::{Claimed, Life};
+use crate::disk::files::{make_dir, read_json, write_whole};
 
 /// Raised when a field of the file changes its meaning.
 const VERSION: u32 = 1;

@@ -26,7 +26,8 @@ use super::admin::Status;
 use super::checkpoints::Checkpoints;
 use super::out::Out;
 use super::{Proof, Schedule, Setting, World, coordinator};
-use crate::disk::claim::{Claim, Claimed, write_whole};
+use crate::disk::claim::{Claim, Claimed};
+use crate::disk::files::{read_json, write_whole};
 use crate::disk::log::{self, Log};
 use crate::error::{Error, Kind};
 use crate::wire::messages::{Epoch, WorldId};
@@ -137,15 +138,7 @@ impl Outcome {
     /// # Errors
     /// When the file cannot be read, or is of another version of this program.
     pub fn read(dir: &Path) -> io::Result<Option<Self>> {
-        read_json(&dir.join(OUTCOME))
-    }
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        read_json(&dir.join(OUTCOME), VERSION)
     }
 }
 
@@ -189,13 +182,9 @@ pub fn run(dir: &Path, host_program: PathBuf, log: String) -> Result<(), Error> 
 
 /// What is to be run: from the beginning, or again.
 fn begin(dir: &Path, host_program: PathBuf, log: String) -> Result<(World, Setting, Log), Error> {
-    let file: WorldFile = read_json(&dir.join(WORLD))
+    let file: WorldFile = read_json(&dir.join(WORLD), VERSION)
         .and_then(|file| file.ok_or_else(|| io::ErrorKind::NotFound.into()))
         .map_err(|error| Error::io("read world.json", error))?;
-    if file.version != VERSION {
-        let problem = format!("world.json has version {}, not {VERSION}", file.version);
-        return Err(Error::new(Kind::Invalid, problem));
-    }
     let module = fs::read(&file.module)
         .map_err(|error| Error::io(format!("read {}", file.module.display()), error))?;
     let past = again(dir, file.checkpoint_every_ms.is_some())?;
@@ -237,7 +226,9 @@ fn begin(dir: &Path, host_program: PathBuf, log: String) -> Result<(World, Setti
 /// How the world begins, after whatever an earlier process has left.
 fn again(dir: &Path, is_to_have_checkpoints: bool) -> Result<Past, Error> {
     let io = |doing: &'static str| move |error| Error::io(doing, error);
-    let Some(mut past) = read_json::<Past>(&dir.join(PAST)).map_err(io("read past.json"))? else {
+    let Some(mut past) =
+        read_json::<Past>(&dir.join(PAST), VERSION).map_err(io("read past.json"))?
+    else {
         return Ok(Past::new(rt::random_u64()));
     };
     // Journals and code of hosts that should have ended with their coordinator.
@@ -286,3 +277,6 @@ pub(crate) fn read_log(dir: &Path, offset: u64, max: usize) -> io::Result<(u64, 
 pub(crate) fn log_bytes(dir: &Path) -> io::Result<u64> {
     Ok(log::read(&dir.join(LOG), u64::MAX, 1)?.0)
 }
+
+#[cfg(test)]
+mod tests;
