@@ -2,6 +2,8 @@
 
 use prometheus::{CounterVec, IntCounter, IntCounterVec, IntGauge};
 
+use crate::wire::session::Depth;
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub received_frames: IntCounter,
@@ -10,6 +12,8 @@ pub(crate) struct Metrics {
     pub resumed_ranks: IntCounter,
     pub departed_ranks: IntCounter,
     pub ranks: IntGauge,
+    /// Those that wait for the coordinator.
+    pub events: Depth,
     /// By rank and key: at most 32 keys of each rank that is here.
     pub iterations: IntCounterVec,
     pub iteration_seconds: CounterVec,
@@ -39,6 +43,17 @@ impl Metrics {
             ),
             departed_ranks: counter("departed_ranks_total", "Ranks that left for another host."),
             ranks: metrics.gauge("cloudskin_cell_ranks", "Ranks that run here now."),
+            events: Depth {
+                items: metrics.gauge(
+                    "cloudskin_cell_queued_events",
+                    "Events that the coordinator has not acknowledged.",
+                ),
+                bytes: metrics.gauge("cloudskin_cell_queued_event_bytes", "What they take."),
+                waited: counter(
+                    "waited_events_total",
+                    "Events for which there was no room at first: a rank waited.",
+                ),
+            },
             iterations: metrics.counters(
                 "cloudskin_cell_iterations_total",
                 "Intervals between successive completions of an MPI call, without those in which the rank stood still.",

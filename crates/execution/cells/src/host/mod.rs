@@ -184,7 +184,8 @@ pub fn serve(
     let (journal, commits) = Journal::open(&config.dir)?;
     let listener = TcpListener::bind((config.listen, 0))?;
     let address = listener.local_addr()?;
-    let up = Uplink::new();
+    let metrics = Arc::new(Metrics::new(metrics));
+    let up = Uplink::new(metrics.events.clone());
     let committed = commits
         .iter()
         .map(|commit| (commit.rank, commit.epoch))
@@ -196,7 +197,7 @@ pub fn serve(
         committed,
     });
     let host = Arc::new(Host {
-        metrics: Arc::new(Metrics::new(metrics)),
+        metrics,
         config,
         tls,
         up,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use crate::wire::messages::Event;
-use crate::wire::session::{Limits, Session};
+use crate::wire::session::{Depth, Limits, Session};
 
 /// Events that wait until the coordinator has them. A rank that writes faster than anybody reads, or while the network is cut, waits
 /// when there are so many.
@@ -17,13 +17,13 @@ const LIMITS: Limits = Limits {
 pub(crate) struct Uplink(pub(super) Arc<Session>);
 
 impl Uplink {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Session::new(LIMITS)))
+    pub(crate) fn new(depth: Depth) -> Self {
+        Self(Arc::new(Session::measured(LIMITS, depth)))
     }
 
     /// What is sent goes nowhere.
     pub(crate) fn to_nobody() -> Self {
-        let uplink = Self::new();
+        let uplink = Self(Arc::new(Session::new(LIMITS)));
         uplink.0.close();
         uplink
     }

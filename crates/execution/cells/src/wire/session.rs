@@ -18,6 +18,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prometheus::{IntCounter, IntGauge};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{encode, invalid, receive};
@@ -54,10 +55,20 @@ pub(crate) struct Limits {
     pub bytes_max: usize,
 }
 
+/// What is kept for the other side, as metrics show it.
+#[derive(Clone, Debug)]
+pub(crate) struct Depth {
+    pub items: IntGauge,
+    pub bytes: IntGauge,
+    /// Items for which there was no room at first.
+    pub waited: IntCounter,
+}
+
 /// One side of the conversation.
 #[derive(Debug)]
 pub(crate) struct Session {
     limits: Limits,
+    depth: Option<Depth>,
     state: Mutex<State>,
     changed: Condvar,
     /// The number of the next item from the other side. Held while one is passed on, for two connections may bring the same.
@@ -130,9 +141,19 @@ impl Session {
         };
         Self {
             limits,
+            depth: None,
             state: Mutex::new(state),
             changed: Condvar::new(),
             incoming: Mutex::new(0),
+        }
+    }
+
+    /// One whose queue is to be seen.
+    pub(crate) fn measured(limits: Limits, depth: Depth) -> Self {
+        let depth = Some(depth);
+        Self {
+            depth,
+            ..Self::new(limits)
         }
     }
 
@@ -155,6 +176,9 @@ impl Session {
     /// Queues an item, and waits for room.
     pub(crate) fn push<T: Serialize>(&self, item: &T) -> io::Result<()> {
         let mut state = self.lock();
+        if state.is_full(self.limits) && state.phase == Phase::Open {
+            self.depth.iter().for_each(|depth| depth.waited.inc());
+        }
         while state.is_full(self.limits) && state.phase == Phase::Open {
             state = self
                 .changed
@@ -185,8 +209,17 @@ impl Session {
         let bytes = Bytes::from(encode(&Packet::Item { seq, item })?);
         state.kept_bytes += bytes.len();
         state.kept.push_back(bytes);
+        self.show(state);
         self.changed.notify_all();
         Ok(())
+    }
+
+    fn show(&self, state: &State) {
+        if let Some(depth) = &self.depth {
+            let number = |n| i64::try_from(n).unwrap_or(i64::MAX);
+            depth.items.set(number(state.kept.len()));
+            depth.bytes.set(number(state.kept_bytes));
+        }
     }
 
     /// What it returns hears when all that is queued now has arrived, or never will.
@@ -220,6 +253,7 @@ impl Session {
         }
         if ended.is_ok() {
             state.close();
+            self.show(&state);
         }
         self.changed.notify_all();
         ended
@@ -336,7 +370,10 @@ impl Session {
 
     /// Keeps nothing more, and lets everybody go who waits for room.
     pub(crate) fn close(&self) {
-        self.lock().close();
+        let mut state = self.lock();
+        state.close();
+        self.show(&state);
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -385,6 +422,7 @@ impl Reader<'_> {
                     if let Err(error) = state.acknowledged(upto) {
                         return Broken::Cut(error);
                     }
+                    session.show(&state);
                     session.changed.notify_all();
                 }
                 Packet::Beat => session.lock().heard = rt::now(),

@@ -131,6 +131,41 @@ fn a_full_queue_takes_no_more_until_something_is_acknowledged() {
 }
 
 #[test]
+fn the_depth_of_a_queue_is_to_be_seen() {
+    let metrics = telemetry::Metrics::new();
+    let depth = Depth {
+        items: metrics.gauge("queued_items", "Items."),
+        bytes: metrics.gauge("queued_bytes", "Bytes."),
+        waited: metrics.counter("waited_total", "Items."),
+    };
+    let seen = || (depth.items.get(), depth.bytes.get(), depth.waited.get());
+    let session = Session::measured(LIMITS, depth.clone());
+    assert_eq!(seen(), (0, 0, 0));
+    for n in 0..LIMITS.items_max {
+        session.push(&n).expect("there is room");
+    }
+    let n_bytes = 8 * 7;
+    assert_eq!(seen(), (8, n_bytes, 0));
+    let ack = |upto| {
+        let bytes = encode(&Packet::<u32>::Ack(upto)).expect("encodes");
+        session.reader().receive(&mut &*bytes, |_: u32| Ok(()))
+    };
+    std::thread::scope(|scope| {
+        // One that waits for room shows it at once.
+        let pusher = scope.spawn(|| session.push(&0_u8));
+        while depth.waited.get() == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(seen(), (8, n_bytes, 1));
+        ack(3);
+        pusher.join().expect("no panic").expect("it was queued");
+    });
+    assert_eq!(seen(), (6, n_bytes / 8 * 6, 1));
+    session.close();
+    assert_eq!(seen(), (0, 0, 1));
+}
+
+#[test]
 fn a_full_queue_has_a_reserve_for_those_who_cannot_wait() {
     let session = Session::new(LIMITS);
     for n in 0..LIMITS.items_max {
