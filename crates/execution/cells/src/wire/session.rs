@@ -91,6 +91,8 @@ struct State {
     n_readers: u32,
     received: u64,
     ack_written: Option<u64>,
+    /// Nothing is acknowledged.
+    is_holding: bool,
     heard: Instant,
     phase: Phase,
     barriers: Vec<(u64, SyncSender<()>)>,
@@ -135,6 +137,7 @@ impl Session {
             n_readers: 0,
             received: 0,
             ack_written: None,
+            is_holding: false,
             heard: rt::now(),
             phase: Phase::Open,
             barriers: Vec::new(),
@@ -282,7 +285,7 @@ impl Session {
                 return Err(io::Error::other("another connection took its place"));
             }
             let mut batch = Vec::new();
-            if state.ack_written != Some(state.received) {
+            if !state.is_holding && state.ack_written != Some(state.received) {
                 state.ack_written = Some(state.received);
                 batch.push(encode(&Packet::<()>::Ack(state.received))?.into());
             }
@@ -336,6 +339,16 @@ impl Session {
         drop(state);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// From now on, or no longer, what comes is passed on and not acknowledged: the other side goes on until its queue is full.
+    pub(crate) fn hold(&self, is_holding: bool) {
+        let mut state = self.lock();
+        if state.is_holding != is_holding {
+            state.is_holding = is_holding;
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     pub(crate) fn reach(&self) -> Reach {

@@ -332,6 +332,11 @@ impl Host {
         self.state() == HostState::Connected
     }
 
+    /// From now on, or no longer, the ranks there wait once there is as much of them as its queue takes.
+    pub(super) fn hold(&self, is_holding: bool) {
+        self.session.hold(is_holding);
+    }
+
     /// What has to outlive the host so that it hears of its end.
     pub(super) fn farewell(&self) -> Option<Arc<Session>> {
         self.is_admitted().then(|| Arc::clone(&self.session))

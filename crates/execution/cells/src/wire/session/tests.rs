@@ -166,6 +166,43 @@ fn the_depth_of_a_queue_is_to_be_seen() {
 }
 
 #[test]
+fn what_is_held_is_passed_on_and_not_acknowledged() {
+    let session = Session::new(LIMITS);
+    let connection = session.connected();
+    let take = |seq| {
+        let item = Packet::Item { seq, item: 7_u32 };
+        let bytes = encode(&item).expect("encodes");
+        let mut heard = Vec::new();
+        session.reader().receive(&mut &*bytes, |item: u32| {
+            heard.push(item);
+            Ok(())
+        });
+        assert_eq!(heard, [7]);
+    };
+    // An item of its own each time, so that there is always something to be carried.
+    let carried = || {
+        session.push(&8_u32).expect("there is room");
+        let (batch, _) = session.next_batch(connection).expect("it stands");
+        let packets = batch.iter().map(|bytes| receive(&mut &**bytes));
+        packets
+            .map(|packet| match packet.expect("decodes") {
+                Packet::<u32>::Ack(upto) => Some(upto),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    take(0);
+    assert_eq!(carried(), [Some(1), None]);
+    session.hold(true);
+    take(1);
+    take(2);
+    assert_eq!(carried(), [None]);
+    session.hold(false);
+    assert_eq!(carried(), [Some(3), None]);
+    assert_eq!(carried(), [None]);
+}
+
+#[test]
 fn a_full_queue_has_a_reserve_for_those_who_cannot_wait() {
     let session = Session::new(LIMITS);
     for n in 0..LIMITS.items_max {

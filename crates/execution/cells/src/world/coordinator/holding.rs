@@ -1,16 +1,23 @@
 //! Output while the disk is full: it is held, and the world goes on.
+//!
+//! A program that writes little notices nothing. When much is held, hosts hear no acknowledgement any more: their queues fill, and ranks
+//! wait at their next write.
 
 use std::time::Duration;
 
-use super::Coordinator;
+use super::{Coordinator, INPUTS_MAX};
 use crate::error::{Error, Kind};
 use crate::wire::messages::Rank;
 use crate::world::Input;
 
 /// How often it is looked whether there is room again.
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
-/// A world that writes more than this on a full disk ends.
-const HELD_BYTES_MAX: u64 = 64 << 20;
+/// When so much is held, hosts are to send no more.
+const HELD_BYTES_WISHED: u64 = 16 << 20;
+/// What may come all the same: pieces of one rank that waited for a missing one, a full channel of the largest, and the queue of each host.
+const GAP_BYTES_MAX: u64 = 17 << 20;
+const CHANNEL_BYTES_MAX: u64 = INPUTS_MAX as u64 * (256 << 10);
+const HOST_BYTES_MAX: u64 = 9 << 20;
 
 impl Coordinator<'_> {
     pub(super) fn write_output(
@@ -23,17 +30,28 @@ impl Coordinator<'_> {
         taken.map_err(|error| Error::io("write output", error))?;
         match self.out.held_bytes() {
             None => {}
-            Some(held) if held > HELD_BYTES_MAX => {
-                let problem = format!("the disk is full, and {held} bytes of output wait for it");
+            Some(held) if held > self.held_bytes_max() => {
+                let problem = format!("a host does not wait, and {held} bytes of output are held");
                 return Err(Error::new(Kind::Unavailable, problem));
             }
             Some(_) if self.retry_output_at.is_none() => {
                 tracing::warn!("the disk is full: output is held");
                 self.retry_output_at = Some(rt::now() + RETRY_PERIOD);
             }
-            Some(_) => {}
+            Some(held) => self.hold_hosts(held),
         }
         Ok(())
+    }
+
+    fn held_bytes_max(&self) -> u64 {
+        let queues = self.hosts.len() as u64 * HOST_BYTES_MAX;
+        HELD_BYTES_WISHED + GAP_BYTES_MAX + CHANNEL_BYTES_MAX + queues
+    }
+
+    fn hold_hosts(&self, held_bytes: u64) {
+        for host in self.hosts.values() {
+            host.hold(held_bytes > HELD_BYTES_WISHED);
+        }
     }
 
     /// Looks whether there is room again, if it is time.
@@ -45,8 +63,12 @@ impl Coordinator<'_> {
         let written = self.out.retry();
         written.map_err(|error| Error::io("write output", error))?;
         self.retry_output_at = match self.out.held_bytes() {
-            Some(_) => Some(now + RETRY_PERIOD),
+            Some(held) => {
+                self.hold_hosts(held);
+                Some(now + RETRY_PERIOD)
+            }
             None => {
+                self.hold_hosts(0);
                 tracing::info!("there is room on the disk again: output is written");
                 None
             }

@@ -300,7 +300,9 @@ impl<'a> Coordinator<'a> {
             return Ok(());
         }
         let all_answer = || self.hosts.values().all(|h| h.is_usable() || !h.has_joined);
-        if self.next_checkpoint.is_some_and(|at| now >= at) && all_answer() {
+        // One that is taken while the disk is full would not count.
+        let has_room = self.out.held_bytes().is_none();
+        if self.next_checkpoint.is_some_and(|at| now >= at) && has_room && all_answer() {
             self.begin_checkpoint();
         } else if !self.begin_placing() {
             self.begin_due_move();
