@@ -111,8 +111,8 @@ impl Hosts {
         world: u64,
         input: SyncSender<Input>,
     ) -> io::Result<Self> {
-        // It starts while this goes on; the first host needs it.
-        let spare = Some(spawn(&program, &log)?);
+        // It starts while this goes on, for the first host. If it cannot, it is tried again then.
+        let spare = spawn(&program, &log).ok();
         let authority = Authority::new()?;
         let tls = Tls::new(&authority.identity(COORDINATOR_NAME)?)?;
         let listener = TcpListener::bind((listen, 0))?;
