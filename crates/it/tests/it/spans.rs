@@ -233,7 +233,10 @@ fn name(text: &str) -> Name {
 }
 
 fn is_at(site: &str, seen: &Observed) -> bool {
-    let is_there = |rank: &RankAt| rank.site.as_str() == site || rank.state == "ended";
+    let is_there = |rank: &RankAt| {
+        let has_arrived = rank.site.as_str() == site && rank.state != "moving";
+        has_arrived || rank.state == "ended"
+    };
     seen.phase == Phase::Running && !seen.ranks.is_empty() && seen.ranks.iter().all(is_there)
 }
 
