@@ -5,7 +5,7 @@ mod process;
 
 use std::path::PathBuf;
 
-pub use process::{DEADLINE, Ended, Output, Process, is_alive, kill};
+pub use process::{DEADLINE, Ended, Output, Process, is_alive, kill, signal};
 
 /// The program under test, as `cargo build --workspace` has made it beside the tests.
 ///

@@ -142,13 +142,22 @@ impl Drop for Process {
 /// # Errors
 /// When there is no such process.
 pub fn kill(pid: u64) -> io::Result<()> {
+    signal(pid, "KILL")
+}
+
+/// Sends any process a signal, by its name without `SIG`.
+///
+/// # Errors
+/// When there is no such process.
+pub fn signal(pid: u64, name: &str) -> io::Result<()> {
     let status = Command::new("sh")
-        .args(["-c", "kill -9 \"$1\"", "sh", &pid.to_string()])
+        .args(["-c", "kill -\"$1\" \"$2\"", "sh", name, &pid.to_string()])
         .status()?;
     if status.success() {
         return Ok(());
     }
-    Err(io::Error::other(format!("process {pid} cannot be killed")))
+    let problem = format!("process {pid} takes no SIG{name}");
+    Err(io::Error::other(problem))
 }
 
 /// Standard output and standard error.

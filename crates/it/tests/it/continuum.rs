@@ -139,7 +139,7 @@ impl Up {
         let process = self.process.take().context("it runs")?;
         let mut of_cells = hosts(&self, "edge")?;
         of_cells.extend(hosts(&self, "cloud")?);
-        signal(u64::from(process.id()), "INT")?;
+        it::signal(u64::from(process.id()), "INT")?;
         let ended = process.finish()?;
         of_cells.retain(|pid| it::is_alive(*pid));
         ensure!(of_cells.is_empty(), "cells run on: {of_cells:?}");
@@ -154,7 +154,7 @@ impl Drop for Up {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
             // A test has failed: its processes must not outlive it.
-            signal(u64::from(process.id()), "INT").ok();
+            it::signal(u64::from(process.id()), "INT").ok();
             process.finish().ok();
         }
     }
@@ -172,14 +172,6 @@ fn up(dir: &Path) -> Result<(Process, Value)> {
     let said = process.wait_until("the platform", |output| output.stdout.ends_with('\n'))?;
     let ready = serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())?;
     Ok((process, ready))
-}
-
-fn signal(pid: u64, name: &str) -> Result<()> {
-    let status = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {pid}")])
-        .status()?;
-    ensure!(status.success(), "process {pid} cannot be signalled");
-    Ok(())
 }
 
 /// The processes that have to do with a directory: number and command line.
@@ -206,7 +198,8 @@ fn processes_of(dir: &Path) -> Result<Vec<(u64, String)>> {
 
 fn is_at(unit: &Value, site: &str) -> bool {
     let ranks = unit["ranks"].as_array().map_or(&[][..], Vec::as_slice);
-    !ranks.is_empty() && ranks.iter().all(|rank| rank["site"] == site)
+    let has_arrived = |rank: &Value| rank["site"] == site && rank["state"] != "moving";
+    !ranks.is_empty() && ranks.iter().all(has_arrived)
 }
 
 #[test]
@@ -307,7 +300,7 @@ fn a_site_that_begins_without_its_controller_runs_what_it_ran() -> Result<()> {
     // As if the machine had lost its power: everything dies at once, and only the site comes back. Who would start the others
     // again is stopped before, and dies last: its children would end in order when they see it die.
     let process = up.process.as_ref().context("it runs")?;
-    signal(u64::from(process.id()), "STOP")?;
+    it::signal(u64::from(process.id()), "STOP")?;
     let others = processes_of(&up.platform())?
         .into_iter()
         .map(|(pid, _)| pid);
@@ -331,7 +324,7 @@ fn a_site_that_begins_without_its_controller_runs_what_it_ran() -> Result<()> {
         ensure!(began.elapsed() < DEADLINE, "no cell runs on");
     }
     let took = began.elapsed();
-    signal(u64::from(site.id()), "INT")?;
+    it::signal(u64::from(site.id()), "INT")?;
     let ended = site.finish()?;
     ensure!(ended.code == Some(0), "{ended:?}");
     ensure!(took < BOOT_MAX, "it took {took:?} until the cells ran on");

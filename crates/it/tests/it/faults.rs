@@ -34,9 +34,9 @@ const STEPS: [(u32, &str, Outcome); 8] = [
     (1, "target-committed", Outcome::Lost { with: 1 }),
 ];
 
-/// For runs of two seconds, of one rank and of four.
+/// For a run of two seconds of one rank, and one of four seconds of four, which is to see checkpoints.
 const ALONE: &str = "150 600000";
-const FOUR: &str = "150 100000";
+const FOUR: &str = "300 100000";
 
 #[test]
 fn the_only_rank_is_lost_or_goes_on_as_its_step_says() -> Result<()> {

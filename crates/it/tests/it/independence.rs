@@ -19,10 +19,12 @@ fn a_moved_rank_needs_neither_the_files_nor_the_process_it_came_from() -> Result
     let world = site.world(1, 2)?;
     let moved = site.move_rank(&world, 0, 1)?;
     ensure!(moved.code == Some(0), "{moved:?}");
-    // Killed first: what a process has mapped must not be taken from under it.
-    it::kill(hosts_of(&world)?[0])?;
+    // Stopped first: what a process has mapped must not be taken from under it. The host that takes its place uses its directory.
+    let source = hosts_of(&world)?[0];
+    it::signal(source, "STOP")?;
     let dir = site.world_dir()?.join("host-0-0");
     ensure!(spoil(&dir)? > 0, "the source has no files");
+    it::kill(source)?;
     let ended = process.finish()?;
     expect_same(&ended, &wanted)?;
     let stderr = &ended.stderr;

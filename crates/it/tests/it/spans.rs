@@ -285,14 +285,6 @@ fn driver(dir: &Path, site: &str, module: &str) -> Result<CellDriver> {
     Ok(CellDriver::new(config)?)
 }
 
-fn signal(pid: u32, signal: &str) -> Result<()> {
-    let status = Command::new("sh")
-        .args(["-c", "kill -$1 $2", "sh", signal, &pid.to_string()])
-        .status()?;
-    ensure!(status.success(), "process {pid} takes no {signal}");
-    Ok(())
-}
-
 #[test]
 fn a_unit_moves_to_another_site_and_back() -> Result<()> {
     let mut span = Span::new("gated", 4, None)?;
@@ -413,9 +405,9 @@ fn a_process_that_is_stopped_is_said_not_to_answer_and_goes_on_later() -> Result
     let pids = span.pids(SITES[0]);
     ensure!(pids.len() == 2, "a world and its host: {pids:?}");
     for pid in pids {
-        signal(pid, "STOP")?;
+        it::signal(pid.into(), "STOP")?;
         span.wait("silence", |seen| seen.phase == Phase::Unresponsive)?;
-        signal(pid, "CONT")?;
+        it::signal(pid.into(), "CONT")?;
         let seen = span.wait("an answer", |seen| is_at(SITES[0], seen))?;
         ensure!(seen.restarts == 0, "{seen:?}");
     }
