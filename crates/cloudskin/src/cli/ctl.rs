@@ -76,19 +76,8 @@ enum Command {
     },
     /// Move a running service to another site.
     Migrate {
-        service: String,
-        /// The site.
-        #[arg(long)]
-        to: String,
-        /// Only this block.
-        #[arg(long)]
-        block: Option<String>,
-        /// Only these ranks.
-        #[arg(long, value_delimiter = ',')]
-        ranks: Option<Vec<u32>>,
-        /// Ranks that have not begun to move by then stay.
-        #[arg(long)]
-        deadline: Option<String>,
+        #[command(flatten)]
+        migration: Migrate,
         #[command(flatten)]
         wait: Wait,
     },
@@ -118,8 +107,45 @@ enum Command {
     },
     /// Why a service is where it is, and what the Learning Plane thinks.
     Explain { service: String },
+    /// Run the rules `apiRequest("PATH")` of a block's policy now, and show what they decide.
+    Request {
+        /// SERVICE/BLOCK
+        block: String,
+        /// As it stands in the policy: `/analyze_qos`.
+        path: String,
+    },
     /// The newest points of series: `cell_iteration_seconds{service="x"}`.
     Query { selector: String },
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    service: String,
+    /// The site.
+    #[arg(long)]
+    to: String,
+    /// Only this block.
+    #[arg(long)]
+    block: Option<String>,
+    /// Only these ranks.
+    #[arg(long, value_delimiter = ',')]
+    ranks: Option<Vec<u32>>,
+    /// Ranks that have not begun to move by then stay.
+    #[arg(long)]
+    deadline: Option<String>,
+}
+
+impl Migrate {
+    fn spec(self) -> anyhow::Result<MigrationSpec> {
+        Ok(MigrationSpec {
+            service: self.service.parse()?,
+            block: self.block.map(|block| block.parse()).transpose()?,
+            to: Target::Site(self.to.parse()?),
+            ranks: self.ranks,
+            deadline: self.deadline,
+            reason: None,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -178,6 +204,11 @@ impl Session {
                 let explanation = client.explain(&service)?;
                 self.list(&[explanation], |all| show::explanation(&all[0]))?;
             }
+            Command::Request { block, path } => {
+                let (service, block) = block.split_once('/').context("SERVICE/BLOCK is wanted")?;
+                let decisions = client.request(service, block, &path)?;
+                self.list(&decisions, show::decisions)?;
+            }
             Command::Query { selector } => self.query(&selector)?,
             Command::Logs {
                 service,
@@ -198,23 +229,8 @@ impl Session {
                 let service = self.read(&file)?;
                 return self.follow_up(client.apply(&service)?, wait);
             }
-            Command::Migrate {
-                service,
-                to,
-                block,
-                ranks,
-                deadline,
-                wait,
-            } => {
-                let spec = MigrationSpec {
-                    service: service.parse()?,
-                    block: block.map(|block| block.parse()).transpose()?,
-                    to: Target::Site(to.parse()?),
-                    ranks,
-                    deadline,
-                    reason: None,
-                };
-                return self.follow_up(client.migrate(&spec)?, wait);
+            Command::Migrate { migration, wait } => {
+                return self.follow_up(client.migrate(&migration.spec()?)?, wait);
             }
             Command::Scale {
                 block,

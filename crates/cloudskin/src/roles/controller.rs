@@ -18,7 +18,7 @@ use learning::seam::{
 };
 use learning::{Actuator, Learning, Policy, Sensor};
 use nbi::{BlockKind, MigrationSpec, PolicyMode};
-use orchestrator::{BlockView, Controller as Orchestrator, ErrorKind, Explainer, Terms};
+use orchestrator::{BlockView, Controller as Orchestrator, ErrorKind, Explainer, Terms, Unasked};
 use tokio::runtime::Handle;
 
 use super::Signals;
@@ -213,6 +213,28 @@ impl Explainer for Bridge {
         match Policy::parse(text) {
             Ok(_) => Ok(()),
             Err(error) => Err((error.line, error.column, error.message)),
+        }
+    }
+
+    fn request(
+        &self,
+        org: &Name,
+        service: &Name,
+        block: &Name,
+        path: &str,
+    ) -> Result<Vec<nbi::Decision>, Unasked> {
+        // What was applied just now is watched from now on.
+        self.watch_what_runs();
+        let learning = self.learning.get().ok_or(Unasked::NotWatched)?;
+        let target = TargetId {
+            org: org.clone(),
+            service: service.clone(),
+            block: block.clone(),
+        };
+        match learning.request(&target, path) {
+            Ok(decisions) => Ok(decisions.into_iter().map(shown).collect()),
+            Err(learning::Error::NoSuchPath { .. }) => Err(Unasked::NoSuchPath),
+            Err(_) => Err(Unasked::NotWatched),
         }
     }
 }

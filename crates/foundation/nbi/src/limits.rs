@@ -11,4 +11,6 @@ pub(crate) const TEXT_CHARS_MAX: usize = 4096;
 pub(crate) const ENV_MAX: usize = 256;
 pub(crate) const MOUNTS_MAX: usize = 16;
 pub(crate) const POLICY_CHARS_MAX: usize = 65_536;
+/// Of a text in a policy.
+pub(crate) const REQUEST_PATH_CHARS_MAX: usize = 200;
 pub(crate) const REASON_CHARS_MAX: usize = 1024;

@@ -11,11 +11,11 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::limits::{
     ARGS_MAX, BLOCKS_MAX, ENV_MAX, LABEL_CHARS_MAX, LABELS_MAX, MOUNTS_MAX, POLICY_CHARS_MAX,
-    RANKS_MAX, REASON_CHARS_MAX, REPLICAS_MAX, TEXT_CHARS_MAX,
+    RANKS_MAX, REASON_CHARS_MAX, REPLICAS_MAX, REQUEST_PATH_CHARS_MAX, TEXT_CHARS_MAX,
 };
 use crate::{
     API_VERSION, Block, BlockKind, CellDeployment, FieldError, MigrationSpec, Mount, NewJoinToken,
-    Problem, Scale, Service, Target, parse_bytes, parse_duration,
+    PolicyRequest, Problem, Scale, Service, Target, parse_bytes, parse_duration,
 };
 
 /// `CALL`, `CALL/COMM` or `CALL/COMM/TAG`
@@ -396,6 +396,20 @@ impl Checked for Scale {
         found.within("replicas", |found| {
             let is_few = self.replicas <= REPLICAS_MAX;
             found.wants(is_few, format_args!("{REPLICAS_MAX} replicas at most"));
+        });
+    }
+}
+
+impl Checked for PolicyRequest {
+    fn check(&mut self, found: &mut Findings) {
+        found.within("path", |found| {
+            let is_path = self.path.starts_with('/');
+            found.wants(is_path, "a path begins with `/`: `/analyze_qos`");
+            found.at_most(
+                self.path.chars().count(),
+                REQUEST_PATH_CHARS_MAX,
+                "characters",
+            );
         });
     }
 }

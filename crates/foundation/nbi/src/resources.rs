@@ -493,6 +493,16 @@ pub struct Scale {
     pub replicas: u32,
 }
 
+/// Asks for what the policy of a block says of a path: its rules `apiRequest("path")` run now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyRequest {
+    #[schema(value_type = schema::Name)]
+    pub block: Name,
+    /// As it stands in the policy.
+    #[schema(value_type = schema::RequestPath)]
+    pub path: String,
+}
+
 /// A wish for a token with which one site may join.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -530,6 +540,12 @@ impl std::fmt::Debug for JoinToken {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Units {
     pub items: Vec<UnitStatus>,
+}
+
+/// What rules have decided, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Decisions {
+    pub items: Vec<Decision>,
 }
 
 /// One page of a list.

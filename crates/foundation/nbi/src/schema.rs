@@ -11,16 +11,16 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::limits::{
     ENV_MAX, LABEL_CHARS_MAX, LABELS_MAX, POLICY_CHARS_MAX, RANKS_MAX, REASON_CHARS_MAX,
-    TEXT_CHARS_MAX,
+    REQUEST_PATH_CHARS_MAX, TEXT_CHARS_MAX,
 };
 use crate::quantity::{BYTES_PATTERN, DURATION_PATTERN};
 use crate::{
-    Explanation, JoinToken, Migration, MigrationSpec, NewJoinToken, Operation, Page, Problem,
-    Scale, Service, Site, Units,
+    Decisions, Explanation, JoinToken, Migration, MigrationSpec, NewJoinToken, Operation, Page,
+    PolicyRequest, Problem, Scale, Service, Site, Units,
 };
 
 /// What users write: fields that are not described are refused there.
-const STRICT: [&str; 14] = [
+const STRICT: [&str; 15] = [
     "Service",
     "Metadata",
     "ServiceSpec",
@@ -34,6 +34,7 @@ const STRICT: [&str; 14] = [
     "MigrationSpec",
     "Target",
     "Scale",
+    "PolicyRequest",
     "NewJoinToken",
 ];
 
@@ -50,10 +51,12 @@ pub fn components() -> Map<String, Value> {
     add::<MigrationSpec>(&mut found);
     add::<Operation>(&mut found);
     add::<Scale>(&mut found);
+    add::<PolicyRequest>(&mut found);
     add::<NewJoinToken>(&mut found);
     add::<JoinToken>(&mut found);
     add::<Units>(&mut found);
     add::<Explanation>(&mut found);
+    add::<Decisions>(&mut found);
     add::<Problem>(&mut found);
     add_page::<Service>(&mut found);
     add_page::<Site>(&mut found);
@@ -209,6 +212,11 @@ named!(
         .schema_type(Type::String)
         .max_length(Some(POLICY_CHARS_MAX))
         .build()
+);
+named!(
+    RequestPath,
+    "RequestPath",
+    text("^/", REQUEST_PATH_CHARS_MAX, "/analyze_qos").build()
 );
 named!(
     Reason,

@@ -124,15 +124,23 @@ impl Learning {
         lock(&self.state).plane.targets()
     }
 
-    /// Runs the rules `apiRequest("path")` of a target's policy now, and returns what they decide.
+    /// Runs the rules `apiRequest("path")` of a target's policy now, and returns what they decide, in the order of the rules. It waits for the
+    /// disk if that is a move.
     ///
     /// # Errors
     /// When it is not watched, or has no such rule.
-    pub fn request(&self, id: &TargetId, path: &str) -> Result<Decision, Error> {
+    pub fn request(&self, id: &TargetId, path: &str) -> Result<Vec<Decision>, Error> {
         let mut state = lock(&self.state);
-        let (decision, effects) = state.plane.request(wall(), id, path)?;
+        let (mut decisions, effects) = state.plane.request(wall(), id, path)?;
         state.carry_out(effects);
-        Ok(decision)
+        // A move that could not be made durable has failed meanwhile.
+        let known = state.plane.decisions(id);
+        for decision in &mut decisions {
+            if let Some(now) = known.iter().find(|known| known.id == decision.id) {
+                decision.clone_from(now);
+            }
+        }
+        Ok(decisions)
     }
 
     /// The last decisions about a target, newest first.

@@ -39,7 +39,7 @@ pub use front::openapi;
 pub use series::{Selector, Store as Series};
 pub use service::{Deps, Service, start};
 
-/// What the Learning Plane tells the north-bound interface.
+/// What the Learning Plane tells the north-bound interface, and what is asked of it there.
 pub trait Explainer: Send + Sync + std::fmt::Debug {
     /// Its decisions about a block, newest first.
     fn decisions(
@@ -54,4 +54,25 @@ pub trait Explainer: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Line, column (from 1), and what is wrong there.
     fn check_policy(&self, text: &str) -> Result<(), (u32, u32, String)>;
+
+    /// Runs the rules `apiRequest("path")` of a block's policy now. What they have decided, in their order. It may wait for a disk.
+    ///
+    /// # Errors
+    /// When there is nothing to run.
+    fn request(
+        &self,
+        org: &ids::Name,
+        service: &ids::Name,
+        block: &ids::Name,
+        path: &str,
+    ) -> Result<Vec<nbi::Decision>, Unasked>;
+}
+
+/// Why no rule of a policy was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unasked {
+    /// The Learning Plane does not watch the block.
+    NotWatched,
+    /// The block's policy has no such rule.
+    NoSuchPath,
 }

@@ -154,11 +154,13 @@ pub(super) fn explanation(explanation: &Explanation) -> String {
         if block.decisions.is_empty() {
             text += "  the Learning Plane has decided nothing about it\n";
         }
-        for one in &block.decisions {
-            text += &decision(one);
-        }
+        text += &decisions(&block.decisions);
     }
     text
+}
+
+pub(super) fn decisions(decisions: &[Decision]) -> String {
+    decisions.iter().map(decision).collect()
 }
 
 fn decision(decision: &Decision) -> String {

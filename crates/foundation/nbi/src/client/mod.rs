@@ -20,8 +20,8 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use crate::{
-    Explanation, JoinToken, Migration, MigrationSpec, NewJoinToken, Operation, Page, Problem,
-    Scale, Service, Site, UnitStatus, Units,
+    Decision, Decisions, Explanation, JoinToken, Migration, MigrationSpec, NewJoinToken, Operation,
+    Page, PolicyRequest, Problem, Scale, Service, Site, UnitStatus, Units,
 };
 
 pub use stream::{Follow, WatchEvent, Watching};
@@ -173,12 +173,7 @@ impl Client {
 
     /// A new token with which one site may join. Asked again because an answer was lost, it makes another: the first is never used.
     pub fn issue_join_token(&self, wish: &NewJoinToken) -> Result<JoinToken, Error> {
-        let body = serde_json::to_vec(wish).map_err(|error| Error::Invalid(error.to_string()))?;
-        self.read(self.ask(Request {
-            method: "POST",
-            body: Some(("application/json", &body)),
-            ..Request::get("/v1/join-tokens", &[])
-        })?)
+        self.post("/v1/join-tokens", wish)
     }
 
     pub fn services(&self) -> Result<Vec<Service>, Error> {
@@ -220,10 +215,19 @@ impl Client {
         self.get(&service_path(service, "/explain"), &[])
     }
 
+    /// Runs the rules `apiRequest("path")` of a block's policy, and says what they have decided. Asked again because an answer was lost, they
+    /// run again: of the same block one move at a time is made.
+    pub fn request(&self, service: &str, block: &str, path: &str) -> Result<Vec<Decision>, Error> {
+        let request = PolicyRequest {
+            block: block_name(block)?,
+            path: path.to_owned(),
+        };
+        let decisions: Decisions = self.post(&service_path(service, "/requests"), &request)?;
+        Ok(decisions.items)
+    }
+
     pub fn scale(&self, service: &str, block: &str, replicas: u32) -> Result<Operation, Error> {
-        let block = block
-            .parse()
-            .map_err(|error: ids::Malformed| Error::Invalid(error.to_string()))?;
+        let block = block_name(block)?;
         let scale = Scale { block, replicas };
         self.change("POST", &service_path(service, "/scale"), &[], Some(&scale))
     }
@@ -376,6 +380,16 @@ impl Client {
         self.read(self.ask(Request::get(path, query))?)
     }
 
+    /// What is done when it is answered.
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+        let body = serde_json::to_vec(body).map_err(|error| Error::Invalid(error.to_string()))?;
+        self.read(self.ask(Request {
+            method: "POST",
+            body: Some(("application/json", &body)),
+            ..Request::get(path, &[])
+        })?)
+    }
+
     /// A change carries a key, so that asking again is safe.
     fn change<T: Serialize>(
         &self,
@@ -415,7 +429,7 @@ impl Client {
     }
 
     /// Asks until there is an answer that is not "later". All requests may be repeated: reading changes nothing, a module is what its
-    /// name says, and changes carry a key.
+    /// name says, and changes carry a key. What is done when it is answered says at its method why.
     fn ask(&self, request: Request<'_>) -> Result<Response<Body>, Error> {
         let mut n_tries = 1;
         loop {
@@ -490,6 +504,11 @@ fn pause(n_tries: u32) {
     let by_chance = rt::random_u64() % 1000;
     let by_chance = longest.mul_f64(by_chance as f64 / 2000.0);
     park_timeout(longest / 2 + by_chance);
+}
+
+fn block_name(text: &str) -> Result<ids::Name, Error> {
+    let name = text.parse();
+    name.map_err(|error: ids::Malformed| Error::Invalid(error.to_string()))
 }
 
 fn service_path(name: &str, below: &str) -> String {

@@ -218,25 +218,25 @@ impl Plane {
         effects
     }
 
-    /// Runs the rules for `path` now. Returns the decision of the last of them.
+    /// Runs the rules for `path` now. Returns what they decide, in their order: one at least.
     pub(crate) fn request(
         &mut self,
         now: Time,
         id: &TargetId,
         path: &str,
-    ) -> Result<(Decision, Vec<Effect>), Error> {
+    ) -> Result<(Vec<Decision>, Vec<Effect>), Error> {
         if !self.watches.contains_key(id) {
             return Err(Error::NotFound(id.clone()));
         }
         let likes = self.likes(now);
         let (decisions, effects) = self.decide(now, id, &likes, Some(path));
-        match decisions.into_iter().next_back() {
-            Some(decision) => Ok((decision, effects)),
-            None => Err(Error::NoSuchPath {
+        if decisions.is_empty() {
+            return Err(Error::NoSuchPath {
                 target: id.clone(),
                 path: path.chars().take(100).collect(),
-            }),
+            });
         }
+        Ok((decisions, effects))
     }
 
     fn likes(&self, now: Time) -> Likes {

@@ -95,6 +95,22 @@ fn a_request_is_decided_at_once() {
 }
 
 #[test]
+fn all_that_is_asked_for_by_a_path_is_decided_in_order() {
+    let policy = "apiRequest(\"/a\") IF site == \"cloud\" THEN Nothing_to_do \
+                  apiRequest(\"/b\") IF site == \"edge\" THEN Nothing_to_do \
+                  apiRequest(\"/a\") IF site == \"edge\" THEN Call(NearbyOneActuator : migrate_service, \"cloud\")";
+    let mut sim = Sim::new(1, Mode::Shadow, policy);
+    sim.run_for(20.0);
+    let asked = sim.plane.request(sim.world.now, &target_id(), "/a");
+    let (decisions, effects) = asked.expect("there are two");
+    let told: Vec<_> = decisions.iter().map(|d| d.action.as_str()).collect();
+    assert_eq!(told, ["Nothing_to_do", "migrate_service to cloud"]);
+    assert!(decisions[0].branch.contains("no branch holds"));
+    assert_eq!(decisions[1].outcome, Outcome::Shadow);
+    assert_eq!(effects, []);
+}
+
+#[test]
 fn requests_for_nothing_are_refused() {
     let mut sim = Sim::new(1, Mode::Active, LISTING_4);
     let now = sim.world.now;

@@ -141,7 +141,8 @@ fn it_samples_decides_acts_and_remembers() {
     let now = learning
         .request(&target_id(), "/now")
         .expect("there is such a rule");
-    assert_eq!(now.action, "Nothing_to_do");
+    let actions: Vec<_> = now.iter().map(|now| now.action.as_str()).collect();
+    assert_eq!(actions, ["Nothing_to_do"]);
     open.send(()).expect("it waits");
     wait_for(&learning, &key, "done");
     drop((learning, open));

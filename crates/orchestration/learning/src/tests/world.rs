@@ -328,12 +328,12 @@ impl Sim {
     }
 
     pub(super) fn request(&mut self, path: &str) -> Decision {
-        let (decision, effects) = self
+        let (mut decisions, effects) = self
             .plane
             .request(self.world.now, &target_id(), path)
             .expect("there is such a rule");
         self.carry_out(effects);
-        decision
+        decisions.pop().expect("one at least")
     }
 
     /// As the service does it, except that the process can die at each step.

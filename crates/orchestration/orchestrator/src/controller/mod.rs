@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     pub modules: Modules,
     pub connections: Connections,
     pub explainer: Option<Arc<dyn Explainer>>,
+    /// Where it is asked what may wait for a disk.
+    pub asker: Worker,
     pub authority: Authority,
     pub metrics: Metrics,
     pub signals: Signals,
@@ -128,6 +130,7 @@ impl Controller {
             modules: Modules::open(&dir.join("modules"), &failure)?,
             connections: Connections::default(),
             explainer: deps.explainer,
+            asker: Worker::start("learning-requests", &failure)?,
             authority: deps.authority,
             metrics: Metrics::new(&deps.metrics),
             signals: Signals::new(),

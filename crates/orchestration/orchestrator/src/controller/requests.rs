@@ -1,12 +1,13 @@
 //! What changes records: each request decides from the mirror, and commits what it decided together with its operation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use auth::{Secret, SecretHash};
 use ids::{Generation, Labels, Name};
 use meta::{Condition, Revision, Write};
-use nbi::{MigrationSpec, Operation, Service, ServiceSpec};
+use nbi::{Decision, MigrationSpec, Operation, PolicyRequest, Service, ServiceSpec};
 use sha2::Digest as _;
 use workload::SiteConfig;
 
@@ -20,7 +21,7 @@ use super::{Controller, Draft, Inner, ms};
 use crate::core::inventory::{Facts, last_report};
 use crate::core::migration::{self, Start};
 use crate::core::{project, spec};
-use crate::{Error, ErrorKind, hexadecimal};
+use crate::{Error, ErrorKind, Unasked, hexadecimal};
 
 /// How a change is asked for, beside what it says.
 #[derive(Clone, Debug, Default)]
@@ -312,6 +313,62 @@ impl Controller {
         };
         let (Ok(id) | Err(id)) = self.0.change(decide).await?;
         self.0.operation(org, &id)
+    }
+
+    /// Runs the rules `apiRequest("path")` of a block's policy now, and says what they have decided, in their order. A move is durable then.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when there is no such block or rule, or nothing is promised of the block; `Conflict` when the service is being
+    /// deleted; `Unavailable` when the Learning Plane does not watch it now.
+    pub async fn request(
+        &self,
+        org: &Name,
+        service: &Name,
+        request: &PolicyRequest,
+    ) -> Result<Vec<Decision>, Error> {
+        let PolicyRequest { block, path } = request;
+        let has_kpi = {
+            let state = self.0.state();
+            let record = &state.service(org, service)?.record;
+            if record.is_deleting {
+                let message = format!("service `{service}` is being deleted");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            let found = record.spec.blocks.iter().find(|other| other.name == *block);
+            let missing =
+                || Error::invalid("/block", format!("the service has no block `{block}`"));
+            found.ok_or_else(missing)?.kpi.is_some()
+        };
+        let Some(explainer) = self.0.explainer.clone() else {
+            let message = "no Learning Plane is here that could run its policy";
+            return Err(Error::invalid("/block", message));
+        };
+        let asked = {
+            let (org, service) = (org.clone(), service.clone());
+            let PolicyRequest { block, path } = request.clone();
+            let explainer = Arc::clone(&explainer);
+            let ask = move || explainer.request(&org, &service, &block, &path);
+            self.0.asker.run(ask).await?
+        };
+        asked.map_err(|unasked| match unasked {
+            Unasked::NoSuchPath => {
+                let message =
+                    format!("the policy of block `{block}` has no rule apiRequest({path:?})");
+                Error::invalid("/path", message)
+            }
+            Unasked::NotWatched if has_kpi => {
+                let message = format!(
+                    "the Learning Plane does not watch block `{block}` now: the controller's log says why"
+                );
+                Error::new(ErrorKind::Unavailable, message)
+            }
+            Unasked::NotWatched => {
+                let message = format!(
+                    "the Learning Plane does not watch block `{block}`, which promises nothing: give it a `kpi`"
+                );
+                Error::invalid("/block", message)
+            }
+        })
     }
 
     /// The operation's target is `/v1/migrations/ID`.

@@ -6,10 +6,10 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use ids::Name;
-use nbi::{MigrationSpec, NewJoinToken, Scale, Service, parse_duration};
+use nbi::{Decisions, MigrationSpec, NewJoinToken, PolicyRequest, Scale, Service, parse_duration};
 
 use super::Front;
-use super::answer::{Answer, Refusal, accepted, json_of};
+use super::answer::{Answer, Refusal, accepted, json, json_of};
 use super::call::{Call, Conditions, Tags};
 use crate::ErrorKind;
 use crate::controller::Terms;
@@ -71,6 +71,14 @@ pub(super) async fn scale(State(front): State<Front>, call: Call) -> Answer {
         .controller
         .scale(&org, &name, &block, replicas, &terms);
     accepted(&scaled.await?)
+}
+
+/// Answered with what was decided. Asked again, the rules run again.
+pub(super) async fn request(State(front): State<Front>, call: Call) -> Answer {
+    let (name, org) = (call.name("name")?, call.org.clone());
+    let request: PolicyRequest = call.body().await?;
+    let items = front.controller.request(&org, &name, &request).await?;
+    json(&Decisions { items })
 }
 
 pub(super) async fn migrate(State(front): State<Front>, call: Call) -> Answer {

@@ -107,6 +107,11 @@ fn idempotency_key() -> Parameter {
 }
 
 const PAGE_PROBLEM: (u16, &str) = (422, "The cursor is not one.");
+const BODY_PROBLEMS: [(u16, &str); 3] = [
+    (408, "The body stopped coming."),
+    (413, "The body is too large."),
+    (415, "The body is not JSON."),
+];
 const NO_SERVICE: (u16, &str) = (404, "There is no such service.");
 
 /// What all changes have in common.
@@ -126,7 +131,7 @@ fn change(endpoint: Endpoint) -> Endpoint {
             "It is well formed and cannot be done, or the Idempotency-Key was used for another request.",
         ),
     ];
-    let mut endpoint = endpoint
+    let endpoint = endpoint
         .takes(&[idempotency_key()])
         .answers(202, "It was taken on, durably.", Some(content))
         .with(
@@ -136,13 +141,10 @@ fn change(endpoint: Endpoint) -> Endpoint {
         )
         .problems(&wrong);
     if endpoint.body.is_some() {
-        endpoint = endpoint.problems(&[
-            (408, "The body stopped coming."),
-            (413, "The body is too large."),
-            (415, "The body is not JSON."),
-        ]);
+        endpoint.problems(&BODY_PROBLEMS)
+    } else {
+        endpoint
     }
-    endpoint
 }
 
 fn sites() -> Vec<Endpoint> {
@@ -186,12 +188,8 @@ fn sites() -> Vec<Endpoint> {
         issued
             .body(JSON, reference("NewJoinToken"))
             .answers(201, "A token; it is not shown again.", Some(token))
-            .problems(&[
-                (408, "The body stopped coming."),
-                (413, "The body is too large."),
-                (415, "The body is not JSON."),
-                (422, "It would last for too long."),
-            ]),
+            .problems(&BODY_PROBLEMS)
+            .problems(&[(422, "It would last for too long.")]),
     ]
 }
 
@@ -261,6 +259,15 @@ fn parts_of_services() -> Vec<Endpoint> {
     let path = "/v1/services/{name}/scale";
     let summary = "Change how many units of a block run.";
     let scale = Endpoint::new("post", path, "scaleService", summary, post(changes::scale));
+    let path = "/v1/services/{name}/requests";
+    let summary = "Run the rules of a block's policy that wait for a request, now.";
+    let asked = Endpoint::new(
+        "post",
+        path,
+        "requestPolicy",
+        summary,
+        post(changes::request),
+    );
     vec![
         units
             .takes(&the_service)
@@ -277,6 +284,19 @@ fn parts_of_services() -> Vec<Endpoint> {
                 .body(JSON, reference("Scale")),
         )
         .problems(&[(404, "There is no such service or block.")]),
+        asked
+            .takes(&the_service)
+            .body(JSON, reference("PolicyRequest"))
+            .shows_json(
+                "Decisions",
+                "What was decided, in the order of the rules. A move is under way then, and `explain` shows what becomes of it.",
+            )
+            .problems(&BODY_PROBLEMS)
+            .problems(&[
+                NO_SERVICE,
+                (409, "The service is being deleted."),
+                (422, "There is no such block, it promises nothing, or its policy has no such rule."),
+            ]),
         log().takes(&the_service),
     ]
 }

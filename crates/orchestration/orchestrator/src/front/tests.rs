@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use workload::link::Sample;
 
 use super::*;
-use crate::{Config, Deps, Service};
+use crate::{Config, Deps, Explainer, Service, Unasked};
 
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -43,7 +43,7 @@ fn world_on(store: Option<Arc<dyn MetaStore>>) -> World {
     };
     let deps = Deps {
         authority,
-        explainer: None,
+        explainer: Some(Arc::new(Oracle)),
         metrics: telemetry::Metrics::new(),
         store,
     };
@@ -69,6 +69,50 @@ fn world_on(store: Option<Arc<dyn MetaStore>>) -> World {
         stranger,
         service,
         _dir: dir,
+    }
+}
+
+/// A Learning Plane that says of requests what it was asked.
+#[derive(Debug)]
+struct Oracle;
+
+impl Explainer for Oracle {
+    fn decisions(&self, _: &ids::Name, _: &ids::Name, _: &ids::Name) -> Vec<nbi::Decision> {
+        Vec::new()
+    }
+
+    fn check_policy(&self, _: &str) -> Result<(), (u32, u32, String)> {
+        Ok(())
+    }
+
+    fn request(
+        &self,
+        org: &ids::Name,
+        service: &ids::Name,
+        block: &ids::Name,
+        path: &str,
+    ) -> Result<Vec<nbi::Decision>, Unasked> {
+        match path {
+            "/none" => Err(Unasked::NoSuchPath),
+            "/unwatched" => Err(Unasked::NotWatched),
+            _ => Ok(["first", "second"]
+                .map(|id| decision(id, &format!("{org}/{service}/{block} {path}")))
+                .into()),
+        }
+    }
+}
+
+fn decision(id: &str, action: &str) -> nbi::Decision {
+    nbi::Decision {
+        id: id.to_owned(),
+        at_ms: 1,
+        mode: nbi::PolicyMode::Shadow,
+        inputs: std::collections::BTreeMap::new(),
+        forecast: None,
+        branch: "line 1".to_owned(),
+        action: action.to_owned(),
+        alternatives: Vec::new(),
+        outcome: "done".to_owned(),
     }
 }
 
@@ -302,6 +346,65 @@ fn a_service_is_created_changed_and_deleted() {
         if problem.status == 409 && problem.pointer.as_deref() == Some("/spec/blocks/0/ranks")));
     client.scale("video", "main", 0).expect("it can be scaled");
     client.delete("video").expect("it can be deleted");
+}
+
+#[test]
+fn a_policy_is_asked_by_the_path_of_its_rule() {
+    let world = world();
+    let (client, module) = (&world.client, world.module());
+    let mut promised = service("video", &module);
+    promised["spec"]["blocks"][0]["kpi"] = json!({"max": "200ms"});
+    let promised = serde_json::from_value(promised).expect("a service");
+    client.create(&promised).expect("taken on");
+    client.create(&wanted("plain", &module)).expect("taken on");
+    let decided = client.request("video", "main", "/now").expect("two rules");
+    let told: Vec<_> = decided
+        .iter()
+        .map(|decision| (decision.id.as_str(), decision.action.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("first", "acme/video/main /now"),
+            ("second", "acme/video/main /now")
+        ]
+    );
+    for (service, body, status, pointer) in [
+        ("none", r#"{"block":"main","path":"/now"}"#, 404, ""),
+        ("video", r#"{"block":"none","path":"/now"}"#, 422, "/block"),
+        ("video", r#"{"block":"main","path":"/none"}"#, 422, "/path"),
+        ("video", r#"{"block":"main","path":"now"}"#, 400, "/path"),
+        ("video", r#"{"block":"Main","path":"/now"}"#, 400, "/block"),
+        ("video", r#"{"block":"main"}"#, 400, ""),
+        (
+            "video",
+            r#"{"block":"main","path":"/now","x":1}"#,
+            400,
+            "/x",
+        ),
+        ("video", r#"{"block":"main","path":"/unwatched"}"#, 503, ""),
+        (
+            "plain",
+            r#"{"block":"main","path":"/unwatched"}"#,
+            422,
+            "/block",
+        ),
+    ] {
+        let line = format!("POST /v1/services/{service}/requests");
+        world.refused(&line, &[], body, status, pointer);
+    }
+    let long = json!({"block": "main", "path": format!("/{}", "x".repeat(200))}).to_string();
+    world.refused("POST /v1/services/video/requests", &[], &long, 400, "/path");
+    let theirs = world.stranger.request("video", "main", "/now");
+    assert_eq!(theirs.expect_err("not theirs").status(), Some(404));
+    client.scale("video", "main", 0).expect("taken on");
+    let deleted = client.delete("video").expect("taken on");
+    let body = r#"{"block":"main","path":"/now"}"#;
+    let asked = world.ask("POST /v1/services/video/requests", &[], body);
+    assert!(matches!(asked.status, 404 | 409), "{asked:?}");
+    let patience = Duration::from_secs(30);
+    let deleted = client.wait_operation(&deleted.id, patience);
+    assert_eq!(deleted.expect("it is there").phase, "Succeeded");
 }
 
 #[test]
