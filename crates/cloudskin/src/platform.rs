@@ -71,8 +71,11 @@ pub(crate) struct Ready {
 /// What a controller is told over its standard input: whom to know. Nothing of it is new to a controller that was started before.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bootstrap {
-    /// (organisation, its token)
+    /// (organisation, its token, which is that of an operator)
     pub orgs: Vec<(ids::Name, auth::SecretHash)>,
+    /// (organisation, its token, which is not)
+    #[serde(default)]
+    pub users: Vec<(ids::Name, auth::SecretHash)>,
     /// (the only site that may use it, the token)
     pub joins: Vec<(Option<ids::Name>, auth::SecretHash)>,
 }
@@ -97,6 +100,7 @@ impl Platform {
         }
         let bootstrap = Bootstrap {
             orgs: vec![(ORG.parse()?, token.hash())],
+            users: Vec::new(),
             joins,
         };
         let controller_args = Controller {

@@ -18,7 +18,9 @@ use learning::seam::{
 };
 use learning::{Actuator, Learning, Policy, Sensor};
 use nbi::{BlockKind, MigrationSpec, PolicyMode};
-use orchestrator::{BlockView, Controller as Orchestrator, ErrorKind, Explainer, Terms, Unasked};
+use orchestrator::{
+    BlockView, Controller as Orchestrator, ErrorKind, Explainer, Role, Terms, Unasked,
+};
 use tokio::runtime::Handle;
 
 use super::Signals;
@@ -145,8 +147,10 @@ impl Controller {
             store: None,
         };
         let service = orchestrator::start(config, deps).await?;
-        for (org, token) in &bootstrap.orgs {
-            service.controller.add_token(token, org).await?;
+        let operators = bootstrap.orgs.iter().map(|known| (known, Role::Operator));
+        let users = bootstrap.users.iter().map(|known| (known, Role::User));
+        for ((org, token), role) in operators.chain(users) {
+            service.controller.add_token(token, org, role).await?;
         }
         for (site, token) in &bootstrap.joins {
             let controller = &service.controller;

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ids::Name;
-use orchestrator::{Config, Controller, Deps, Terms};
+use orchestrator::{Config, Controller, Deps, Role, Terms};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args_os()
@@ -38,7 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let service = orchestrator::start(config, deps).await?;
         let token = auth::Secret::random();
         let org = "acme".parse()?;
-        service.controller.add_token(&token.hash(), &org).await?;
+        let controller = &service.controller;
+        controller
+            .add_token(&token.hash(), &org, Role::Operator)
+            .await?;
         seed(&service.controller, &org).await?;
         let ready = serde_json::json!({
             "url": format!("https://localhost:{}", service.nbi.port()), "token": token.as_str(), "ca": ca,

@@ -32,7 +32,9 @@ pub mod series;
 mod service;
 
 pub use config::Config;
-pub use controller::{BlockView, Controller, Event, LogPiece, Terms, UnitView, Upload, Watch};
+pub use controller::{
+    BlockView, Controller, Event, LogPiece, Role, Terms, UnitView, Upload, Watch,
+};
 pub use core::bench::PlanBench;
 pub use error::{Error, ErrorKind};
 pub use front::openapi;

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, watch};
 
 pub use modules::Upload;
 pub use reads::{BlockView, Event, LogPiece, UnitView, Watch};
+pub use records::Role;
 pub use requests::Terms;
 
 use failure::Failure;

@@ -86,6 +86,23 @@ pub(crate) struct Head {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TokenRecord {
     pub org: Name,
+    /// Tokens were all for operators once, and their records did not say so.
+    #[serde(default = "operator")]
+    pub role: Role,
+}
+
+/// What whoever has a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything: also what is about sites, which belong to the platform.
+    Operator,
+    /// What is about the services of its organisation.
+    User,
+}
+
+fn operator() -> Role {
+    Role::Operator
 }
 
 /// What an organisation has uploaded: digests and bytes. One record, so that its quota holds whatever comes at once.
@@ -254,7 +271,11 @@ mod tests {
         golden::<Head>(&json!({"version": 1, "generation": 7}));
         golden::<KeyRecord>(&json!({"request": "ab", "operation": "1"}));
         golden::<ModulesRecord>(&json!({"modules": {"a".repeat(64): 8}}));
-        golden::<TokenRecord>(&json!({"org": "acme"}));
+        for role in ["operator", "user"] {
+            golden::<TokenRecord>(&json!({"org": "acme", "role": role}));
+        }
+        let older: TokenRecord = decode("token", br#"{"org":"acme"}"#).expect("it is read");
+        assert_eq!(older.role, Role::Operator);
         golden::<JoinRecord>(&json!({"site": "edge", "expires_ms": 5, "used": ["edge", "04ab"]}));
     }
 }

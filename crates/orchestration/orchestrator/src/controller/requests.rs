@@ -12,7 +12,7 @@ use sha2::Digest as _;
 use workload::SiteConfig;
 
 use super::records::{
-    HEAD, Head, JoinRecord, KeyRecord, OperationRecord, ServiceRecord, Subject, TokenRecord,
+    HEAD, Head, JoinRecord, KeyRecord, OperationRecord, Role, ServiceRecord, Subject, TokenRecord,
     VERSION, decode, encode,
 };
 use super::state::{self, State};
@@ -46,35 +46,37 @@ pub(crate) fn is_idempotency_key(text: &str) -> bool {
 }
 
 impl Controller {
-    /// The organisation that a bearer token speaks for.
+    /// The organisation that a bearer token speaks for, and as what.
     #[must_use]
-    pub fn authenticate(&self, token: &str) -> Option<Name> {
+    pub fn authenticate(&self, token: &str) -> Option<(Name, Role)> {
         let secret: Secret = token.parse().ok()?;
-        self.0.state().org_of_token(secret.hash().as_str())
+        let state = self.0.state();
+        let TokenRecord { org, role } = state.token(secret.hash().as_str())?;
+        Some((org.clone(), *role))
     }
 
-    /// From now on a token with this hash speaks for `org`. Idempotent.
+    /// From now on a token with this hash speaks for `org`, as `role`. Idempotent.
     ///
     /// # Errors
-    /// `Conflict` when it speaks for another one.
-    pub async fn add_token(&self, hash: &SecretHash, org: &Name) -> Result<(), Error> {
+    /// `Conflict` when it speaks for another one, or as something else.
+    pub async fn add_token(&self, hash: &SecretHash, org: &Name, role: Role) -> Result<(), Error> {
+        let org = org.clone();
+        let record = TokenRecord { org, role };
         let key = format!("token/{}", hash.as_str());
         let store = self.0.store.meta();
         let found = store.get(&key).map_err(failed)?;
         if let Some(entry) = found {
-            let record: TokenRecord = decode(&key, &entry.value)?;
-            return if record.org == *org {
+            return if record == decode(&key, &entry.value)? {
                 Ok(())
             } else {
-                let message = "this token speaks for another organisation";
+                let message = "this token speaks for another organisation, or in another role, and keeps to that: take a new token";
                 Err(Error::new(ErrorKind::Conflict, message))
             };
         }
-        let record = encode(&TokenRecord { org: org.clone() });
         let absent = Condition::new(&*key, None);
         self.0
             .store
-            .commit(vec![absent], vec![Write::put(key, record)])
+            .commit(vec![absent], vec![Write::put(key, encode(&record))])
             .await?;
         self.0.catch_up()
     }

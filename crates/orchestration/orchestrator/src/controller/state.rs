@@ -25,7 +25,8 @@ pub(crate) struct State {
     pub services: ByOrg<Name, Service>,
     pub operations: ByOrg<String, Row<OperationRecord>>,
     pub migrations: ByOrg<String, Row<Migration>>,
-    tokens: BTreeMap<String, Name>,
+    /// By the hash of their secrets.
+    tokens: BTreeMap<String, TokenRecord>,
     /// By the hash of their secrets.
     pub joins: BTreeMap<String, Row<JoinRecord>>,
     pub modules: BTreeMap<Name, Row<ModulesRecord>>,
@@ -164,8 +165,7 @@ impl State {
             }
             Key::Token(hash) => match value {
                 Some(value) => {
-                    let TokenRecord { org } = decode(key, value)?;
-                    self.tokens.insert(hash.to_owned(), org);
+                    self.tokens.insert(hash.to_owned(), decode(key, value)?);
                 }
                 None => drop(self.tokens.remove(hash)),
             },
@@ -304,8 +304,8 @@ impl State {
         true
     }
 
-    pub(crate) fn org_of_token(&self, hash: &str) -> Option<Name> {
-        self.tokens.get(hash).cloned()
+    pub(crate) fn token(&self, hash: &str) -> Option<&TokenRecord> {
+        self.tokens.get(hash)
     }
 
     pub(crate) fn site_revision(&self, name: &Name) -> Option<Revision> {

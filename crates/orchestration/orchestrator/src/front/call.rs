@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Front;
 use super::answer::Refusal;
+use crate::controller::Role;
 use crate::controller::requests::{IDEMPOTENCY_KEY, is_idempotency_key};
 
 /// Bodies but modules.
@@ -31,6 +32,8 @@ pub(super) struct Rules {
     pub(super) parameters: Vec<&'static str>,
     pub(super) consumes: Option<&'static str>,
     pub(super) produces: &'static str,
+    /// Whether it is about what belongs to the platform.
+    pub(super) wants_operator: bool,
 }
 
 /// Who asks for what.
@@ -50,7 +53,7 @@ impl FromRequest<Front> for Call {
 
     async fn from_request(request: Request, front: &Front) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let org = authenticate(&parts.headers, front)?;
+        let (org, role) = authenticate(&parts.headers, front)?;
         let path = Path::<BTreeMap<String, String>>::from_request_parts(&mut parts, front).await;
         // What is no text is no name.
         let Path(path) = path.map_err(|_| Refusal::new(404, "no such path"))?;
@@ -63,6 +66,10 @@ impl FromRequest<Front> for Call {
         let Some(rules) = extensions.get::<Rules>() else {
             return Err(Refusal::new(500, "an endpoint without rules"));
         };
+        if rules.wants_operator && role != Role::Operator {
+            let detail = "sites belong to the platform: ask its operator, or with the token of one";
+            return Err(Refusal::new(403, detail));
+        }
         if !accepts(&headers, rules.produces) {
             let detail = format!(
                 "this is shown as {} only: see the header Accept",
@@ -82,7 +89,7 @@ impl FromRequest<Front> for Call {
     }
 }
 
-fn authenticate(headers: &HeaderMap, front: &Front) -> Result<Name, Refusal> {
+fn authenticate(headers: &HeaderMap, front: &Front) -> Result<(Name, Role), Refusal> {
     let refuse = |detail: &str| Refusal::new(401, detail);
     let header = headers
         .get(AUTHORIZATION)
@@ -94,8 +101,8 @@ fn authenticate(headers: &HeaderMap, front: &Front) -> Result<Name, Refusal> {
             .then_some(token.trim())
     });
     let token = token.ok_or_else(|| refuse("this is not `Authorization: Bearer TOKEN`"))?;
-    let org = front.controller.authenticate(token);
-    org.ok_or_else(|| refuse("nobody here knows this token"))
+    let caller = front.controller.authenticate(token);
+    caller.ok_or_else(|| refuse("nobody here knows this token"))
 }
 
 /// Whether the caller reads such a body (RFC 9110, 12.5.1), leaving out which one it likes best.

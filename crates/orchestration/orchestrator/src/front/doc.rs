@@ -22,6 +22,8 @@ pub(super) struct Endpoint {
     pub(super) answers: Vec<Reply>,
     /// Without a token.
     pub(super) is_open: bool,
+    /// With a token of an operator.
+    wants_operator: bool,
     handler: MethodRouter<Front>,
 }
 
@@ -71,6 +73,7 @@ impl Endpoint {
             produces: JSON,
             answers: Vec::new(),
             is_open: false,
+            wants_operator: false,
             handler,
         }
     }
@@ -80,6 +83,14 @@ impl Endpoint {
             is_open: true,
             ..self
         }
+    }
+
+    pub(super) fn for_operators(self) -> Self {
+        let endpoint = Self {
+            wants_operator: true,
+            ..self
+        };
+        endpoint.problems(&[(403, "The token is not that of an operator.")])
     }
 
     pub(super) fn takes(mut self, parameters: &[Parameter]) -> Self {
@@ -155,6 +166,7 @@ impl Endpoint {
                 .collect(),
             consumes: self.body.as_ref().map(|body| body.kind),
             produces: self.produces,
+            wants_operator: self.wants_operator,
         };
         self.handler.route_layer(Extension(rules))
     }

@@ -184,8 +184,11 @@ fn sites() -> Vec<Endpoint> {
         one.takes(&[name("The site.")])
             .shows_json("Site", "It, as it has reported.")
             .problems(&[(404, "There is no such site.")]),
-        change(adopted.takes(&[name("The site.")])).problems(&[(404, "There is no such site.")]),
+        change(adopted.takes(&[name("The site.")]))
+            .for_operators()
+            .problems(&[(404, "There is no such site.")]),
         issued
+            .for_operators()
             .body(JSON, reference("NewJoinToken"))
             .answers(201, "A token; it is not shown again.", Some(token))
             .problems(&BODY_PROBLEMS)

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use workload::link::Sample;
 
 use super::*;
-use crate::{Config, Deps, Explainer, Service, Unasked};
+use crate::{Config, Deps, Explainer, Role, Service, Unasked};
 
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -51,16 +51,17 @@ fn world_on(store: Option<Arc<dyn MetaStore>>) -> World {
         .block_on(crate::start(config, deps))
         .expect("it starts");
     let url = format!("https://{}", service.nbi);
-    let caller = |org: &str| {
+    let caller = |org: &str, role| {
         let token = auth::Secret::random();
         let org = org.parse().expect("a name");
         let hash = token.hash();
-        let added = service.controller.add_token(&hash, &org);
+        let added = service.controller.add_token(&hash, &org, role);
         runtime.block_on(added).expect("a token");
         let client = Client::new(&url, token.as_str(), &certificate).expect("a client");
         (client, token.as_str().to_owned())
     };
-    let ((client, token), (stranger, _)) = (caller("acme"), caller("other"));
+    let (client, token) = caller("acme", Role::Operator);
+    let (stranger, _) = caller("other", Role::User);
     World {
         runtime,
         authority: certificate,
@@ -522,6 +523,43 @@ fn an_organisation_sees_nothing_of_another() {
     stranger
         .create(&wanted("video", &module))
         .expect("names are an organisation's own");
+}
+
+#[test]
+fn what_is_about_sites_is_for_operators() {
+    let world = world();
+    let forbidden = |error: Option<nbi::Error>| match error {
+        Some(nbi::Error::Problem(problem)) => {
+            assert_eq!(problem.status, 403, "{problem:?}");
+            assert!(problem.detail.contains("operator"), "{problem:?}");
+        }
+        other => panic!("{other:?}"),
+    };
+    let wish = nbi::NewJoinToken::default();
+    forbidden(world.stranger.issue_join_token(&wish).err());
+    // Not even whether there is such a site.
+    forbidden(world.stranger.adopt_site("mars").err());
+    assert_eq!(world.stranger.sites().expect("all see them"), []);
+    world.client.issue_join_token(&wish).expect("an operator");
+    let unknown = world.client.adopt_site("mars").expect_err("no such site");
+    assert_eq!(unknown.status(), Some(404));
+}
+
+#[test]
+fn a_token_keeps_its_role() {
+    let world = world();
+    let token: auth::Secret = world.token.parse().expect("a token");
+    let add = |org: &str, role| {
+        let (hash, org) = (token.hash(), org.parse().expect("a name"));
+        let added = world.service.controller.add_token(&hash, &org, role);
+        world.runtime.block_on(added).map_err(|error| error.kind)
+    };
+    assert_eq!(add("acme", Role::Operator), Ok(()));
+    assert_eq!(add("acme", Role::User), Err(crate::ErrorKind::Conflict));
+    assert_eq!(
+        add("other", Role::Operator),
+        Err(crate::ErrorKind::Conflict)
+    );
 }
 
 #[test]

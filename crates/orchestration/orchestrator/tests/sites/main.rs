@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ids::{Generation, Name, UnitId};
 use meta::{Memory, MetaStore};
 use nbi::{MigrationSpec, Operation};
-use orchestrator::{Config, Controller, Deps, Error, ErrorKind, Service, Terms, start};
+use orchestrator::{Config, Controller, Deps, Error, ErrorKind, Role, Service, Terms, start};
 use serde_json::json;
 use sha2::Digest as _;
 use tempfile::TempDir;
@@ -715,7 +715,7 @@ async fn a_controller_that_starts_again_knows_what_it_knew() {
     let token = Secret::random();
     world
         .controller()
-        .add_token(&token.hash(), &org())
+        .add_token(&token.hash(), &org(), Role::Operator)
         .await
         .expect("new");
     let revision = world.controller().revision();
@@ -723,7 +723,8 @@ async fn a_controller_that_starts_again_knows_what_it_knew() {
 
     let world = world.restart().await;
     let controller = world.controller();
-    assert_eq!(controller.authenticate(token.as_str()), Some(org()));
+    let caller = Some((org(), Role::Operator));
+    assert_eq!(controller.authenticate(token.as_str()), caller);
     assert_eq!(controller.authenticate(Secret::random().as_str()), None);
     // Nothing is known of what the site does until it says so.
     assert_eq!(phase(controller, "va"), "Unknown");

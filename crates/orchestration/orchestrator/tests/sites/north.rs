@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use auth::Secret;
 use nbi::{Client, MigrationSpec, NewJoinToken, Target};
+use orchestrator::Role;
 use workload::Phase;
 use workload::link::Down;
 
@@ -22,7 +23,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 async fn client(world: &World) -> Client {
     let token = Secret::random();
     let hash = token.hash();
-    let added = world.controller().add_token(&hash, &org()).await;
+    let added = world
+        .controller()
+        .add_token(&hash, &org(), Role::Operator)
+        .await;
     added.expect("a token");
     let url = format!("https://{}", world.service.nbi);
     Client::new(&url, token.as_str(), world.authority.certificate()).expect("a client")
@@ -141,7 +145,10 @@ async fn a_controller_that_starts_again_is_asked_again() {
     let url = format!("https://{}", world.service.nbi);
     let token = Secret::random();
     let hash = token.hash();
-    let added = world.controller().add_token(&hash, &org()).await;
+    let added = world
+        .controller()
+        .add_token(&hash, &org(), Role::Operator)
+        .await;
     added.expect("a token");
     let after = Client::new(&url, token.as_str(), world.authority.certificate());
     let after = after.expect("a client");
