@@ -1,6 +1,6 @@
 //! The controller: what the north-bound interface and the wiring call. All methods are safe to call from any task.
 //!
-//! Requests (`requests`) change records in the store, and nothing else. Background tasks (`tasks`) make blueprints of them, push those to sites,
+//! Requests (`requests`, `sites`) change records in the store, and nothing else. Background tasks (`tasks`) make blueprints of them, push those to sites,
 //! and record what became of the requests. Reads (`reads`) are made of the mirror of the store and the reports of the sites (`state`).
 //! A controller that is killed anywhere starts again from the store; any number of controllers on one store agree by compare-and-set.
 
@@ -10,6 +10,7 @@ pub(crate) mod modules;
 pub(crate) mod reads;
 mod records;
 pub(crate) mod requests;
+mod sites;
 pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod tasks;
