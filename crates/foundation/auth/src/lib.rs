@@ -3,7 +3,7 @@
 //! **Certificates.** An [`Authority`] signs [`Identity`]s: a world of cells has one of its own, and so has a platform of sites. A party makes
 //! its own key ([`KeyRequest`]) and sends only the public half to be signed, or is handed a whole identity by its parent process. The name in a
 //! certificate is checked on both sides: [`Tls::connect`] takes the name that is expected, and [`Stream::peer_is`] says whether a caller is
-//! who it says.
+//! who it says. A name can be given to another key later; [`peer_key`] tells one holder of a name from the other.
 //!
 //! **Tokens.** A [`Secret`] is 256 random bits as text. Who has to recognise one keeps its [`SecretHash`] only, and compares in constant time.
 //!
@@ -18,5 +18,5 @@ mod tls;
 mod token;
 
 pub use pin::{Fingerprint, JoinToken};
-pub use tls::{Authority, Identity, KeyRequest, Stream, Tls, peer_is};
+pub use tls::{Authority, Identity, KeyRequest, Stream, Tls, peer_is, peer_key};
 pub use token::{Secret, SecretHash};

@@ -480,6 +480,17 @@ pub fn peer_is(certificates: Option<&[CertificateDer<'_>]>, name: &str) -> bool 
     certificate.verify_is_valid_for_subject_name(&name).is_ok()
 }
 
+/// The public key in the certificate that a peer has shown, as [`KeyRequest::public_key`] gave it away.
+#[must_use]
+pub fn peer_key(certificates: Option<&[CertificateDer<'_>]>) -> Option<Vec<u8>> {
+    let first = certificates?.first()?;
+    let certificate = webpki::EndEntityCert::try_from(first).ok()?;
+    let info = certificate.subject_public_key_info();
+    // The key is the end of it; before it stands of which kind it is, and only one kind is signed here.
+    let (_, point) = info.split_last_chunk::<POINT_BYTES>()?;
+    (point[0] == 4).then(|| point.to_vec())
+}
+
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
@@ -610,9 +621,17 @@ mod tests {
         let server = authority.identity("server").expect("an identity");
         let again = Authority::from_key(&authority.key()).expect("its key");
         let request = KeyRequest::new().expect("a key");
-        let certificate = again.sign("edge", &request.public_key()).expect("signs");
+        let public_key = request.public_key();
+        let certificate = again.sign("edge", &public_key).expect("signs");
         let client = request.into_identity(again.certificate().to_vec(), certificate);
         assert_eq!(meet(&server, &client, "edge"), Some(true));
+        let shown = [CertificateDer::from(client.certificate)];
+        assert_eq!(peer_key(Some(&shown)), Some(public_key));
+        assert_eq!(
+            peer_key(Some(&[CertificateDer::from(vec![0x30; 200])])),
+            None
+        );
+        assert_eq!((peer_key(Some(&[])), peer_key(None)), (None, None));
         for bad in [&[][..], &[4; 64], &[4; 66], &[2; 65]] {
             again.sign("edge", bad).expect_err("no point");
         }
