@@ -263,7 +263,7 @@ impl Tables {
     fn evict(&mut self) -> u32 {
         let block = self.blocks.pop_front().expect("asked for with two or more");
         self.bytes -= block.bytes;
-        self.series.retain(|number, series| {
+        self.cut(|series| {
             if let Some((first, n_points)) = series.runs.front().copied()
                 && first == block.number
             {
@@ -273,6 +273,25 @@ impl Tables {
                     series.points.shrink_to_fit();
                 }
             }
+        });
+        block.number
+    }
+
+    /// Lets go what a site has measured until `at_ms`, by its own clock, which may be ahead. It counts until its blocks go, since it is on disk
+    /// until then.
+    pub(super) fn forget(&mut self, site: &str, at_ms: u64) {
+        let until_ms = at_ms.saturating_add(AHEAD_MS_MAX);
+        self.cut(|series| {
+            if series.key.labels.get("site").is_some_and(|of| of == site) {
+                series.forget(until_ms);
+            }
+        });
+    }
+
+    /// Takes points out of series, and those series away that have none any more.
+    fn cut(&mut self, take: impl Fn(&mut Series)) {
+        self.series.retain(|number, series| {
+            take(series);
             if !series.runs.is_empty() {
                 return true;
             }
@@ -292,7 +311,6 @@ impl Tables {
             }
             false
         });
-        block.number
     }
 
     /// The series that `org` may see: its own, and those of nobody. `None` sees all.
@@ -322,6 +340,21 @@ impl Tables {
 
     fn open(&self) -> &Block {
         self.blocks.back().expect("one is always open")
+    }
+}
+
+impl Series {
+    fn forget(&mut self, until_ms: u64) {
+        let mut n_left = self.points.partition_point(|point| point.at_ms <= until_ms);
+        self.points.drain(..n_left);
+        while let Some((_, n_points)) = self.runs.front_mut() {
+            if *n_points > n_left {
+                *n_points -= n_left;
+                return;
+            }
+            n_left -= *n_points;
+            self.runs.pop_front();
+        }
     }
 }
 

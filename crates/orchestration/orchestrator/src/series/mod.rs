@@ -225,6 +225,15 @@ impl Store {
         }
     }
 
+    /// Lets go what a site has measured until then (ms since 1970). On disk it stays until its block goes, so this is to be said again whenever
+    /// the store was opened.
+    pub fn forget(&self, site: &str, at_ms: u64) {
+        let mut memory = self.shared.write();
+        let Memory { tables, pending } = &mut *memory;
+        tables.forget(site, at_ms);
+        pending.retain(|(series, ..)| tables.key(*series).is_some());
+    }
+
     /// The newest point of each series at `at_ms`, if it was less than `lookback` old then. `org` sees its own series and those of nobody;
     /// `None` sees all.
     ///

@@ -99,6 +99,59 @@ fn an_organisation_sees_its_own_and_what_is_nobodys() {
 }
 
 #[test]
+fn what_a_site_has_measured_is_let_go_and_nothing_else() {
+    let dir = dir();
+    let (store, _) = open(dir.path(), Limits::default());
+    let now = wall_ms();
+    let at = |site: &str, at_ms: u64, value: f64| sample("x", &[("site", site)], at_ms, value);
+    store.append(&[at("edge", now - 120_000, 1.0), at("cloud", now, 2.0)]);
+    store.flush();
+    // By its own clock, it has measured that in the future.
+    store.append(&[at("edge", now - 30_000, 3.0)]);
+    let see = |store: &Store| values(store.last_seen(&select("x"), None).expect("few"));
+    store.forget("edge", now - 60_000);
+    assert_eq!(see(&store), [2.0]);
+    // Another site of that name begins anew.
+    store.append(&[at("edge", now + 1, 4.0)]);
+    drop(store);
+    let (store, _) = open(dir.path(), Limits::default());
+    store.forget("edge", now - 60_000);
+    assert_eq!(see(&store), [4.0, 2.0]);
+    let points = store.points(&select(r#"x{site="edge"}"#), None, 0, now + 1);
+    assert_eq!(points.expect("few")[0].1.len(), 1);
+}
+
+/// The places of its series are free again, and its blocks go as they would have.
+#[test]
+fn what_was_let_go_takes_no_places() {
+    let limits = Limits {
+        series_max: 2,
+        ..Limits::default()
+    };
+    let mut tables = Tables::new(limits);
+    let edge = labels(&[("site", "edge")]);
+    let append = |tables: &mut Tables, name: &str, at_ms| {
+        let value = 0.0;
+        tables.append(name, &edge, Point { at_ms, value }, at_ms)
+    };
+    append(&mut tables, "a", 1_000).expect("room");
+    append(&mut tables, "b", 1_000).expect("room");
+    tables.open_block(1);
+    append(&mut tables, "a", 99_000).expect("room");
+    append(&mut tables, "a", 99_001).expect("room");
+    assert_eq!(append(&mut tables, "c", 1_000), Err(Refusal::TooManySeries));
+    // In the middle of a block.
+    tables.forget("edge", 39_000);
+    assert_eq!(tables.n_series(), 1);
+    append(&mut tables, "c", 99_000).expect("room");
+    tables.open_block(2);
+    append(&mut tables, "c", 99_001).expect("room");
+    let later = 99_001 + limits.retention_ms + 1;
+    assert_eq!(tables.turn(later), [0, 1, 2]);
+    assert_eq!((tables.n_series(), tables.bytes()), (0, 0));
+}
+
+#[test]
 fn what_is_not_taken_is_counted() {
     let dir = dir();
     let limits = Limits {
