@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use nbi::{Client, MigrationSpec, NewJoinToken, Operation, Service, Target};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::say;
 use crate::config::Config;
@@ -49,6 +49,8 @@ enum Command {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Forget a site that does not come back: its certificate counts no more.
+    Forget { site: String },
     /// Create or change a service; a module may be a path beside the file, and is uploaded.
     Apply {
         /// YAML or JSON; `-` is standard input.
@@ -222,6 +224,10 @@ impl Session {
                 let token = client.issue_join_token(&NewJoinToken { site, ttl })?;
                 self.list(&[token], |tokens| tokens[0].token.clone())?;
             }
+            Command::Forget { site } => {
+                client.forget_site(&site)?;
+                self.list(&[json!({"site": site})], |_| format!("{site} is forgotten"))?;
+            }
             Command::Adopt { site, wait } => {
                 return self.follow_up(client.adopt_site(&site)?, wait);
             }
@@ -369,7 +375,7 @@ impl Session {
         for series in self.client.query(selector, None)? {
             let point = series.points.last();
             if self.json {
-                say(&serde_json::json!({"labels": series.labels, "point": point}).to_string())?;
+                say(&json!({"labels": series.labels, "point": point}).to_string())?;
             } else if let Some((at, value)) = point {
                 let labels = series.labels.iter();
                 let labels: Vec<_> = labels

@@ -81,7 +81,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service, Error> {
     let series = Arc::new(series.map_err(failed("open the series".to_owned()))?);
 
     let counters = front::Counters::new(&deps.metrics);
-    let (controller, gone) = Controller::open(store, dir, deps)?;
+    let (controller, gone) = Controller::open(store, dir, Arc::clone(&series), deps)?;
     let mut tasks = controller.start_tasks();
     let inner = Arc::clone(controller.inner());
     tasks.push(link::serve(

@@ -171,6 +171,11 @@ impl Client {
         self.change::<()>("POST", &path, &[], None)
     }
 
+    /// Forgets a site that does not come back.
+    pub fn forget_site(&self, name: &str) -> Result<(), Error> {
+        self.delete_now(&format!("/v1/sites/{}", escape(name)))
+    }
+
     /// A new token with which one site may join. Asked again because an answer was lost, it makes another: the first is never used.
     pub fn issue_join_token(&self, wish: &NewJoinToken) -> Result<JoinToken, Error> {
         self.post("/v1/join-tokens", wish)
@@ -317,13 +322,7 @@ impl Client {
 
     /// Forgets a module (`sha256:…`) that no service uses.
     pub fn delete_module(&self, digest: &str) -> Result<(), Error> {
-        let path = format!("/v1/modules/{}", escape(digest));
-        let method = "DELETE";
-        self.ask(Request {
-            method,
-            ..Request::get(&path, &[])
-        })
-        .map(drop)
+        self.delete_now(&format!("/v1/modules/{}", escape(digest)))
     }
 
     /// The newest point of each series that the selector names; at `at_ms`, or now.
@@ -378,6 +377,16 @@ impl Client {
 
     fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Error> {
         self.read(self.ask(Request::get(path, query))?)
+    }
+
+    /// Gone when it is answered.
+    fn delete_now(&self, path: &str) -> Result<(), Error> {
+        let method = "DELETE";
+        self.ask(Request {
+            method,
+            ..Request::get(path, &[])
+        })
+        .map(drop)
     }
 
     /// What is done when it is answered.

@@ -40,7 +40,7 @@ use tasks::Shown;
 use crate::core::inventory::Now;
 use crate::link::Connections;
 use crate::metrics::Metrics;
-use crate::{Deps, Error, ErrorKind, Explainer};
+use crate::{Deps, Error, ErrorKind, Explainer, series};
 
 /// Cheap to clone; all clones are one controller.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct Controller(Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// Dropped before the store, whose end says that the directory can be used again.
+    series: Arc<series::Store>,
     pub store: Store,
     state: Mutex<State>,
     pub feed: Feed,
@@ -120,12 +122,14 @@ impl Controller {
     pub(crate) fn open(
         store: Arc<dyn MetaStore>,
         dir: &Path,
+        series: Arc<series::Store>,
         deps: Deps,
     ) -> Result<(Self, Gone), Error> {
         let state = State::load(store.as_ref())?;
         let failure = Failure::new();
         let (store, gone) = Store::new(store, &failure)?;
         let inner = Inner {
+            series,
             store,
             state: Mutex::new(state),
             feed: Feed::new(),
@@ -141,6 +145,7 @@ impl Controller {
             shown: Mutex::default(),
             started: rt::now(),
         };
+        inner.forget_series();
         Ok((Self(Arc::new(inner)), gone))
     }
 
@@ -171,9 +176,18 @@ impl Inner {
     /// Takes over what anybody has committed.
     pub(crate) fn catch_up(&self) -> Result<(), Error> {
         if self.state().catch_up(self.store.meta())? {
+            self.forget_series();
             self.signals.all();
         }
         Ok(())
+    }
+
+    /// Lets go what sites have measured that were forgotten.
+    fn forget_series(&self) {
+        let forgotten = std::mem::take(&mut self.state().dirty.forgotten);
+        for (site, at_ms) in forgotten {
+            self.series.forget(site.as_str(), at_ms);
+        }
     }
 
     /// Decides, commits, and sees it in the mirror; decides again if something that it depends on has changed meanwhile. `Ok(Err(…))`: there is

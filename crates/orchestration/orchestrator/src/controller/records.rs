@@ -6,7 +6,7 @@
 //! migration/ORG/ID          Migration                target/site/SITE        SiteTarget
 //! moving/ORG/SERVICE/BLOCK  the migration's id       target/leaving/UNIT     Leaving
 //! key/ORG/KEY               KeyRecord                site/NAME               Facts
-//! modules/ORG               ModulesRecord
+//! modules/ORG               ModulesRecord            forgotten/NAME          ForgottenRecord
 //!                                                    token/HASH, join/HASH   TokenRecord, JoinRecord
 //! ```
 
@@ -116,8 +116,17 @@ pub(crate) struct JoinRecord {
     /// The only site that may use it.
     pub site: Option<Name>,
     pub expires_ms: u64,
-    /// Who has used it: site and public key. The same one may ask again, if it missed the answer.
+    /// Who has used it: site and public key. The same one may ask again, if it missed the answer. No key: it is void, for the site was forgotten.
     pub used: Option<(Name, String)>,
+}
+
+/// Of a name that a site had which was forgotten. It is kept for ever: so long are certificates valid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ForgottenRecord {
+    /// When that was, last.
+    pub at_ms: u64,
+    /// The public key that has joined under this name last since then: only with it a site of this name is let in.
+    pub admits: Option<String>,
 }
 
 pub(crate) const HEAD: &str = "target/head";
@@ -129,6 +138,7 @@ pub(crate) enum Key<'a> {
     Operation(Name, &'a str),
     Migration(Name, &'a str),
     Site(Name),
+    Forgotten(Name),
     Token(&'a str),
     Join(&'a str),
     Modules(Name),
@@ -156,6 +166,7 @@ impl<'a> Key<'a> {
             "operation" => Self::Operation(pair()?.0.parse().ok()?, pair()?.1),
             "migration" => Self::Migration(pair()?.0.parse().ok()?, pair()?.1),
             "site" => Self::Site(rest.parse().ok()?),
+            "forgotten" => Self::Forgotten(rest.parse().ok()?),
             "token" => Self::Token(rest),
             "join" => Self::Join(rest),
             "modules" => Self::Modules(rest.parse().ok()?),
@@ -196,6 +207,7 @@ mod tests {
         check("operation/acme/12", Key::Operation(name("acme"), "12"));
         check("migration/acme/12", Key::Migration(name("acme"), "12"));
         check("site/edge", Key::Site(name("edge")));
+        check("forgotten/edge", Key::Forgotten(name("edge")));
         check("token/abc", Key::Token("abc"));
         check("join/abc", Key::Join("abc"));
         check("modules/acme", Key::Modules(name("acme")));
@@ -277,5 +289,7 @@ mod tests {
         let older: TokenRecord = decode("token", br#"{"org":"acme"}"#).expect("it is read");
         assert_eq!(older.role, Role::Operator);
         golden::<JoinRecord>(&json!({"site": "edge", "expires_ms": 5, "used": ["edge", "04ab"]}));
+        golden::<ForgottenRecord>(&json!({"at_ms": 5, "admits": null}));
+        golden::<ForgottenRecord>(&json!({"at_ms": 5, "admits": "04ab"}));
     }
 }

@@ -600,9 +600,11 @@ impl<'a> Request<'a> {
         };
         let mut draft = self.operation(state, subject)?;
         let service_key = format!("service/{}/{}", self.org, spec.service);
-        draft
-            .conditions
-            .push(Condition::new(service_key, Some(service.revision)));
+        let site_key = format!("site/{}", migration.to);
+        draft.conditions.extend([
+            Condition::new(service_key, Some(service.revision)),
+            Condition::new(site_key, state.site_revision(&migration.to)),
+        ]);
         for lock in locks(&migration) {
             // Whoever deletes it does so in the commit in which the migration ends.
             if let Some(entry) = self.inner.store.meta().get(&lock).map_err(failed)? {

@@ -7,8 +7,8 @@ use ids::{Name, UnitId};
 use meta::{Change, MetaStore, Revision};
 
 use super::records::{
-    HEAD, Head, JoinRecord, Key, ModulesRecord, OperationRecord, ServiceRecord, TokenRecord,
-    VERSION, decode,
+    ForgottenRecord, HEAD, Head, JoinRecord, Key, ModulesRecord, OperationRecord, ServiceRecord,
+    TokenRecord, VERSION, decode,
 };
 use super::store::failed;
 use crate::core::blueprint::{Blueprint, SiteTarget};
@@ -36,6 +36,8 @@ pub(crate) struct State {
     /// Facts are mirrored; reports are not in the store.
     pub sites: Arc<Sites>,
     site_revisions: BTreeMap<Name, Revision>,
+    /// The names of sites that were forgotten, also of those that have joined again since.
+    pub forgotten: BTreeMap<Name, Row<ForgottenRecord>>,
     /// Of the last run of the planner.
     pub pending: BTreeMap<UnitId, Vec<String>>,
     pub dirty: Dirty,
@@ -66,6 +68,8 @@ pub(crate) struct Dirty {
     pub migrations: BTreeSet<(Name, String)>,
     /// Units whose parts may have something new to tell each other.
     pub offers: BTreeSet<UnitId>,
+    /// Sites that were forgotten, and when.
+    pub forgotten: Vec<(Name, u64)>,
 }
 
 const PAGE: usize = 1000;
@@ -184,6 +188,7 @@ impl State {
                 None => drop(self.modules.remove(&org)),
             },
             Key::Site(name) => self.apply_site(key, name, revision, value)?,
+            Key::Forgotten(name) => self.apply_forgotten(key, name, revision, value)?,
             Key::Head => self.apply_head(revision, value)?,
             Key::Unit(id) => {
                 let planned = value.map(|value| decode(key, value)).transpose()?;
@@ -250,6 +255,27 @@ impl State {
         Ok(())
     }
 
+    fn apply_forgotten(
+        &mut self,
+        key: &str,
+        name: Name,
+        revision: Revision,
+        value: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let Some(value) = value else {
+            self.forgotten.remove(&name);
+            return Ok(());
+        };
+        let row: Row<ForgottenRecord> = row(key, revision, value)?;
+        let at_ms = row.record.at_ms;
+        let before = self.forgotten.insert(name.clone(), row);
+        // Otherwise a site has joined under this name.
+        if before.is_none_or(|before| before.record.at_ms != at_ms) {
+            self.dirty.forgotten.push((name, at_ms));
+        }
+        Ok(())
+    }
+
     /// A site has spoken. What it says of units of which the blueprint knows nothing is kept too: it shows what is still to go.
     pub(crate) fn report(&mut self, name: &Name, report: Arc<Report>) {
         let Some(site) = self.sites.get(name) else {
@@ -310,6 +336,17 @@ impl State {
 
     pub(crate) fn site_revision(&self, name: &Name) -> Option<Revision> {
         self.site_revisions.get(name).copied()
+    }
+
+    /// Whether a site that has joined with this public key may still be this site.
+    pub(crate) fn admits(&self, site: &Name, key: &str) -> bool {
+        let forgotten = self.forgotten.get(site);
+        forgotten.is_none_or(|row| row.record.admits.as_deref() == Some(key))
+    }
+
+    /// The same, if the site is known: one that is connected may have been forgotten meanwhile.
+    pub(crate) fn has_site(&self, site: &Name, key: &str) -> bool {
+        self.sites.contains_key(site) && self.admits(site, key)
     }
 
     pub(crate) fn service(&self, org: &Name, name: &Name) -> Result<&Arc<Service>, Error> {

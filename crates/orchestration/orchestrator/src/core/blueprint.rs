@@ -136,6 +136,20 @@ impl Blueprint {
         plan.flat_map(|plan| &plan.leaving)
     }
 
+    /// What is awaited of a site is awaited no more: it does not come back.
+    pub(crate) fn forgetting(&self, site: &Name) -> Changes {
+        let left = |id: &UnitId| {
+            let mut leaving = Leaving::clone(&self.leaving[id]);
+            leaving.sites.remove(site);
+            let is_awaited = !leaving.sites.is_empty();
+            (id.clone(), is_awaited.then(|| Arc::new(leaving)))
+        };
+        Changes {
+            units: BTreeMap::new(),
+            leaving: self.leaving_from(site.as_str()).map(left).collect(),
+        }
+    }
+
     /// The configuration that a site is to have, by number. Never configured: 0.
     pub(crate) fn site_generation(&self, site: &str) -> Generation {
         self.sites

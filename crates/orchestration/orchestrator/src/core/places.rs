@@ -219,7 +219,10 @@ impl<'a> Places<'a> {
 
     /// Why a place does not take these units as well.
     pub(crate) fn no_room(&self, site: &Name, units: &[Size]) -> Option<String> {
-        let place = &self.places[*self.by_name.get(site)?];
+        let Some(idx) = self.by_name.get(site) else {
+            return Some("there is no such site any more".to_owned());
+        };
+        let place = &self.places[*idx];
         place.full(units.len(), units.iter().map(|size| size.n_bytes).sum())
     }
 

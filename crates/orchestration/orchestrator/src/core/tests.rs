@@ -11,7 +11,7 @@ use workload::link::PERIOD;
 use workload::{Observed, Phase, RankAt, SiteConfig, UnitSpec};
 
 use super::bench::{PlanBench, one_block, reporting};
-use super::blueprint::{Blueprint, Changes};
+use super::blueprint::{Blueprint, Changes, SiteTarget};
 use super::inventory::{Now, Report, Site, Sites, last_report};
 use super::migration::{self, Migration, Start};
 use super::plan::{self, Input, Plan};
@@ -56,6 +56,8 @@ enum Action {
     /// Every site reports again, and deadlines pass.
     Wait,
     Succeed(usize),
+    /// The site does not come back, if nothing is wanted there.
+    Forget(usize),
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -68,6 +70,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         4 => (0..SERVICES, 0..SITES, any::<bool>()).prop_map(|(s, t, all)| Action::Migrate(s, t, all)),
         1 => Just(Action::Wait),
         1 => (0..SERVICES).prop_map(Action::Succeed),
+        1 => (0..SITES).prop_map(Action::Forget),
     ];
     prop::collection::vec(action, 1..60)
 }
@@ -129,6 +132,21 @@ impl World {
                     .filter(|(id, _)| id.service() == service(*n).as_str());
                 self.succeeded.extend(ranks.cloned());
             }
+            Action::Forget(n) => self.forget(&site(*n)),
+        }
+    }
+
+    fn forget(&mut self, site: &Name) {
+        let mut under_way = self.migrations.iter();
+        let is_wanted = self.blueprint.site_units(site.as_str()).next().is_some()
+            || under_way.any(|migration| !migration.phase.is_final() && migration.to == *site);
+        if !is_wanted && self.sites.remove(site).is_some() {
+            self.configs.remove(site);
+            let changes = self.blueprint.forgetting(site);
+            self.blueprint = self.blueprint.then(&changes);
+            self.blueprint
+                .set_site_target(site.clone(), SiteTarget::default());
+            assert_eq!(self.blueprint.leaving_from(site.as_str()).next(), None);
         }
     }
 
@@ -612,6 +630,19 @@ fn nothing_is_moved_to_a_site_that_is_full() {
         .site_units("site-0")
         .any(|id| id.service() == "service-2");
     assert_eq!(begun.is_err(), !is_there);
+}
+
+#[test]
+fn nothing_is_moved_to_a_site_that_was_forgotten_meanwhile() {
+    let mut world = filled(&[(0, 1, 1)]);
+    world.settle();
+    world.act(&Action::Step(0));
+    world.act(&Action::Migrate(0, 1, true));
+    assert_eq!(world.migrations.len(), 1);
+    world.sites.remove(&name("site-1"));
+    world.heal();
+    assert_eq!(world.blueprint.site_units("site-1").next(), None);
+    world.check_healed();
 }
 
 #[test]

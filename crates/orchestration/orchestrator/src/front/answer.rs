@@ -103,6 +103,13 @@ pub(super) fn json_of(status: u16, value: &impl Serialize) -> Response {
     response
 }
 
+/// What says all without a body.
+pub(super) fn done(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
 /// A change that was taken on.
 pub(super) fn accepted(operation: &Operation) -> Answer {
     let mut response = json_of(202, operation);

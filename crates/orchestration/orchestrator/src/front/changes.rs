@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderValue, StatusCode};
 use ids::Name;
 use nbi::{Decisions, MigrationSpec, NewJoinToken, PolicyRequest, Scale, Service, parse_duration};
 
 use super::Front;
-use super::answer::{Answer, Refusal, accepted, json, json_of};
+use super::answer::{Answer, Refusal, accepted, done, json, json_of};
 use super::call::{Call, Conditions, Tags};
 use crate::ErrorKind;
 use crate::controller::Terms;
@@ -96,6 +96,13 @@ pub(super) async fn adopt(State(front): State<Front>, call: Call) -> Answer {
             .adopt_site(&call.org, &name, &terms)
             .await?,
     )
+}
+
+/// Done when it is answered. What is forgotten already is forgotten.
+pub(super) async fn forget(State(front): State<Front>, call: Call) -> Answer {
+    let name = call.name("name")?;
+    front.controller.forget_site(&call.org, &name).await?;
+    Ok(done(StatusCode::NO_CONTENT))
 }
 
 /// Answered with the token, once: asked again, it makes another.

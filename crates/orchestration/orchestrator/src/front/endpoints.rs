@@ -165,6 +165,14 @@ fn sites() -> Vec<Endpoint> {
     let path = "/v1/sites/{name}/adoption";
     let summary = "Overrule what a site has, which waits for that because this controller does not know it (condition NeedsOperator).";
     let adopted = Endpoint::new("post", path, "adoptSite", summary, post(changes::adopt));
+    let summary = "Forget a site that does not come back. Its certificate counts no more.";
+    let forgotten = Endpoint::new(
+        "delete",
+        "/v1/sites/{name}",
+        "forgetSite",
+        summary,
+        delete(changes::forget),
+    );
     let summary = "A new token with which one site may join.";
     let issued = Endpoint::new(
         "post",
@@ -184,6 +192,14 @@ fn sites() -> Vec<Endpoint> {
         one.takes(&[name("The site.")])
             .shows_json("Site", "It, as it has reported.")
             .problems(&[(404, "There is no such site.")]),
+        forgotten
+            .takes(&[name("The site.")])
+            .for_operators()
+            .answers(204, "It is forgotten.", None)
+            .problems(&[
+                (404, "There is no such site, and there was none."),
+                (409, "It is connected, or something is wanted there."),
+            ]),
         change(adopted.takes(&[name("The site.")]))
             .for_operators()
             .problems(&[(404, "There is no such site.")]),

@@ -1,13 +1,11 @@
 //! Modules: bytes that are named by their digest.
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use ids::Digest;
 
 use super::Front;
-use super::answer::{Answer, Refusal};
+use super::answer::{Answer, Refusal, done};
 use super::call::Call;
 use crate::controller::modules::MODULE_BYTES_MAX;
 
@@ -15,12 +13,6 @@ fn digest(call: &Call) -> Result<Digest, Refusal> {
     let digest = call.text("digest").strip_prefix("sha256:");
     let digest = digest.and_then(|digest| digest.parse().ok());
     digest.ok_or_else(|| Refusal::new(404, "a module is named by `sha256:` and 64 of 0-9 and a-f"))
-}
-
-fn done(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
 }
 
 pub(super) async fn put(State(front): State<Front>, call: Call) -> Answer {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use auth::peer_is;
+use auth::{peer_is, peer_key};
 use ids::{Digest, Generation, Labels, Name};
 use prometheus::IntGauge;
 use rt::Task;
@@ -29,7 +29,7 @@ use crate::controller::Inner;
 use crate::controller::state::State;
 use crate::core::inventory::{Facts, Report};
 use crate::series;
-use crate::{Error, hexadecimal};
+use crate::{Error, ErrorKind, hexadecimal};
 
 /// Sites that are connected, and callers that have not said yet who they are.
 const SITES_MAX: usize = 4096;
@@ -170,18 +170,25 @@ async fn greet(
             cpu_share_by,
             ..
         } => {
-            let is_it = peer_is(
-                stream.get_ref().1.peer_certificates(),
-                &site_certificate_name(&site),
-            );
-            if is_it {
+            let certificates = stream.get_ref().1.peer_certificates();
+            if peer_is(certificates, &site_certificate_name(&site)) {
                 let full = |_| io::Error::other("there are too many sites");
                 let _place = server.places.try_acquire().map_err(full)?;
                 drop(caller);
-                let facts = facts(labels, cpu_share, cpu_share_by);
-                return live(server, stream, &site, generation, facts).await;
+                let peer = Peer {
+                    key: hexadecimal::encode(&peer_key(certificates).unwrap_or_default()),
+                    site,
+                    generation,
+                    facts: facts(labels, cpu_share, cpu_share_by),
+                };
+                match server.inner.admit(&peer.site, &peer.key).await {
+                    Ok(()) => return live(server, stream, peer).await,
+                    Err(error) if error.kind == ErrorKind::Precondition => Err(error.message),
+                    Err(error) => return Err(io::Error::other(error)),
+                }
+            } else {
+                Err(format!("its certificate is not that of site {site}"))
             }
-            Err(format!("its certificate is not that of site {site}"))
         }
         _ => Err("a connection begins with Join or Hello".to_owned()),
     };
@@ -218,6 +225,16 @@ async fn join(
     })
 }
 
+/// A site that has dialled.
+#[derive(Debug)]
+struct Peer {
+    site: Name,
+    /// The public key of its certificate.
+    key: String,
+    generation: Generation,
+    facts: Facts,
+}
+
 /// What lasts of a greeting.
 fn facts(labels: Labels, cpu_share: f64, cpu_share_by: String) -> Facts {
     let is_sound = cpu_share.is_finite() && (0.0..=CPU_SHARE_MAX).contains(&cpu_share);
@@ -247,18 +264,17 @@ fn cut(text: String, chars_max: usize) -> String {
     }
 }
 
-async fn live(
-    server: &Server,
-    stream: TlsStream<TcpStream>,
-    site: &Name,
-    generation: Generation,
-    facts: Facts,
-) -> io::Result<()> {
+async fn live(server: &Server, stream: TlsStream<TcpStream>, peer: Peer) -> io::Result<()> {
     let inner = &server.inner;
-    inner
-        .greet(site, generation, facts)
-        .await
-        .map_err(io::Error::other)?;
+    let Peer {
+        site,
+        key,
+        generation,
+        facts,
+    } = peer;
+    let site = &site;
+    let greeted = inner.greet(site, generation, facts).await;
+    greeted.map_err(io::Error::other)?;
     let (connection, outbox) = inner.connections.open(site, generation);
     let _connected = Level::up(&inner.metrics.sites_connected);
     tracing::info!(%site, %generation, "a site is connected");
@@ -272,7 +288,7 @@ async fn live(
     let (wanted, wants) = mpsc::channel(WANTED_MAX);
     let (bulk, pieces) = mpsc::channel(1);
     let end = tokio::select! {
-        end = listen(server, &connection, reader, wanted) => end,
+        end = listen(server, (&connection, &key), reader, wanted) => end,
         end = talk(writer, outbox, pieces) => end,
         end = ship(inner, wants, bulk) => end,
         () = connection.end.notified() => {
@@ -304,7 +320,7 @@ impl Drop for Level {
 
 async fn listen(
     server: &Server,
-    connection: &Arc<Connection>,
+    (connection, key): (&Arc<Connection>, &str),
     reader: impl AsyncRead + Unpin,
     wanted: mpsc::Sender<Digest>,
 ) -> io::Result<()> {
@@ -316,6 +332,9 @@ async fn listen(
             frames::read::<Up>(&mut reader, HEADER_BYTES_MAX),
         )
         .await?;
+        if !inner.state().has_site(&connection.site, key) {
+            return Err(io::Error::other("the site was forgotten"));
+        }
         match message {
             Up::Inventory(inventory) => {
                 connection.has(inventory.generation);
@@ -416,9 +435,8 @@ async fn ship(
 }
 
 impl Inner {
-    /// A site with a certificate of ours has dialled.
+    /// A site that was let in has dialled.
     async fn greet(&self, site: &Name, generation: Generation, facts: Facts) -> Result<(), Error> {
-        self.know(site).await?;
         self.change_facts(site, |_, before| {
             before.labels.clone_from(&facts.labels);
             before.cpu_share = facts.cpu_share;

@@ -1,5 +1,6 @@
 //! A controller with simulated sites over real sockets.
 
+mod forget;
 mod north;
 mod site;
 mod stutter;

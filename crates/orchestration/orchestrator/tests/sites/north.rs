@@ -13,20 +13,17 @@ use super::site::{LOG, name, try_join};
 use super::{PATIENCE, World, org, video};
 
 /// Does blocking work where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = tokio::sync::oneshot::channel();
     let thread = rt::thread("client".into(), 1 << 20, move || done.send(work()).is_ok());
     thread.expect("a thread");
     result.await.expect("it does not panic")
 }
 
-async fn client(world: &World) -> Client {
+pub(crate) async fn client(world: &World, role: Role) -> Client {
     let token = Secret::random();
     let hash = token.hash();
-    let added = world
-        .controller()
-        .add_token(&hash, &org(), Role::Operator)
-        .await;
+    let added = world.controller().add_token(&hash, &org(), role).await;
     added.expect("a token");
     let url = format!("https://{}", world.service.nbi);
     Client::new(&url, token.as_str(), world.authority.certificate()).expect("a client")
@@ -35,7 +32,7 @@ async fn client(world: &World) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_run_moved_and_read_by_a_client() {
     let (world, edge, _cloud) = World::with_both().await;
-    let client = client(&world).await;
+    let client = client(&world, Role::Operator).await;
     let log = {
         let client = client.clone();
         blocking(move || {
@@ -93,7 +90,7 @@ async fn a_service_is_run_moved_and_read_by_a_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_joins_with_a_token_that_is_asked_for() {
     let world = World::new().await;
-    let client = client(&world).await;
+    let client = client(&world, Role::Operator).await;
     let issue = async |ttl: &str| {
         let wish = NewJoinToken {
             site: Some(name("attic")),
@@ -131,7 +128,7 @@ async fn a_site_joins_with_a_token_that_is_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_starts_again_is_asked_again() {
     let (world, _edge) = World::with_edge().await;
-    let client = client(&world).await;
+    let client = client(&world, Role::Operator).await;
     let before = client.clone();
     let since = blocking(move || {
         before.apply(&video("va", "edge", 1)).expect("taken on");

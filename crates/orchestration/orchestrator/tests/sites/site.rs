@@ -35,6 +35,8 @@ pub(crate) struct State {
     /// Every generation that it was sent.
     pub generations: Vec<Generation>,
     pub n_connections: usize,
+    /// How many connections have ended by themselves.
+    pub n_ended: usize,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,8 @@ impl Site {
         self.task = Some(rt::spawn("simulated site", async move {
             // The end of a link is part of the tests.
             live(&shared, &tls, link).await.ok();
+            shared.state().n_ended += 1;
+            shared.wake();
         }));
     }
 

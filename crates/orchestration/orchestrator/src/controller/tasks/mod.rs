@@ -21,6 +21,7 @@ use super::{Controller, Inner};
 use crate::Error;
 
 pub(crate) use project::Shown;
+pub(super) use project::finish;
 
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 /// After a failure, so that a task whose signal stays does not spin.

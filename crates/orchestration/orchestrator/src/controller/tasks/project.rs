@@ -81,7 +81,13 @@ fn outcome(migration: &Migration, now: Now) -> Done {
     }
 }
 
-fn finish(draft: &mut Draft, org: &Name, row: &Row<OperationRecord>, done: Done) {
+/// Adds to a draft that an operation is done.
+pub(in crate::controller) fn finish(
+    draft: &mut Draft,
+    org: &Name,
+    row: &Row<OperationRecord>,
+    done: Done,
+) {
     let record = OperationRecord {
         done: Some(done),
         ..row.record.clone()
