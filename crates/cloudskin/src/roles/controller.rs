@@ -274,6 +274,8 @@ fn shown(decision: learning::seam::Decision) -> nbi::Decision {
             })
             .collect(),
         outcome: decision.outcome.to_string(),
+        times: decision.times,
+        violated_at_ms: decision.violated_at.map(|at| at.0),
     }
 }
 

@@ -597,6 +597,11 @@ pub struct Decision {
     pub alternatives: Vec<Alternative>,
     /// What became of it: `done`, `shadow`, `held: …`, `failed: …`, `pending`
     pub outcome: String,
+    /// How often the same was decided in a row. In mode `shadow` all else is as it was the first time, otherwise as it was last.
+    pub times: u32,
+    /// When, after this decision to move, an iteration first took longer than the KPI allows; absent: none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violated_at_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

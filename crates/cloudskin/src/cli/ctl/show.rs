@@ -165,14 +165,18 @@ pub(super) fn decisions(decisions: &[Decision]) -> String {
 
 fn decision(decision: &Decision) -> String {
     let mut text = format!(
-        "  decision {} at {} ms ({:?}): {}: {}\n    because   {}\n",
-        decision.id,
-        decision.at_ms,
-        decision.mode,
-        decision.action,
-        decision.outcome,
-        decision.branch
+        "  decision {} at {} ms ({:?}): {}: {}\n",
+        decision.id, decision.at_ms, decision.mode, decision.action, decision.outcome,
     );
+    if decision.times > 1 {
+        text += &format!("    decided   {} times in a row\n", decision.times);
+    }
+    if let Some(at_ms) = decision.violated_at_ms {
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        let later = at_ms.saturating_sub(decision.at_ms) as f64 / 1e3;
+        text += &format!("    violated  at {at_ms} ms, {later:.1} s after the decision\n");
+    }
+    text += &format!("    because   {}\n", decision.branch);
     for (name, value) in &decision.inputs {
         text += &format!("    input     {name} = {value}\n");
     }
@@ -215,4 +219,26 @@ pub(super) fn event(event: &WatchEvent) -> String {
         "{}\t{}\t{}\t{phase}",
         event.revision, event.kind, event.name
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_says_how_often_it_was_made_and_what_came_true() {
+        let decision = |times: u32, violated_at_ms: Option<u64>| {
+            let decision = serde_json::json!({
+                "id": "decision-1", "atMs": 1_000, "mode": "shadow", "inputs": {}, "branch": "line 1: IF x",
+                "action": "migrate_service to cloud", "alternatives": [], "outcome": "shadow", "times": times,
+                "violatedAtMs": violated_at_ms,
+            });
+            decisions(&[serde_json::from_value(decision).expect("a decision")])
+        };
+        let head = "  decision decision-1 at 1000 ms (Shadow): migrate_service to cloud: shadow\n";
+        let because = "    because   line 1: IF x\n";
+        assert_eq!(decision(1, None), format!("{head}{because}"));
+        let told = "    decided   7 times in a row\n    violated  at 13400 ms, 12.4 s after the decision\n";
+        assert_eq!(decision(7, Some(13_400)), format!("{head}{told}{because}"));
+    }
 }

@@ -114,6 +114,8 @@ fn decision(id: &str, action: &str) -> nbi::Decision {
         action: action.to_owned(),
         alternatives: Vec::new(),
         outcome: "done".to_owned(),
+        times: 2,
+        violated_at_ms: None,
     }
 }
 
