@@ -136,7 +136,6 @@ impl Site {
         let config = site::Config {
             dir: self.dir,
             site: self.name,
-            address: self.address,
             share,
         };
         let agent = site::start(config, drivers, &telemetry.metrics)?;

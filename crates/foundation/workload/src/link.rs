@@ -64,8 +64,6 @@ pub enum Up {
         cpu_share: f64,
         /// How the share is enforced: `cgroup`, `affinity` or `none`.
         cpu_share_by: String,
-        /// The address at which other sites reach it.
-        address: String,
     },
     Inventory(Inventory),
     Samples {
@@ -189,6 +187,15 @@ mod tests {
         let up: Up = serde_json::from_str(text).expect("a message of a newer agent");
         assert!(matches!(up, Up::WantModule { .. }));
         serde_json::from_str::<Up>(r#"{"type":"unheard_of"}"#).expect_err("an unknown message");
+    }
+
+    #[test]
+    fn a_greeting_that_still_has_an_address_is_one() {
+        let text = r#"{"type":"hello","version":1,"site":"edge","labels":{},"generation":3,"cpu_share":0.5,"cpu_share_by":"none"}"#;
+        let older = text.replace(r#""none"}"#, r#""none","address":"10.0.0.7"}"#);
+        assert_ne!(older, text);
+        let up: Up = serde_json::from_str(&older).expect("a message of an older agent");
+        assert_eq!(serde_json::to_string(&up).expect("it is JSON"), text);
     }
 
     #[test]

@@ -80,8 +80,6 @@ pub struct Config {
     pub dir: PathBuf,
     /// The name under which it has joined.
     pub site: Name,
-    /// The address at which other sites reach this one.
-    pub address: String,
     pub share: Share,
 }
 
@@ -157,7 +155,6 @@ pub fn start(
             labels: membership.labels,
             cpu_share: share.cores(),
             cpu_share_by: share.by().to_owned(),
-            address: config.address,
         },
     };
     let agent = Agent {

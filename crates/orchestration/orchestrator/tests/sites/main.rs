@@ -304,7 +304,6 @@ async fn a_site_joins_once_and_only_as_itself() {
         generation: Generation(0),
         cpu_share: 1.0,
         cpu_share_by: "none".to_owned(),
-        address: String::new(),
     };
     let reason = refused(ask(&mut stream, &hello).expect("an answer"));
     assert!(reason.contains("certificate"), "{reason}");

@@ -317,7 +317,6 @@ async fn live(shared: &Shared, tls: &Tls, link: SocketAddr) -> io::Result<()> {
         generation,
         cpu_share: shared.cpu_share,
         cpu_share_by: "none".to_owned(),
-        address: "127.0.0.1".to_owned(),
     };
     send(&mut writer, &encode(&hello, &[])).await?;
     shared.state().n_connections += 1;

@@ -47,7 +47,6 @@ pub(crate) struct Introduction {
     pub labels: Labels,
     pub cpu_share: f64,
     pub cpu_share_by: String,
-    pub address: String,
 }
 
 impl Introduction {
@@ -59,7 +58,6 @@ impl Introduction {
             generation,
             cpu_share: self.cpu_share,
             cpu_share_by: self.cpu_share_by.clone(),
-            address: self.address.clone(),
         }
     }
 }

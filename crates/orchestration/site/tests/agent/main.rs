@@ -136,7 +136,6 @@ fn start(
     let config = Config {
         dir: dir.to_owned(),
         site: name("edge"),
-        address: "127.0.0.1".into(),
         share: Share::take(&Wanted::All, &name("edge"), dir),
     };
     site::start(config, drivers, metrics)
