@@ -64,17 +64,16 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes a directory, and those above it that are missing. When it returns, their names are on the disk: what is synced in the directory is
 /// not lost with it when the machine crashes.
 pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
+    let parent = parent(dir)?;
+    if !parent.is_dir() {
+        make_dir(parent)?;
+    }
     match fs::create_dir(dir) {
-        Ok(()) => {}
         // Whoever made it may have been killed before its name was synced.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_dir(parent(dir)?)?;
-            return make_dir(dir);
-        }
-        Err(error) => return Err(error),
+        made => made?,
     }
-    File::open(parent(dir)?)?.sync_all()
+    File::open(parent)?.sync_all()
 }
 
 fn parent(path: &Path) -> io::Result<&Path> {
@@ -147,6 +146,7 @@ mod tests {
         make_dir(&deep.join("file/d")).expect_err("it is in a file");
         make_dir(Path::new("")).expect_err("it is nowhere");
         make_dir(Path::new("/")).expect_err("it has no parent");
+        make_dir(Path::new("/proc/none")).expect_err("nobody can make it");
     }
 
     #[test]
