@@ -24,7 +24,7 @@ use orchestrator::{
 use tokio::runtime::Handle;
 
 use super::Signals;
-use crate::platform::{Bootstrap, Ready};
+use crate::platform::{Bootstrap, Ready, private_dir};
 
 /// A token for joining that nobody has used by then is void.
 const JOIN_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -165,7 +165,7 @@ impl Controller {
 /// The authority of this platform: made at the first start.
 fn authority(dir: &Path) -> anyhow::Result<Authority> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    private_dir(dir)?;
     let path = dir.join("ca.key");
     match std::fs::read(&path) {
         Ok(key) => Authority::from_key(&key).with_context(|| format!("read {}", path.display())),

@@ -1,5 +1,6 @@
 //! A store in one file, for one process at a time.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,10 @@ impl Redb {
     /// When another process has it open, or it is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let database = Database::create(path).map_err(|e| failed("open the metadata file", e))?;
+        // What is committed to the file is not to be lost with its name.
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let named = File::open(dir.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
+        named.map_err(|e| failed("sync the directory of the metadata file", e))?;
         Self::new(database)
     }
 

@@ -23,6 +23,7 @@
 mod config;
 mod controller;
 mod core;
+mod dirs;
 mod error;
 mod front;
 mod hexadecimal;

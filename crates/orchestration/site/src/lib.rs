@@ -42,7 +42,6 @@ mod watch;
 mod workers;
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -57,6 +56,7 @@ use agent::{Agent, Driven, State};
 use clock::Clock;
 use disk::identity::Membership;
 use disk::ledger::Ledger;
+use disk::make_private_dir;
 use disk::modules::Modules;
 use hub::Hub;
 use link::{Introduction, Link};
@@ -301,8 +301,7 @@ impl Drop for Site {
 }
 
 fn private_dir(dir: &Path) -> Result<(), Error> {
-    let mut builder = fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(0o700).create(dir);
+    let made = make_private_dir(dir);
     made.map_err(|error| Error::io(format!("make {}", dir.display()), error))
 }
 

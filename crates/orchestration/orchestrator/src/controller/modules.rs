@@ -20,6 +20,7 @@ use super::records::{ModulesRecord, encode};
 use super::state::State;
 use super::store::Worker;
 use super::{Controller, Draft, Inner};
+use crate::dirs::make_dir;
 use crate::{Error, ErrorKind, hexadecimal};
 
 pub(crate) const MODULE_BYTES_MAX: u64 = 64 << 20;
@@ -331,7 +332,7 @@ fn collect(dir: &Path, kept: &BTreeSet<Digest>, before: SystemTime) -> io::Resul
 
 /// Makes the directory, removes what was not finished, and says how many bytes there are.
 fn sweep(dir: &Path) -> io::Result<u64> {
-    fs::create_dir_all(dir)?;
+    make_dir(dir)?;
     let mut n_bytes = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

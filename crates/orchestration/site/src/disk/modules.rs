@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ids::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{create_private, publish};
+use super::{create_private, make_private_dir, publish};
 
 /// The largest module that is taken.
 const BYTES_MAX: u64 = 256 << 20;
@@ -34,7 +34,7 @@ pub(crate) struct Incoming {
 
 impl Modules {
     pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
+        make_private_dir(&folder)?;
         Ok(Self { folder })
     }
 
