@@ -27,7 +27,7 @@ pub(crate) struct Program {
 pub(crate) const PROGRAMS: [Program; N_PROGRAMS] = [
     Program {
         source: "halo",
-        args: "4500 30000",
+        args: "9000 30000",
         tiny_args: "40 300",
     },
     Program {
