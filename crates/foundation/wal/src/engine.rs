@@ -1,0 +1,304 @@
+//! The owner of a directory: writes batches, begins segments, lets go of them. It has no thread and no queue: one call after the other.
+//!
+//! ```text
+//!   parts (oldest first)          current                     unlinked, or renamed to be the next
+//!   [1 ··· 80) [80 ··· 200) [200 ··· synced) room             ◀── [·, ·) [·, ·) wholly below the floor
+//!         ▲ floor: the oldest record that some log keeps
+//! ```
+//! Three rules make every crash come out right:
+//!
+//! 1. A segment is begun only when all before it is synced, and what it begins with if that is a copy. So its slots prove where the one
+//!    before it ends.
+//! 2. Nothing is acknowledged before the sync of its file, the sync of the directory if the file's name is new, and a look at the claim.
+//! 3. A segment is let go only when the slot that says that nothing in it is kept is synced, and the claim was there after that. So
+//!    whoever owns the log next knows it too, and a late removal by an owner that was stopped in between does no harm.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::disk::{Disk, DiskFile};
+use crate::format::{self, HEAD_BYTES, MARK_BYTES, SegmentId, Slot, Table};
+use crate::recover::{self, Part, remove_if_there};
+use crate::spares::{Spare, Spares};
+use crate::{Error, LogId, Position};
+
+/// So many segments that were let go are kept to be used again.
+const FREED_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    disk: Arc<dyn Disk>,
+    epoch: u64,
+    claim: Arc<dyn DiskFile>,
+    spares: Arc<Spares>,
+    freed: Vec<Spare>,
+    /// Files to remove after the next sync.
+    garbage: Vec<String>,
+    /// The last one is the current one, of `slot`.
+    parts: Vec<Arc<Part>>,
+    view: Arc<View>,
+    slot: Slot,
+    /// How many bytes of records the current segment takes.
+    room: u64,
+    /// Whether the current segment's name is durable.
+    is_listed: bool,
+    /// Whether there is something to sync.
+    is_dirty: bool,
+    /// Of what is written, and of what is synced too.
+    end: Position,
+    synced: Position,
+    /// The head of the last record.
+    chain: u32,
+}
+
+/// The segments, for readers.
+#[derive(Debug, Default)]
+pub(crate) struct View(Mutex<Arc<[Arc<Part>]>>);
+
+impl View {
+    pub(crate) fn parts(&self) -> Arc<[Arc<Part>]> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, parts: &[Arc<Part>]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+    }
+}
+
+impl Engine {
+    /// Takes over what is in the directory.
+    pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self, Error> {
+        let (epoch, claim) = recover::claim(&*disk)?;
+        let (found, garbage) = recover::find(&*disk)?;
+        let spares = Spares::new(Arc::clone(&disk), epoch, segment_bytes);
+        let mut engine = Self {
+            disk,
+            epoch,
+            claim,
+            spares: Arc::new(spares),
+            freed: Vec::new(),
+            garbage,
+            parts: Vec::new(),
+            view: Arc::default(),
+            slot: recover::first_slot(epoch),
+            room: 0,
+            is_listed: false,
+            is_dirty: false,
+            end: format::FIRST,
+            synced: format::FIRST,
+            chain: 0,
+        };
+        let Some(found) = found else {
+            let least = HEAD_BYTES + MARK_BYTES;
+            let spare = engine.spares.take_first(segment_bytes, least)?;
+            engine.begin(spare, engine.slot.clone())?;
+            engine.sync()?;
+            return Ok(engine);
+        };
+        let last = found.parts.last().map(Arc::clone);
+        engine.parts = found.parts;
+        engine.slot = found.slot;
+        engine.end = found.scan.synced;
+        engine.synced = found.scan.synced;
+        engine.chain = found.scan.synced_chain;
+        let was_empty = engine.is_empty();
+        engine.slot.table = found.scan.table;
+        // What may not have been synced is written again: a sync that failed may have left it in the kernel's memory only, where no later
+        // sync of that file would look for it. It is synced before the segment is begun: it may well have been acknowledged.
+        let least = HEAD_BYTES + found.unsynced.len() as u64 + MARK_BYTES;
+        let spare = engine.spares.take_first(segment_bytes.max(least), least)?;
+        let result = spare.file.write_at(&found.unsynced, HEAD_BYTES);
+        let result = result.and_then(|()| spare.file.sync());
+        result.map_err(Error::failed("write what was not synced again"))?;
+        engine.begin_next(spare)?;
+        engine.end = found.scan.end;
+        engine.chain = found.scan.chain;
+        engine.sync()?;
+        if let Some(last) = last.filter(|_| !was_empty) {
+            let used = HEAD_BYTES + (engine.end.0 - last.id.base.0);
+            let result = last.file.set_len(used);
+            result.map_err(Error::failed("trim a segment file"))?;
+        }
+        Ok(engine)
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Up to here everything is durable.
+    pub(crate) fn synced(&self) -> Position {
+        self.synced
+    }
+
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.slot.table
+    }
+
+    pub(crate) fn spares(&self) -> &Arc<Spares> {
+        &self.spares
+    }
+
+    /// Whether it is time to make another segment, so that nobody waits for one.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.freed.is_empty() && self.used() > self.room / 2
+    }
+
+    /// From the next commit on, what `log` has before that position is not kept.
+    pub(crate) fn truncate(&mut self, log: LogId, before: Position) {
+        self.slot.table.truncate(log, before);
+    }
+
+    /// Appends `records`, made by [`format::push`] for positions from [`synced`](Self::synced) on. Afterwards that says how many of them are
+    /// durable. After any error but [`Error::Full`] it must not be called again.
+    pub(crate) fn commit(&mut self, records: &mut [u8]) -> Result<(), Error> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let mut n_bytes = format::fitting(rest, self.room - self.used());
+            if n_bytes == 0 {
+                self.sync()?;
+                let spare = match self.freed.pop() {
+                    Some(spare) => spare,
+                    None => self.spares.take()?,
+                };
+                self.begin_next(spare)?;
+                n_bytes = format::fitting(rest, self.room);
+                assert!(n_bytes > 0, "no record is larger than a segment");
+            }
+            let (now, later) = rest.split_at_mut(n_bytes);
+            let link = (self.slot.salt, self.chain);
+            let table = &mut self.slot.table;
+            let note = |log, position, end| table.note(log, position, end);
+            self.chain = format::seal(now, link, self.synced, note);
+            self.write(now)?;
+            rest = later;
+        }
+        self.sync()
+    }
+
+    fn used(&self) -> u64 {
+        self.end.0 - self.slot.id.base.0
+    }
+
+    fn is_empty(&self) -> bool {
+        self.used() == 0
+    }
+
+    fn write(&mut self, records: &[u8]) -> Result<(), Error> {
+        let offset = HEAD_BYTES + self.used();
+        let result = self.current().write_at(records, offset);
+        result.map_err(Error::failed("write to the log"))?;
+        self.end.0 += records.len() as u64;
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    fn current(&self) -> &dyn DiskFile {
+        &*self.parts.last().expect("there is a current one").file
+    }
+
+    /// Makes all that is written durable, with what the table says if that lets a segment go.
+    fn sync(&mut self) -> Result<(), Error> {
+        let floor = self.slot.table.floor(self.end);
+        let lets_go = self.parts.get(1).is_some_and(|next| next.id.base <= floor);
+        if lets_go {
+            self.slot.edition += 1;
+            let result = self
+                .current()
+                .write_at(&self.slot.encode(), self.slot.offset());
+            result.map_err(Error::failed("write the head of a segment"))?;
+        } else if !self.is_dirty {
+            return Ok(());
+        }
+        self.current()
+            .sync()
+            .map_err(Error::failed("sync the log"))?;
+        if !self.is_listed {
+            self.disk
+                .sync()
+                .map_err(Error::failed("sync the log's directory"))?;
+            self.is_listed = true;
+        }
+        self.is_dirty = false;
+        if !self
+            .claim
+            .is_linked()
+            .map_err(Error::failed("look at the claim"))?
+        {
+            return Err(Error::Fenced);
+        }
+        self.synced = self.end;
+        let mark = format::mark(self.end, self.slot.salt, self.chain);
+        let result = self.current().write_at(&mark, HEAD_BYTES + self.used());
+        result.map_err(Error::failed("write to the log"))?;
+        for name in self.garbage.drain(..) {
+            remove_if_there(&*self.disk, &name)?;
+        }
+        if lets_go { self.let_go(floor) } else { Ok(()) }
+    }
+
+    /// Begins the next segment. All before it is synced.
+    fn begin_next(&mut self, spare: Spare) -> Result<(), Error> {
+        let last = self.slot.id;
+        let mut slot = self.slot.clone();
+        slot.id = SegmentId {
+            epoch: self.epoch,
+            seq: if last.epoch == self.epoch {
+                last.seq + 1
+            } else {
+                0
+            },
+            base: self.end,
+        };
+        slot.chain = self.chain;
+        slot.edition = 0;
+        if self.is_empty() {
+            // It holds nothing, so the one before it is followed by this one.
+            self.parts.pop();
+            self.garbage.push(last.file_name());
+        } else {
+            slot.prev = Some(last);
+        }
+        self.begin(spare, slot)
+    }
+
+    fn begin(&mut self, spare: Spare, slot: Slot) -> Result<(), Error> {
+        let both = slot.encode().repeat(2);
+        let result = spare.file.write_at(&both, 0);
+        result.map_err(Error::failed("write the head of a segment"))?;
+        let result = self.disk.rename(&spare.name, &slot.id.file_name());
+        result.map_err(Error::failed("name a segment file"))?;
+        self.parts.push(Part::new(spare.file, &slot));
+        self.view.set(&self.parts);
+        self.room = spare.bytes - HEAD_BYTES - MARK_BYTES;
+        self.slot = slot;
+        self.is_listed = false;
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    /// Lets segments wholly below `floor` go: they become spares, or are removed.
+    fn let_go(&mut self, floor: Position) -> Result<(), Error> {
+        let later = self.parts[1..].iter();
+        let n_dead = later.take_while(|next| next.id.base <= floor).count();
+        let dead: Vec<_> = self.parts.drain(..n_dead).collect();
+        self.view.set(&self.parts);
+        for part in dead {
+            let name = part.id.file_name();
+            let is_ours = part.id.epoch == self.epoch;
+            // Nobody reads it, and nobody else writes to it.
+            let file = Arc::into_inner(part).filter(|_| is_ours && self.freed.len() < FREED_MAX);
+            let bytes = self.spares.segment_bytes();
+            match file.map(|part| part.file) {
+                Some(file) if file.size().is_ok_and(|size| size == bytes) => {
+                    self.freed.push(Spare { name, file, bytes });
+                }
+                _ => remove_if_there(&*self.disk, &name)?,
+            }
+        }
+        Ok(())
+    }
+}

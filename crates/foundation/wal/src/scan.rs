@@ -1,0 +1,102 @@
+//! Where the log ends: the one decision of recovery, over bytes.
+//!
+//! The last segment of a log that was not closed ends with what a crash left of the writes since the last completed sync: any of their
+//! sectors may be missing, in any order. So a place that cannot be read is one of two things:
+//!
+//! - A *torn tail*: it was never synced, hence never acknowledged. It and all behind it is cut.
+//! - *Rot*: it was synced, and has changed since. To cut it would lose acknowledged records without a word, so it is refused.
+//!
+//! Every record says how far the log was synced when it was written, and so does the mark that is written behind a batch after its sync,
+//! before anyone is told. A sound header anywhere behind the bad place that says "synced beyond there" is proof of rot. That header cannot be
+//! a part of the torn tail that lies: what it says was true before it was written, whichever of its neighbours reached the disk. It
+//! cannot be older than the file's present life either (see [`format`](crate::format)). Without proof the place is cut.
+//!
+//! What is left: a mark is not synced itself. When the machine loses power before the kernel has written it, *and* the last batch rots,
+//! then nothing tells that from a torn tail. To close that hole would take a second sync for every acknowledgement.
+
+use std::collections::VecDeque;
+
+use crate::Position;
+use crate::format::{Header, RECORD_HEAD_BYTES, Slot, Table, u64_at};
+
+/// How the records of a segment end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Up to here they are sound, and the head of the last one.
+    pub end: Position,
+    pub chain: u32,
+    /// Up to here they are known to have been synced, and the head of the last record before it.
+    pub synced: Position,
+    pub synced_chain: u32,
+    pub table: Table,
+}
+
+/// Reads `records`, the bytes behind `slot`. The error is the offset in them of the first damage.
+pub(crate) fn scan(records: &[u8], slot: &Slot) -> Result<Scan, usize> {
+    let base = slot.id.base;
+    let mut table = slot.table.clone();
+    let mut offset = 0;
+    // The ends of records from the last one on that is known to be synced, each with its record's head.
+    let mut ends = VecDeque::from([(base, slot.chain)]);
+    loop {
+        let (end, chain) = *ends.back().expect("never empty");
+        let header = Header::parse(&records[offset..], slot.salt)
+            .filter(|header| header.position == end && header.prev == chain);
+        let Some(header) = header else { break };
+        while ends
+            .get(1)
+            .is_some_and(|(next, _)| *next <= header.synced())
+        {
+            ends.pop_front();
+        }
+        if header.is_mark() {
+            break;
+        }
+        let bytes = usize::try_from(header.bytes()).ok();
+        let next = bytes.and_then(|bytes| offset.checked_add(bytes));
+        let whole = next.and_then(|next| records.get(offset..next));
+        if !whole.is_some_and(|whole| header.is_of(&whole[RECORD_HEAD_BYTES..])) {
+            break;
+        }
+        table.note(header.log, header.position, header.end());
+        ends.push_back((header.end(), header.head));
+        offset = next.unwrap_or(offset);
+    }
+    let (end, chain) = *ends.back().expect("never empty");
+    if was_synced_beyond(&records[offset..], end, end, Some(slot.salt)) {
+        return Err(offset);
+    }
+    let (synced, synced_chain) = ends[0];
+    table.settle(base, end);
+    Ok(Scan {
+        end,
+        chain,
+        synced,
+        synced_chain,
+        table,
+    })
+}
+
+/// Whether a sound header in `bytes`, which begin at position `first`, says that the log was synced beyond `limit`. Without a salt, a header
+/// is taken for sound when its position is right.
+pub(crate) fn was_synced_beyond(
+    bytes: &[u8],
+    first: Position,
+    limit: Position,
+    salt: Option<u32>,
+) -> bool {
+    let candidates = bytes.windows(RECORD_HEAD_BYTES);
+    for (place, bytes) in (first.0..).zip(candidates) {
+        if u64_at(bytes, 0) != place {
+            continue;
+        }
+        let header = match salt {
+            Some(salt) => Header::parse(bytes, salt),
+            None => Some(Header::decode(bytes)),
+        };
+        if header.is_some_and(|header| header.synced() > limit) {
+            return true;
+        }
+    }
+    false
+}

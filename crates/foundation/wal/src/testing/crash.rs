@@ -1,0 +1,489 @@
+//! A disk in memory that keeps a history, and of which any crash that the history allows can be had.
+//!
+//! What survives a crash after some operation:
+//!
+//! - of a file, all that was written before its last completed sync; of what was written since, and of changes of its length since, any
+//!   subset, where a write counts as many: one for each 512-byte sector;
+//! - of the directory, all that was done before its last completed sync, and any subset of what was done since. A rename is one thing.
+//!
+//! After a sync that failed, what it was about stays readable, and no later sync makes it durable: that is how the kernel does it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, DiskFile};
+
+const SECTOR_BYTES: u64 = 512;
+
+type Node = usize;
+
+/// Shared by its clones.
+#[derive(Clone, Debug)]
+pub struct CrashDisk(Arc<Mutex<State>>);
+
+#[derive(Clone, Debug)]
+struct State {
+    /// Before the first operation.
+    first: Image,
+    /// What is seen.
+    now: Image,
+    history: Vec<Op>,
+    /// How many bytes the files may have together.
+    room: u64,
+    /// Let so many operations of that kind pass, then fail one.
+    fault: Option<(Fault, usize)>,
+    is_lying: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Image {
+    names: BTreeMap<String, Node>,
+    files: Vec<Vec<u8>>,
+}
+
+/// What [`CrashDisk::fail`] makes fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Write,
+    SyncFile,
+    SyncDirectory,
+    Rename,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Create {
+        name: String,
+        node: Node,
+    },
+    Rename {
+        from: String,
+        to: String,
+        node: Node,
+    },
+    Remove {
+        name: String,
+        node: Node,
+    },
+    SyncDirectory {
+        is_done: bool,
+    },
+    Write {
+        node: Node,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    SetLen {
+        node: Node,
+        bytes: u64,
+    },
+    SyncFile {
+        node: Node,
+        is_done: bool,
+    },
+}
+
+/// Which of the things that a crash may lose it keeps.
+#[derive(Clone, Debug)]
+pub struct Choices(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Every { path: Vec<bool>, at: usize },
+    Random { state: u64, kept_of_256: u64 },
+}
+
+impl Choices {
+    /// The first of all; [`advance`](Self::advance) has the others.
+    #[must_use]
+    pub fn every() -> Self {
+        Self(Kind::Every {
+            path: Vec::new(),
+            at: 0,
+        })
+    }
+
+    /// Some, the same for the same seed: sometimes nearly all is kept, sometimes nearly nothing.
+    #[must_use]
+    pub fn random(seed: u64) -> Self {
+        let mut choices = Self(Kind::Random {
+            state: seed,
+            kept_of_256: 128,
+        });
+        let kept_of_256 = [8, 64, 128, 192, 248][usize::from(choices.byte() % 5)];
+        if let Kind::Random {
+            kept_of_256: kept, ..
+        } = &mut choices.0
+        {
+            *kept = kept_of_256;
+        }
+        choices
+    }
+
+    /// Becomes the next of every one, after a crash with this one. `false`: there are no more.
+    pub fn advance(&mut self) -> bool {
+        let Kind::Every { path, at } = &mut self.0 else {
+            return true;
+        };
+        path.truncate(*at);
+        *at = 0;
+        while path.last() == Some(&false) {
+            path.pop();
+        }
+        if let Some(last) = path.last_mut() {
+            *last = false;
+        }
+        !path.is_empty()
+    }
+
+    fn keep(&mut self) -> bool {
+        let byte = u64::from(self.byte());
+        match &mut self.0 {
+            Kind::Every { path, at } => {
+                if *at == path.len() {
+                    path.push(true);
+                }
+                *at += 1;
+                path[*at - 1]
+            }
+            Kind::Random { kept_of_256, .. } => byte < *kept_of_256,
+        }
+    }
+
+    /// Splitmix64.
+    fn byte(&mut self) -> u8 {
+        let Kind::Random { state, .. } = &mut self.0 else {
+            return 0;
+        };
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)).to_le_bytes()[0]
+    }
+}
+
+impl Default for CrashDisk {
+    fn default() -> Self {
+        Self::of(Image::default())
+    }
+}
+
+impl CrashDisk {
+    fn of(image: Image) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            first: image.clone(),
+            now: image,
+            history: Vec::new(),
+            room: u64::MAX,
+            fault: None,
+            is_lying: false,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many operations have been recorded.
+    #[must_use]
+    pub fn n_ops(&self) -> usize {
+        self.state().history.len()
+    }
+
+    /// What a machine finds that crashed after `n_ops` operations.
+    #[must_use]
+    pub fn crash(&self, n_ops: usize, choices: &mut Choices) -> Self {
+        let state = self.state();
+        let history = &state.history[..n_ops];
+        let names = crash_names(&state.first, history, choices);
+        let mut image = Image::default();
+        for (name, node) in names {
+            let first = state.first.files.get(node).cloned().unwrap_or_default();
+            let file = crash_file(first, node, history, choices);
+            image.names.insert(name, image.files.len());
+            image.files.push(file);
+        }
+        drop(state);
+        Self::of(image)
+    }
+
+    /// What another process would see, on a disk of its own; the history goes on in both.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.state();
+        Self(Arc::new(Mutex::new(state.clone())))
+    }
+
+    /// How many bytes the files may have together.
+    pub fn set_room(&self, bytes: u64) {
+        self.state().room = bytes;
+    }
+
+    /// Lets `n_before` operations of that kind pass, and fails the one after.
+    pub fn fail(&self, fault: Fault, n_before: usize) {
+        self.state().fault = Some((fault, n_before));
+    }
+
+    /// From now on syncs do nothing and say that all is well. With such a disk every test must fail.
+    pub fn lie(&self) {
+        self.state().is_lying = true;
+    }
+
+    /// Changes bits of a byte, without a trace in the history.
+    ///
+    /// # Panics
+    /// When there is no such byte.
+    pub fn flip(&self, name: &str, offset: u64, bits: u8) {
+        let mut state = self.state();
+        let offset = usize::try_from(offset).expect("an offset");
+        let node = state.now.names[name];
+        state.now.files[node][offset] ^= bits;
+        if let Some(file) = state.first.files.get_mut(node) {
+            file[offset] ^= bits;
+        }
+    }
+}
+
+impl State {
+    fn check(&mut self, kind: Fault) -> io::Result<()> {
+        match &mut self.fault {
+            Some((fault, 0)) if *fault == kind => {
+                self.fault = None;
+                Err(io::Error::from_raw_os_error(5))
+            }
+            Some((fault, n_before)) if *fault == kind => {
+                *n_before -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn node(&self, name: &str) -> io::Result<Node> {
+        let node = self.now.names.get(name).copied();
+        node.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn set_len(&mut self, node: Node, bytes: u64) -> io::Result<()> {
+        let len = usize::try_from(bytes).map_err(io::Error::other)?;
+        let linked = self.now.names.values().filter(|other| **other != node);
+        let used: usize = linked.map(|other| self.now.files[*other].len()).sum();
+        if len > self.now.files[node].len() && used as u64 + bytes > self.room {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.now.files[node].resize(len, 0);
+        self.history.push(Op::SetLen { node, bytes });
+        Ok(())
+    }
+}
+
+fn crash_names(first: &Image, history: &[Op], choices: &mut Choices) -> BTreeMap<String, Node> {
+    let safe = safe(history, |op| match op {
+        Op::SyncDirectory { is_done } => Some(*is_done),
+        _ => None,
+    });
+    let mut names = first.names.clone();
+    for (op, is_safe) in history.iter().zip(safe) {
+        match op {
+            Op::Create { name, node } if is_safe || choices.keep() => {
+                names.insert(name.clone(), *node);
+            }
+            Op::Rename { from, to, node } if is_safe || choices.keep() => {
+                names.retain(|name, other| name != from || other != node);
+                names.insert(to.clone(), *node);
+            }
+            Op::Remove { name, node } if is_safe || choices.keep() => {
+                names.retain(|other_name, other| other_name != name || other != node);
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn crash_file(mut file: Vec<u8>, node: Node, history: &[Op], choices: &mut Choices) -> Vec<u8> {
+    let safe = safe(history, |op| match op {
+        Op::SyncFile { node: n, is_done } if *n == node => Some(*is_done),
+        _ => None,
+    });
+    for (op, is_safe) in history.iter().zip(safe) {
+        match op {
+            Op::SetLen { node: n, bytes } if *n == node => {
+                let len = usize::try_from(*bytes).expect("it was in memory");
+                if file.len() != len && (is_safe || choices.keep()) {
+                    file.resize(len, 0);
+                }
+            }
+            Op::Write {
+                node: n,
+                offset,
+                bytes,
+            } if *n == node => {
+                for (offset, bytes) in sectors(*offset, bytes) {
+                    let is_there = file.get(offset..offset + bytes.len()) == Some(bytes);
+                    if !is_there && (is_safe || choices.keep()) {
+                        put(&mut file, offset, bytes);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    file
+}
+
+/// Which operations a crash cannot undo: those of which the first sync after them was done. `done` tells of a sync whether it was.
+fn safe(history: &[Op], done: impl Fn(&Op) -> Option<bool>) -> Vec<bool> {
+    let mut is_safe = false;
+    let mut safe: Vec<_> = history
+        .iter()
+        .rev()
+        .map(|op| {
+            is_safe = done(op).unwrap_or(is_safe);
+            is_safe
+        })
+        .collect();
+    safe.reverse();
+    safe
+}
+
+fn put(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[offset..end].copy_from_slice(bytes);
+}
+
+fn sectors(mut offset: u64, mut bytes: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        let n = SECTOR_BYTES - offset % SECTOR_BYTES;
+        let n = usize::try_from(n).map_or(bytes.len(), |n| n.min(bytes.len()));
+        let (piece, rest) = bytes.split_at(n);
+        pieces.push((usize::try_from(offset).expect("an offset"), piece));
+        offset += n as u64;
+        bytes = rest;
+    }
+    pieces
+}
+
+impl Disk for CrashDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.state().now.names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        if state.now.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let node = state.now.files.len();
+        state.now.files.push(Vec::new());
+        state.now.names.insert(name.to_owned(), node);
+        let name = name.to_owned();
+        state.history.push(Op::Create { name, node });
+        drop(state);
+        let disk = self.clone();
+        Ok(Arc::new(CrashFile { disk, node }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let node = self.state().node(name)?;
+        let disk = self.clone();
+        Ok(Arc::new(CrashFile { disk, node }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.check(Fault::Rename)?;
+        let node = state.node(from)?;
+        state.now.names.remove(from);
+        state.now.names.insert(to.to_owned(), node);
+        let (from, to) = (from.to_owned(), to.to_owned());
+        state.history.push(Op::Rename { from, to, node });
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let node = state.node(name)?;
+        state.now.names.remove(name);
+        let name = name.to_owned();
+        state.history.push(Op::Remove { name, node });
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.is_lying {
+            return Ok(());
+        }
+        let result = state.check(Fault::SyncDirectory);
+        let is_done = result.is_ok();
+        state.history.push(Op::SyncDirectory { is_done });
+        result
+    }
+}
+
+#[derive(Debug)]
+struct CrashFile {
+    disk: CrashDisk,
+    node: Node,
+}
+
+impl DiskFile for CrashFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.disk.state().now.files[self.node].len() as u64)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.disk.state();
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let found = state.now.files[self.node].get(offset..offset.saturating_add(bytes.len()));
+        let found = found.ok_or(io::ErrorKind::UnexpectedEof)?;
+        bytes.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.check(Fault::Write)?;
+        let node = self.node;
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        put(&mut state.now.files[node], start, bytes);
+        let bytes = bytes.to_vec();
+        state.history.push(Op::Write {
+            node,
+            offset,
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.disk.state().set_len(self.node, bytes)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.disk.state().set_len(self.node, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.is_lying {
+            return Ok(());
+        }
+        let result = state.check(Fault::SyncFile);
+        let (node, is_done) = (self.node, result.is_ok());
+        state.history.push(Op::SyncFile { node, is_done });
+        result
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        let state = self.disk.state();
+        Ok(state.now.names.values().any(|node| *node == self.node))
+    }
+}

@@ -1,0 +1,128 @@
+//! Bytes that change on the disk.
+
+use super::world::{Step, World, contents, open};
+use crate::testing::CrashDisk;
+use crate::{Disk as _, Error};
+use Step::{Append, Commit, Reopen, Truncate};
+
+/// One flip of each byte of each file: what was acknowledged is there and right, or the log refuses by name and place.
+fn every_flip(steps: &[Step]) {
+    let mut world = World::new(CrashDisk::default());
+    world.run(steps).expect("it works");
+    let right = contents(&world.engine).expect("it can be read");
+    let names = world.disk.list().expect("listed");
+    let segments: Vec<_> = names.iter().filter(|name| name.ends_with(".wal")).collect();
+    let mut n_refused = 0;
+    for name in segments {
+        let len = world
+            .disk
+            .open(name)
+            .and_then(|file| file.size())
+            .expect("there");
+        for offset in 0..len {
+            let disk = world.disk.fork();
+            disk.flip(name, offset, 1 << (offset % 8));
+            match open(&disk).map(|engine| contents(&engine)) {
+                Ok(Ok(found)) => assert_eq!(found, right, "{name} {offset}"),
+                Ok(Err(refusal)) => {
+                    assert!(refusal.starts_with("Corrupt"), "{name} {offset}: {refusal}");
+                    n_refused += 1;
+                }
+                Err(Error::Corrupt {
+                    file, offset: at, ..
+                }) => {
+                    assert!(
+                        file == *name && at <= offset,
+                        "{name} {offset}: {file} {at}"
+                    );
+                    n_refused += 1;
+                }
+                Err(other) => panic!("{name} {offset}: {other:?}"),
+            }
+        }
+    }
+    // All that is in records and their headers.
+    let bodies = right.values().flatten().map(|(_, body)| body.len() + 32);
+    assert!(n_refused >= bodies.sum::<usize>());
+}
+
+#[test]
+fn every_flipped_byte_is_harmless_or_refused() {
+    every_flip(&[Append(1, 40), Commit]);
+    every_flip(&[
+        Append(1, 40),
+        Append(2, 0),
+        Commit,
+        Append(1, 100),
+        Append(1, 4),
+        Commit,
+    ]);
+    every_flip(&[
+        Append(1, 900),
+        Commit,
+        Append(2, 900),
+        Commit,
+        Append(1, 5),
+        Commit,
+    ]);
+    every_flip(&[
+        Append(1, 300),
+        Commit,
+        Reopen,
+        Append(2, 30),
+        Commit,
+        Reopen,
+    ]);
+    every_flip(&[
+        Append(1, 900),
+        Commit,
+        Append(1, 800),
+        Commit,
+        Truncate(1, 1),
+        Commit,
+        Append(1, 700),
+        Commit,
+        Append(1, 60),
+        Commit,
+    ]);
+}
+
+/// A tail that was never synced is cut, however it is damaged.
+#[test]
+fn a_torn_tail_is_cut_at_every_length() {
+    let mut world = World::new(CrashDisk::default());
+    world.run(&[Append(1, 40), Commit]).expect("it works");
+    let names = world.disk.list().expect("listed");
+    let name = names
+        .iter()
+        .find(|name| name.ends_with(".wal"))
+        .expect("a segment");
+    let right = contents(&world.engine).expect("it can be read");
+    let tail = world.disk.fork();
+    let before = read(&tail, name);
+    world
+        .run(&[Append(1, 50), Append(2, 60), Commit])
+        .expect("it works");
+    let after = read(&world.disk, name);
+    let whole = contents(&world.engine).expect("it can be read");
+    let mark = after.len() - after.iter().rev().take_while(|byte| **byte == 0).count();
+    for cut in 0..mark - 32 {
+        let disk = tail.fork();
+        let file = disk.open(name).expect("there");
+        file.write_at(&after[..cut], 0).expect("written");
+        let found = contents(&open(&disk).expect("it is no damage")).expect("it can be read");
+        let is_prefix = found[&1] == right[&1] || found[&1] == whole[&1];
+        assert!(
+            is_prefix && found.get(&2).is_none_or(|two| *two == whole[&2]),
+            "{cut}"
+        );
+    }
+    assert!(before != after);
+}
+
+fn read(disk: &CrashDisk, name: &str) -> Vec<u8> {
+    let file = disk.open(name).expect("there");
+    let mut bytes = vec![0; usize::try_from(file.size().expect("there")).expect("small")];
+    file.read_at(&mut bytes, 0).expect("read");
+    bytes
+}

@@ -1,0 +1,159 @@
+//! Disks that fail, fill up, or have two owners.
+
+use super::world::{SEGMENT_BYTES, Step, World, contents, open};
+use crate::testing::{Choices, CrashDisk, Fault};
+use crate::{Error, LogId, Position};
+use Step::{Append, Commit, Reopen, Truncate};
+
+const STEPS: [Step; 12] = [
+    Append(1, 100),
+    Commit,
+    Append(2, 700),
+    Append(1, 300),
+    Commit,
+    Truncate(1, 0),
+    Append(2, 800),
+    Commit,
+    Truncate(2, 1),
+    Append(1, 900),
+    Append(2, 10),
+    Commit,
+];
+
+/// Whichever operation fails: the owner ends there, and a new one finds all that was acknowledged. It makes durable what it has found: what a
+/// failed sync has left in memory only is lost in the crash that follows, and no later sync brings it back.
+#[test]
+fn whatever_fails_ends_the_owner_and_the_next_one_has_everything() {
+    for fault in [
+        Fault::Write,
+        Fault::SyncFile,
+        Fault::SyncDirectory,
+        Fault::Rename,
+    ] {
+        for n_before in 0.. {
+            let mut world = World::new(CrashDisk::default());
+            world.disk.fail(fault, n_before);
+            let result = world.run(&STEPS);
+            if result.is_ok() {
+                assert!(n_before > 1, "{fault:?} never happened");
+                break;
+            }
+            for seed in 0..30 {
+                let check = |world: World| {
+                    let mut world = world;
+                    world.run(&[Append(1, 50), Commit, Append(3, 800), Commit])?;
+                    let n_ops = world.disk.n_ops();
+                    World::after_crash(&world, n_ops, &mut Choices::random(seed))
+                };
+                let context = |error: String| panic!("{fault:?} {n_before} {seed}: {error}");
+                let n_ops = world.disk.n_ops();
+                // Another process on the same machine, and another life of the machine.
+                let same = World::reopen(world.disk.fork(), &world.model, n_ops, 1000);
+                same.and_then(check).unwrap_or_else(context);
+                let crashed = World::after_crash(&world, n_ops, &mut Choices::random(seed));
+                crashed.and_then(check).unwrap_or_else(context);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
+    let mut world = World::new(CrashDisk::default());
+    world.disk.set_room(2 * SEGMENT_BYTES);
+    world
+        .run(&[Append(1, 900), Commit, Append(1, 800), Commit])
+        .expect("there is room for two");
+    let before = contents(&world.engine);
+    for _ in 0..3 {
+        world.run(&[Append(1, 700)]).expect("it is queued");
+        assert!(matches!(world.commit(), Err(Error::Full)));
+        world.forget_queued();
+        assert_eq!(contents(&world.engine), before);
+    }
+    // One who opens the full log can read it, and make room.
+    assert!(matches!(open(&world.disk), Err(Error::Full)));
+    world
+        .disk
+        .set_room(2 * SEGMENT_BYTES + crate::format::HEAD_BYTES + 32);
+    world
+        .run(&[Reopen])
+        .expect("a small segment fits where no other does");
+    world.run(&[Append(1, 700)]).expect("it is queued");
+    assert!(matches!(world.commit(), Err(Error::Full)));
+    world.forget_queued();
+    world
+        .run(&[
+            Truncate(1, 1),
+            Commit,
+            Append(1, 700),
+            Commit,
+            Append(1, 1),
+            Commit,
+        ])
+        .expect("there is room again");
+    for seed in 0..50 {
+        let n_ops = world.disk.n_ops();
+        World::after_crash(&world, n_ops, &mut Choices::random(seed)).expect("all is there");
+    }
+    world.disk.set_room(0);
+    assert!(matches!(open(&world.disk), Err(Error::Full)));
+    world.disk.set_room(u64::MAX);
+    world.run(&[Reopen]).expect("nothing was lost by trying");
+}
+
+/// An old owner that goes on at any time, for as long as it can, changes nothing for the new one.
+#[test]
+fn an_old_owner_does_no_harm() {
+    let late = [Append(1, 300), Append(2, 900)];
+    for n_old in 0..STEPS.len() {
+        for n_new in 0..STEPS.len() {
+            let mut old = World::new(CrashDisk::default());
+            old.run(&STEPS[..n_old]).expect("it is the owner");
+            old.forget_queued();
+            let n_ops = old.disk.n_ops();
+            let mut new =
+                World::reopen(old.disk.clone(), &old.model, n_ops, 1000).expect("it takes over");
+            new.run(&STEPS[..n_new]).expect("it is the owner");
+            old.run(&late).expect("it is queued");
+            assert!(matches!(old.commit(), Err(Error::Fenced)));
+            new.run(&STEPS[n_new..]).expect("it is the owner");
+            for seed in 0..5 {
+                let n_ops = new.disk.n_ops();
+                World::after_crash(&new, n_ops, &mut Choices::random(seed)).expect("all is there");
+            }
+            new.run(&[Reopen]).expect("all is there");
+        }
+    }
+}
+
+#[test]
+fn epochs_do_not_wrap() {
+    let disk = CrashDisk::default();
+    crate::Disk::create(&disk, &format!("owner-{:016x}", u64::MAX)).expect("made");
+    assert!(matches!(open(&disk), Err(Error::Fenced)));
+}
+
+#[test]
+fn a_missing_segment_is_damage() {
+    let mut world = World::new(CrashDisk::default());
+    world
+        .run(&[
+            Append(1, 900),
+            Commit,
+            Append(1, 800),
+            Commit,
+            Append(1, 700),
+            Commit,
+        ])
+        .expect("it works");
+    let names: Vec<_> = crate::Disk::list(&world.disk).expect("listed");
+    let first = names
+        .iter()
+        .find(|name| name.ends_with(".wal"))
+        .expect("a segment");
+    crate::Disk::remove(&world.disk, first).expect("removed");
+    assert!(matches!(open(&world.disk), Err(Error::Corrupt { file, .. }) if file == *first));
+    world.engine.truncate(LogId(1), Position(u64::MAX));
+    drop(world);
+}

@@ -1,0 +1,120 @@
+//! The way from a sync back to those who wait for it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::{Error, Position};
+
+/// Records that share one write, and so one fate.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    progress: Mutex<Progress>,
+    is_over: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    outcome: Option<Outcome>,
+    wakers: Vec<Waker>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub synced: Position,
+    /// Of what is not synced.
+    pub error: Option<Error>,
+}
+
+impl Batch {
+    pub(crate) fn finish(&self, outcome: Outcome) {
+        let mut progress = self.progress();
+        progress.outcome = Some(outcome);
+        let wakers = std::mem::take(&mut progress.wakers);
+        drop(progress);
+        self.is_over.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The promise that a record will be durable. To be waited for with [`wait`](Ticket::wait), or awaited; dropping it takes nothing back. Tickets
+/// of one log are kept in the order of their records.
+#[derive(Debug)]
+#[must_use = "a record is durable only when its ticket says so"]
+pub struct Ticket {
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) position: Position,
+    pub(crate) end: Position,
+    /// Is in the batch's list.
+    waker: Option<Waker>,
+}
+
+impl Ticket {
+    pub(crate) fn new(batch: Arc<Batch>, position: Position, end: Position) -> Self {
+        Self {
+            batch,
+            position,
+            end,
+            waker: None,
+        }
+    }
+
+    /// Where the record will be, if it will be.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Waits until the record is durable, and says where it is.
+    ///
+    /// # Errors
+    /// When it is not, or may not be: [`Error::Full`], [`Error::Fenced`], [`Error::Failed`]. Every later record has the same fate.
+    pub fn wait(self) -> Result<Position, Error> {
+        let mut progress = self.batch.progress();
+        loop {
+            if let Some(outcome) = &progress.outcome {
+                return self.result(outcome);
+            }
+            progress = self
+                .batch
+                .is_over
+                .wait(progress)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn result(&self, outcome: &Outcome) -> Result<Position, Error> {
+        match &outcome.error {
+            Some(error) if self.end > outcome.synced => Err(error.clone()),
+            _ => Ok(self.position),
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Position, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let batch = Arc::clone(&self.batch);
+        let mut progress = batch.progress();
+        if let Some(outcome) = &progress.outcome {
+            return Poll::Ready(self.result(outcome));
+        }
+        // Who asks again and again is listed once.
+        let waker = context.waker();
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|listed| listed.will_wake(waker))
+        {
+            progress.wakers.push(waker.clone());
+            self.waker = Some(waker.clone());
+        }
+        Poll::Pending
+    }
+}

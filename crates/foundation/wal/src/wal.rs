@@ -1,0 +1,440 @@
+//! The queue before the engine, and the thread that empties it.
+//!
+//! "Sync when idle": as soon as there is something to write and nothing is being written, it is written and synced. What is appended meanwhile
+//! waits and goes with the next sync, all logs together. So one appender waits for one sync, and many share one, without any timer.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use ids::Epoch;
+
+use crate::disk::Disk;
+use crate::engine::{Engine, View};
+use crate::format::{self, HEAD_BYTES, MARK_BYTES, RECORD_HEAD_BYTES};
+use crate::spares::Spares;
+use crate::ticket::{Batch, Outcome, Ticket};
+use crate::{Config, DurableLog, Error, LOGS_MAX, LogId, Position, Stats, Visit, VisitAll};
+
+const STACK_BYTES: usize = 256 << 10;
+
+/// The logs of one directory, and their owner. Dropping it makes what is queued durable first.
+#[derive(Debug)]
+pub struct Wal {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    epoch: Epoch,
+    view: Arc<View>,
+    queue_bytes: usize,
+    record_bytes_max: u64,
+    queue: Mutex<Queue>,
+    /// There is something to do.
+    work: Condvar,
+    /// There may be room in the queue, or an end to waiting for it.
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// Whole records from the end of what is being written to `tail`.
+    records: Vec<u8>,
+    tail: Position,
+    synced: Position,
+    batch: Arc<Batch>,
+    /// The batch that the engine has.
+    writing: Option<Arc<Batch>>,
+    /// Where each log begins.
+    starts: BTreeMap<LogId, Position>,
+    /// Of `starts`, what the engine has not been told.
+    truncations: BTreeMap<LogId, Position>,
+    /// Why nothing is appended any more.
+    refusal: Option<Error>,
+    is_closing: bool,
+    is_syncer_idle: bool,
+    n_syncs: u64,
+}
+
+impl Wal {
+    /// Becomes the owner of the logs in `disk`, and ends whoever was, even if it then fails. A torn tail, which was never acknowledged, is cut.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when something that was synced has changed; [`Error::Full`] when there is no room to begin with;
+    /// [`Error::Fenced`] when somebody else was faster; [`Error::Failed`].
+    pub fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Self, Error> {
+        let segment_bytes = config.segment_bytes.max(Config::SEGMENT_BYTES_MIN);
+        let queue_bytes = config
+            .queue_bytes
+            .clamp(Config::QUEUE_BYTES_MIN, Config::QUEUE_BYTES_MAX);
+        let engine = Engine::open(disk, segment_bytes)?;
+        let starts = engine.table().0.iter();
+        let head_bytes = RECORD_HEAD_BYTES as u64;
+        let room = (segment_bytes - HEAD_BYTES - MARK_BYTES).min(queue_bytes as u64);
+        let queue = Queue {
+            records: Vec::with_capacity(queue_bytes),
+            tail: engine.synced(),
+            synced: engine.synced(),
+            batch: Arc::default(),
+            writing: None,
+            starts: starts.map(|(log, kept)| (*log, kept.start)).collect(),
+            truncations: BTreeMap::new(),
+            refusal: None,
+            is_closing: false,
+            is_syncer_idle: false,
+            n_syncs: 0,
+        };
+        let shared = Arc::new(Shared {
+            epoch: Epoch(engine.epoch()),
+            view: Arc::clone(engine.view()),
+            queue_bytes,
+            record_bytes_max: room - head_bytes,
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            room: Condvar::new(),
+        });
+        let mut wal = Self {
+            shared,
+            threads: Vec::new(),
+        };
+        wal.start(engine)
+            .map_err(Error::failed("start a thread of the log"))?;
+        Ok(wal)
+    }
+
+    fn start(&mut self, engine: Engine) -> std::io::Result<()> {
+        let (ask, asked) = sync_channel(1);
+        let spares = Arc::clone(engine.spares());
+        let body = move || make_spares(&spares, &asked);
+        self.threads
+            .push(rt::thread("wal-spares".into(), STACK_BYTES, body)?);
+        let shared = Arc::clone(&self.shared);
+        let body = move || Ending(&shared).run(engine, &ask);
+        self.threads
+            .push(rt::thread("wal-sync".into(), STACK_BYTES, body)?);
+        Ok(())
+    }
+
+    /// One of the logs; it exists as soon as something is appended.
+    ///
+    /// # Errors
+    /// [`Error::TooManyLogs`].
+    pub fn log(&self, id: LogId) -> Result<Log, Error> {
+        let mut queue = self.shared.queue();
+        let synced = queue.synced;
+        if id == LogId::RESERVED
+            || queue.starts.len() >= LOGS_MAX && !queue.starts.contains_key(&id)
+        {
+            return Err(Error::TooManyLogs);
+        }
+        queue.starts.entry(id).or_insert(synced);
+        let shared = Arc::clone(&self.shared);
+        Ok(Log { id, shared })
+    }
+
+    /// Counts the owners. Who has a higher one has fenced this one.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    /// Visits what is kept of all logs, in one pass: for who recovers many at once.
+    ///
+    /// # Errors
+    /// As [`DurableLog::read`].
+    pub fn read_all(&self, visit: &mut VisitAll<'_>) -> Result<(), Error> {
+        let queue = self.shared.queue();
+        let (parts, synced) = (self.shared.view.parts(), queue.synced);
+        let starts = queue.starts.clone();
+        drop(queue);
+        crate::read::read(&parts, (Position(0), synced), &mut |log, position, body| {
+            // Of a log that is not known any more, nothing is kept.
+            if starts.get(&log).is_some_and(|start| position >= *start) {
+                visit(log, position, body)
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Goes on after [`Error::Full`]. To be called by who has seen that error, and has seen to it that nobody goes on appending as if
+    /// the records that were refused were there.
+    pub fn resume(&self) {
+        let mut queue = self.shared.queue();
+        if let Some(Error::Full) = queue.refusal {
+            queue.refusal = None;
+        }
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let queue = self.shared.queue();
+        Stats {
+            queued_bytes: queue.tail.0 - queue.synced.0,
+            queue_bytes_max: 2 * self.shared.queue_bytes as u64,
+            n_syncs: queue.n_syncs,
+            n_segments: self.shared.view.parts().len(),
+            is_full: matches!(queue.refusal, Some(Error::Full)),
+        }
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.is_closing = true;
+        queue.refusal.get_or_insert(Error::Closed);
+        drop(queue);
+        self.shared.work.notify_all();
+        self.shared.room.notify_all();
+        // In this order the syncer ends, and with it the channel that the other one waits for.
+        for thread in self.threads.drain(..).rev() {
+            // One that has panicked has said so, and has ended the owner.
+            thread.join().ok();
+        }
+    }
+}
+
+fn make_spares(spares: &Spares, asked: &Receiver<()>) {
+    while asked.recv().is_ok() {
+        // If that fails, it is tried again when the segment is needed, where there is somebody to tell.
+        spares.make_ready().ok();
+    }
+}
+
+/// However the syncer ends, nobody is left waiting.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let cause = std::io::Error::other("the thread has ended");
+        let error = Error::failed("sync the log")(cause);
+        let synced = self.0.queue().synced;
+        self.0.finish(synced, Err(error));
+    }
+}
+
+impl Ending<'_> {
+    fn run(self, mut engine: Engine, ask_for_spare: &SyncSender<()>) {
+        let shared = self.0;
+        let mut records = Vec::with_capacity(shared.queue_bytes);
+        while let Some(truncations) = shared.next(&mut records) {
+            for (log, before) in truncations {
+                engine.truncate(log, before);
+            }
+            let result = engine.commit(&mut records);
+            let is_over = !matches!(result, Ok(()) | Err(Error::Full));
+            shared.finish(engine.synced(), result);
+            if is_over {
+                return;
+            }
+            if engine.wants_spare() {
+                // If the channel is full, it has been asked.
+                ask_for_spare.try_send(()).ok();
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to write, puts it into `records`, and returns what to truncate. `None`: the log is closed.
+    fn next(&self, records: &mut Vec<u8>) -> Option<BTreeMap<LogId, Position>> {
+        records.clear();
+        let mut queue = self.queue();
+        while queue.records.is_empty() && queue.truncations.is_empty() {
+            if queue.is_closing {
+                return None;
+            }
+            queue.is_syncer_idle = true;
+            let woken = self.work.wait(queue);
+            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            queue.is_syncer_idle = false;
+        }
+        mem::swap(records, &mut queue.records);
+        queue.writing = Some(mem::take(&mut queue.batch));
+        let truncations = mem::take(&mut queue.truncations);
+        drop(queue);
+        self.room.notify_all();
+        Some(truncations)
+    }
+
+    /// Tells what has become of the batch that is being written. After an error that is also the fate of all that is queued.
+    fn finish(&self, synced: Position, result: Result<(), Error>) {
+        let mut queue = self.queue();
+        queue.synced = synced;
+        queue.n_syncs += u64::from(result.is_ok());
+        let batch = queue.writing.take();
+        let mut refused = None;
+        if let Err(error) = &result {
+            // The first one counts.
+            if matches!(queue.refusal, None | Some(Error::Full)) {
+                queue.refusal = Some(error.clone());
+            }
+            queue.records.clear();
+            queue.tail = synced;
+            refused = Some(mem::take(&mut queue.batch));
+        }
+        drop(queue);
+        if refused.is_some() {
+            self.room.notify_all();
+        }
+        let error = result.err();
+        for batch in batch.into_iter().chain(refused) {
+            let error = error.clone();
+            batch.finish(Outcome { synced, error });
+        }
+    }
+
+    fn has_room(&self, queue: &Queue, n_bytes: usize) -> bool {
+        queue.records.len() + n_bytes <= self.queue_bytes
+    }
+
+    fn push(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        log: LogId,
+        (len, crc): (u32, u32),
+        parts: &[&[u8]],
+    ) -> Result<Ticket, Error> {
+        if let Some(refusal) = &queue.refusal {
+            return Err(refusal.clone());
+        }
+        let position = queue.tail;
+        format::push(&mut queue.records, (log, position), (len, crc), parts);
+        let end = Position(position.0 + RECORD_HEAD_BYTES as u64 + u64::from(len));
+        queue.tail = end;
+        let ticket = Ticket::new(Arc::clone(&queue.batch), position, end);
+        self.wake_syncer(queue);
+        Ok(ticket)
+    }
+
+    fn wake_syncer(&self, queue: MutexGuard<'_, Queue>) {
+        let is_idle = queue.is_syncer_idle;
+        drop(queue);
+        if is_idle {
+            self.work.notify_one();
+        }
+    }
+}
+
+/// One log of a [`Wal`].
+#[derive(Clone, Debug)]
+pub struct Log {
+    id: LogId,
+    shared: Arc<Shared>,
+}
+
+impl Log {
+    /// Length and checksum, looked at before the lock is taken, and the bytes in the queue.
+    fn measure(&self, parts: &[&[u8]]) -> Result<((u32, u32), usize), Error> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let max = self.shared.record_bytes_max;
+        match u32::try_from(len) {
+            Ok(short) if u64::from(short) <= max => {
+                Ok(((short, format::body_crc(parts)), RECORD_HEAD_BYTES + len))
+            }
+            _ => Err(Error::TooLarge { max }),
+        }
+    }
+}
+
+impl DurableLog for Log {
+    fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    fn append(&self, parts: &[&[u8]]) -> Result<Ticket, Error> {
+        let (measure, n_bytes) = self.measure(parts)?;
+        let mut queue = self.shared.queue();
+        while queue.refusal.is_none() && !self.shared.has_room(&queue, n_bytes) {
+            let woken = self.shared.room.wait(queue);
+            queue = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        self.shared.push(queue, self.id, measure, parts)
+    }
+
+    fn try_append(&self, parts: &[&[u8]]) -> Result<Ticket, Error> {
+        let (measure, n_bytes) = self.measure(parts)?;
+        let queue = self.shared.queue();
+        if queue.refusal.is_none() && !self.shared.has_room(&queue, n_bytes) {
+            return Err(Error::Busy);
+        }
+        self.shared.push(queue, self.id, measure, parts)
+    }
+
+    fn barrier(&self) -> Ticket {
+        let queue = self.shared.queue();
+        let batch = match &queue.writing {
+            _ if !queue.records.is_empty() => Arc::clone(&queue.batch),
+            Some(writing) => Arc::clone(writing),
+            None => {
+                let batch = Batch::default();
+                let (synced, error) = match &queue.refusal {
+                    None | Some(Error::Closed) => (queue.tail, None),
+                    refusal => (Position(0), refusal.clone()),
+                };
+                batch.finish(Outcome { synced, error });
+                Arc::new(batch)
+            }
+        };
+        Ticket::new(batch, queue.tail, queue.tail)
+    }
+
+    fn read(&self, from: Position, visit: &mut Visit<'_>) -> Result<Position, Error> {
+        let queue = self.shared.queue();
+        let (start, end) = (queue.starts.get(&self.id).copied(), queue.synced);
+        // Taken together: segments go only after `start` has come.
+        let parts = self.shared.view.parts();
+        drop(queue);
+        match start {
+            Some(start) if from < start => Err(Error::Truncated { start }),
+            _ if from > end => Err(Error::Beyond { end }),
+            _ => crate::read::read(&parts, (from, end), &mut |log, position, body| {
+                if log == self.id {
+                    visit(position, body)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }),
+        }
+    }
+
+    fn truncate(&self, before: Position) -> Result<(), Error> {
+        let mut queue = self.shared.queue();
+        match &queue.refusal {
+            None | Some(Error::Full) => {}
+            Some(refusal) => return Err(refusal.clone()),
+        }
+        let before = before.min(queue.synced);
+        let start = queue.starts.entry(self.id).or_insert(before);
+        if before > *start {
+            *start = before;
+            queue.truncations.insert(self.id, before);
+            self.shared.wake_syncer(queue);
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Position {
+        let queue = self.shared.queue();
+        queue.starts.get(&self.id).copied().unwrap_or(queue.synced)
+    }
+
+    fn end(&self) -> Position {
+        self.shared.queue().synced
+    }
+
+    fn record_bytes_max(&self) -> u64 {
+        self.shared.record_bytes_max
+    }
+}
