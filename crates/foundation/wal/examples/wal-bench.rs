@@ -1,5 +1,5 @@
 //! What the log costs beside what the disk costs: appenders that wait for each record, and `pwrite` + `fdatasync` of as many bytes in a loop
-//! on a file that is zeroed ahead. One JSON object a line.
+//! on a file that is zeroed ahead. Both in turn in short slices, since a disk has moods. One JSON object a line.
 //!
 //! `cargo run -p wal --example wal-bench -- [DIRECTORY [SECONDS]]`
 
@@ -16,105 +16,115 @@ use std::time::Duration;
 use wal::{Config, Directory, DurableLog as _, LogId, Wal};
 
 const RECORD_HEAD_BYTES: usize = 32;
-const ROUNDS: usize = 3;
+const SLICE: Duration = Duration::from_millis(50);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().unwrap_or_else(|| ".".into());
+    let path = PathBuf::from(arguments.next().unwrap_or_else(|| ".".into())).join("wal-bench.tmp");
     let seconds = arguments
         .next()
-        .map_or(1.0, |text| text.parse().expect("seconds"));
-    let path = PathBuf::from(path).join("wal-bench.tmp");
-    let time = Duration::from_secs_f64(seconds);
+        .map_or(2, |text| text.parse().expect("seconds"));
     for n_bytes in [128, 4096] {
         for n_appenders in [1, 8, 64] {
-            // In turn, so that both meet the same disk.
-            let (mut probes, mut logs) = (Vec::new(), Vec::new());
-            for _ in 0..ROUNDS {
-                probes.push(probe(&path, n_bytes + RECORD_HEAD_BYTES, time));
-                logs.push(log(&path, n_bytes, n_appenders, time));
-            }
-            let (probe, log) = (median(probes), median(logs));
-            println!(
-                "{{\"bench\":\"wal.append.{n_bytes}.x{n_appenders}\",\"per_s\":{:.0},\"p50_us\":{:.0},\"p99_us\":{:.0},\
-                 \"records_per_sync\":{:.1},\"syncs_per_s\":{:.0},\"probe_per_s\":{:.0},\"probe_p50_us\":{:.0},\
-                 \"probe_p99_us\":{:.0},\"p50_ratio\":{:.2},\"sync_ratio\":{:.2}}}",
-                log.per_s,
-                log.p50_us,
-                log.p99_us,
-                log.per_s / log.syncs_per_s,
-                log.syncs_per_s,
-                probe.per_s,
-                probe.p50_us,
-                probe.p99_us,
-                log.p50_us / probe.p50_us,
-                log.syncs_per_s / probe.per_s,
-            );
+            compare(&path, n_bytes, n_appenders, Duration::from_secs(seconds));
         }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+fn compare(path: &Path, n_bytes: usize, n_appenders: u32, time: Duration) {
+    let disk = Directory::open(path).expect("a directory");
+    let wal = Wal::open(Arc::new(disk), Config::default()).expect("opens");
+    let mut probe = Probe::new(&path.join("probe"), n_bytes + RECORD_HEAD_BYTES);
+    let (mut of_probe, mut of_log) = (Figures::default(), Figures::default());
+    while of_log.time < time {
+        probe.run(&mut of_probe);
+        run(&wal, n_bytes, n_appenders, &mut of_log);
+    }
+    let n_syncs = f64::from(u32::try_from(wal.stats().n_syncs).expect("few"));
+    let syncs_per_s = n_syncs / of_log.time.as_secs_f64();
+    let (log, probe) = (of_log.per_s(), of_probe.per_s());
+    let log_us = [50, 99].map(|per_cent| of_log.percentile_us(per_cent));
+    let probe_us = [50, 99].map(|per_cent| of_probe.percentile_us(per_cent));
+    println!(
+        "{{\"bench\":\"wal.append.{n_bytes}.x{n_appenders}\",\"per_s\":{log:.0},\"p50_us\":{:.0},\"p99_us\":{:.0},\
+         \"records_per_sync\":{:.1},\"syncs_per_s\":{syncs_per_s:.0},\"probe_per_s\":{probe:.0},\"probe_p50_us\":{:.0},\
+         \"probe_p99_us\":{:.0},\"p50_ratio\":{:.2},\"p99_ratio\":{:.2},\"per_s_ratio\":{:.2}}}",
+        log_us[0],
+        log_us[1],
+        log / syncs_per_s,
+        probe_us[0],
+        probe_us[1],
+        log_us[0] / probe_us[0],
+        log_us[1] / probe_us[1],
+        log / probe,
+    );
+    drop(wal);
+    std::fs::remove_dir_all(path).expect("removed");
+}
+
+#[derive(Debug, Default)]
 struct Figures {
-    per_s: f64,
-    p50_us: f64,
-    p99_us: f64,
-    syncs_per_s: f64,
+    latencies: Vec<Duration>,
+    time: Duration,
 }
 
 impl Figures {
-    fn new(mut latencies: Vec<Duration>, time: Duration, n_syncs: u64) -> Self {
-        latencies.sort_unstable();
-        let at = |per_cent: usize| latencies[latencies.len() * per_cent / 100].as_secs_f64() * 1e6;
-        let n = u32::try_from(latencies.len()).expect("few");
-        let n_syncs = u32::try_from(n_syncs).expect("few");
-        Self {
-            per_s: f64::from(n) / time.as_secs_f64(),
-            p50_us: at(50),
-            p99_us: at(99),
-            syncs_per_s: f64::from(n_syncs) / time.as_secs_f64(),
-        }
+    fn per_s(&self) -> f64 {
+        f64::from(u32::try_from(self.latencies.len()).expect("few")) / self.time.as_secs_f64()
     }
-}
 
-fn median(mut rounds: Vec<Figures>) -> Figures {
-    rounds.sort_by(|a, b| a.p50_us.total_cmp(&b.p50_us));
-    rounds[rounds.len() / 2]
+    fn percentile_us(&mut self, per_cent: usize) -> f64 {
+        self.latencies.sort_unstable();
+        self.latencies[self.latencies.len() * per_cent / 100].as_secs_f64() * 1e6
+    }
 }
 
 /// The physical limit of one appender.
-fn probe(path: &Path, n_bytes: usize, time: Duration) -> Figures {
-    const FILE_BYTES: u64 = 64 << 20;
-    std::fs::create_dir_all(path).expect("a directory");
-    let name = path.join("probe");
-    let mut options = OpenOptions::new();
-    let file: File = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&name)
-        .expect("a file");
-    file.write_all_at(&vec![0; 64 << 20], 0).expect("written");
-    file.sync_all().expect("synced");
-    let bytes = vec![0x5a; n_bytes];
-    let (mut offset, mut latencies) = (0, Vec::new());
-    let start = rt::now();
-    while start.elapsed() < time {
-        let before = rt::now();
-        file.write_all_at(&bytes, offset).expect("written");
-        file.sync_data().expect("synced");
-        latencies.push(before.elapsed());
-        offset = (offset + n_bytes as u64) % (FILE_BYTES - n_bytes as u64);
-    }
-    let time = start.elapsed();
-    std::fs::remove_dir_all(path).expect("removed");
-    let n_syncs = latencies.len() as u64;
-    Figures::new(latencies, time, n_syncs)
+struct Probe {
+    file: File,
+    bytes: Vec<u8>,
+    offset: u64,
 }
 
-fn log(path: &Path, n_bytes: usize, n_appenders: usize, time: Duration) -> Figures {
-    let disk = Directory::open(path).expect("a directory");
-    let wal = Wal::open(Arc::new(disk), Config::default()).expect("opens");
+impl Probe {
+    const FILE_BYTES: usize = 64 << 20;
+
+    fn new(path: &Path, n_bytes: usize) -> Self {
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .expect("a file");
+        file.write_all_at(&vec![0; Self::FILE_BYTES], 0)
+            .expect("written");
+        file.sync_all().expect("synced");
+        let bytes = vec![0x5a; n_bytes];
+        let offset = 0;
+        Self {
+            file,
+            bytes,
+            offset,
+        }
+    }
+
+    fn run(&mut self, figures: &mut Figures) {
+        let start = rt::now();
+        while start.elapsed() < SLICE {
+            let before = rt::now();
+            self.file
+                .write_all_at(&self.bytes, self.offset)
+                .expect("written");
+            self.file.sync_data().expect("synced");
+            figures.latencies.push(before.elapsed());
+            let n_bytes = self.bytes.len() as u64;
+            self.offset = (self.offset + n_bytes) % (Self::FILE_BYTES as u64 - n_bytes);
+        }
+        figures.time += start.elapsed();
+    }
+}
+
+fn run(wal: &Wal, n_bytes: usize, n_appenders: u32, figures: &mut Figures) {
     let is_over = AtomicBool::new(false);
     let append = |id| {
         let log = wal.log(LogId(id % 4)).expect("a log");
@@ -123,37 +133,26 @@ fn log(path: &Path, n_bytes: usize, n_appenders: usize, time: Duration) -> Figur
         while !is_over.load(Ordering::Relaxed) {
             let before = rt::now();
             let ticket = log.append(&[&bytes]).expect("it works");
-            let position = ticket.wait().expect("it works");
+            ticket.wait().expect("it works");
             latencies.push(before.elapsed());
-            // So that segments are used again, as they are in service.
-            if latencies.len() % 1000 == 0 {
-                log.truncate(position).expect("it works");
-            }
         }
+        // So that segments are used again, as they are in service.
+        log.truncate(log.end()).expect("it works");
         latencies
     };
+    let append = &append;
     let start = rt::now();
-    let n_syncs_before = wal.stats().n_syncs;
-    let latencies = thread::scope(|scope| {
-        let ids = 0..u32::try_from(n_appenders).expect("few");
-        let threads: Vec<_> = ids
-            .map(|id| {
-                scope.spawn({
-                    let append = &append;
-                    move || append(id)
-                })
-            })
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..n_appenders)
+            .map(|id| scope.spawn(move || append(id)))
             .collect();
-        thread::park_timeout(time);
+        while start.elapsed() < SLICE {
+            thread::park_timeout(SLICE);
+        }
         is_over.store(true, Ordering::Relaxed);
-        let latencies = threads
-            .into_iter()
-            .map(|thread| thread.join().expect("it works"));
-        latencies.flatten().collect()
+        for thread in threads {
+            figures.latencies.extend(thread.join().expect("it works"));
+        }
     });
-    let time = start.elapsed();
-    let n_syncs = wal.stats().n_syncs - n_syncs_before;
-    drop(wal);
-    std::fs::remove_dir_all(path).expect("removed");
-    Figures::new(latencies, time, n_syncs)
+    figures.time += start.elapsed();
 }
