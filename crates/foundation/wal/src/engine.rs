@@ -13,13 +13,15 @@
 //! 3. A segment is let go only when the slot that says that nothing in it is kept is synced, and the claim was there after that. So
 //!    whoever owns the log next knows it too, and a late removal by an owner that was stopped in between does no harm.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile};
+use crate::error::during;
 use crate::format::{self, HEAD_BYTES, MARK_BYTES, SegmentId, Slot, Table};
-use crate::recover::{self, Part, remove_if_there};
+use crate::recover::{self, Found, Part, remove_if_there};
 use crate::spares::{Spare, Spares};
-use crate::{Error, LogId, Position};
+use crate::{Error, LogId, Position, lock};
 
 /// So many segments that were let go are kept to be used again.
 const FREED_MAX: usize = 4;
@@ -48,6 +50,8 @@ pub(crate) struct Engine {
     synced: Position,
     /// The head of the last record.
     chain: u32,
+    /// For a spare.
+    has_asked: bool,
 }
 
 /// The segments, for readers.
@@ -56,11 +60,11 @@ pub(crate) struct View(Mutex<Arc<[Arc<Part>]>>);
 
 impl View {
     pub(crate) fn parts(&self) -> Arc<[Arc<Part>]> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.0))
     }
 
     fn set(&self, parts: &[Arc<Part>]) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = parts.into();
+        *lock(&self.0) = parts.into();
     }
 }
 
@@ -69,54 +73,43 @@ impl Engine {
     pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self, Error> {
         let (epoch, claim) = recover::claim(&*disk)?;
         let (found, garbage) = recover::find(&*disk)?;
-        let spares = Spares::new(Arc::clone(&disk), epoch, segment_bytes);
+        let found = found.unwrap_or_else(Found::nothing);
+        let scan = found.scan;
         let mut engine = Self {
+            spares: Arc::new(Spares::new(Arc::clone(&disk), epoch, segment_bytes)),
             disk,
             epoch,
             claim,
-            spares: Arc::new(spares),
             freed: Vec::new(),
             garbage,
-            parts: Vec::new(),
+            parts: found.parts,
             view: Arc::default(),
-            slot: recover::first_slot(epoch),
+            slot: Slot {
+                table: scan.table,
+                ..found.slot
+            },
             room: 0,
             is_listed: false,
             is_dirty: false,
-            end: format::FIRST,
-            synced: format::FIRST,
-            chain: 0,
+            end: scan.synced,
+            synced: scan.synced,
+            chain: scan.synced_chain,
+            has_asked: false,
         };
-        let Some(found) = found else {
-            let least = HEAD_BYTES + MARK_BYTES;
-            let spare = engine.spares.take_first(segment_bytes, least)?;
-            engine.begin(spare, engine.slot.clone())?;
-            engine.sync()?;
-            return Ok(engine);
-        };
-        let last = found.parts.last().map(Arc::clone);
-        engine.parts = found.parts;
-        engine.slot = found.slot;
-        engine.end = found.scan.synced;
-        engine.synced = found.scan.synced;
-        engine.chain = found.scan.synced_chain;
-        let was_empty = engine.is_empty();
-        engine.slot.table = found.scan.table;
+        let last = engine.parts.last().filter(|_| !engine.is_empty()).cloned();
         // What may not have been synced is written again: a sync that failed may have left it in the kernel's memory only, where no later
         // sync of that file would look for it. It is synced before the segment is begun: it may well have been acknowledged.
         let least = HEAD_BYTES + found.unsynced.len() as u64 + MARK_BYTES;
         let spare = engine.spares.take_first(segment_bytes.max(least), least)?;
-        let result = spare.file.write_at(&found.unsynced, HEAD_BYTES);
-        let result = result.and_then(|()| spare.file.sync());
-        result.map_err(Error::failed("write what was not synced again"))?;
+        let again = spare.file.write_at(&found.unsynced, HEAD_BYTES);
+        let again = again.and_then(|()| spare.file.sync());
+        during("write what was not synced again", again)?;
         engine.begin_next(spare)?;
-        engine.end = found.scan.end;
-        engine.chain = found.scan.chain;
+        (engine.end, engine.chain) = (scan.end, scan.chain);
         engine.sync()?;
-        if let Some(last) = last.filter(|_| !was_empty) {
+        if let Some(last) = last {
             let used = HEAD_BYTES + (engine.end.0 - last.id.base.0);
-            let result = last.file.set_len(used);
-            result.map_err(Error::failed("trim a segment file"))?;
+            during("trim a segment file", last.file.set_len(used))?;
         }
         Ok(engine)
     }
@@ -142,9 +135,10 @@ impl Engine {
         &self.spares
     }
 
-    /// Whether it is time to make another segment, so that nobody waits for one.
-    pub(crate) fn wants_spare(&self) -> bool {
-        self.freed.is_empty() && self.used() > self.room / 2
+    /// Whether it is time to make another segment, so that nobody waits for one. Asked once for each.
+    pub(crate) fn wants_spare(&mut self) -> bool {
+        let is_time = self.freed.is_empty() && self.used() > self.room / 2;
+        is_time && !mem::replace(&mut self.has_asked, true)
     }
 
     /// From the next commit on, what `log` has before that position is not kept.
@@ -189,8 +183,7 @@ impl Engine {
 
     fn write(&mut self, records: &[u8]) -> Result<(), Error> {
         let offset = HEAD_BYTES + self.used();
-        let result = self.current().write_at(records, offset);
-        result.map_err(Error::failed("write to the log"))?;
+        during("write to the log", self.current().write_at(records, offset))?;
         self.end.0 += records.len() as u64;
         self.is_dirty = true;
         Ok(())
@@ -206,34 +199,27 @@ impl Engine {
         let lets_go = self.parts.get(1).is_some_and(|next| next.id.base <= floor);
         if lets_go {
             self.slot.edition += 1;
-            let result = self
-                .current()
-                .write_at(&self.slot.encode(), self.slot.offset());
-            result.map_err(Error::failed("write the head of a segment"))?;
+            let (bytes, offset) = (self.slot.encode(), self.slot.offset());
+            during(
+                "write the head of a segment",
+                self.current().write_at(&bytes, offset),
+            )?;
         } else if !self.is_dirty {
             return Ok(());
         }
-        self.current()
-            .sync()
-            .map_err(Error::failed("sync the log"))?;
+        during("sync the log", self.current().sync())?;
         if !self.is_listed {
-            self.disk
-                .sync()
-                .map_err(Error::failed("sync the log's directory"))?;
+            during("sync the log's directory", self.disk.sync())?;
             self.is_listed = true;
         }
         self.is_dirty = false;
-        if !self
-            .claim
-            .is_linked()
-            .map_err(Error::failed("look at the claim"))?
-        {
+        if !during("look at the claim", self.claim.is_linked())? {
             return Err(Error::Fenced);
         }
         self.synced = self.end;
         let mark = format::mark(self.end, self.slot.salt, self.chain);
-        let result = self.current().write_at(&mark, HEAD_BYTES + self.used());
-        result.map_err(Error::failed("write to the log"))?;
+        let offset = HEAD_BYTES + self.used();
+        during("write to the log", self.current().write_at(&mark, offset))?;
         for name in self.garbage.drain(..) {
             remove_if_there(&*self.disk, &name)?;
         }
@@ -267,16 +253,16 @@ impl Engine {
 
     fn begin(&mut self, spare: Spare, slot: Slot) -> Result<(), Error> {
         let both = slot.encode().repeat(2);
-        let result = spare.file.write_at(&both, 0);
-        result.map_err(Error::failed("write the head of a segment"))?;
-        let result = self.disk.rename(&spare.name, &slot.id.file_name());
-        result.map_err(Error::failed("name a segment file"))?;
+        during("write the head of a segment", spare.file.write_at(&both, 0))?;
+        let renamed = self.disk.rename(&spare.name, &slot.id.file_name());
+        during("name a segment file", renamed)?;
         self.parts.push(Part::new(spare.file, &slot));
         self.view.set(&self.parts);
         self.room = spare.bytes - HEAD_BYTES - MARK_BYTES;
         self.slot = slot;
         self.is_listed = false;
         self.is_dirty = true;
+        self.has_asked = false;
         Ok(())
     }
 

@@ -46,11 +46,10 @@ pub enum Error {
     },
 }
 
-impl Error {
-    pub(crate) fn failed(context: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self::Failed {
-            context,
-            source: Arc::new(error),
-        }
-    }
+/// Says what was being done when something failed.
+pub(crate) fn during<T>(context: &'static str, result: io::Result<T>) -> Result<T, Error> {
+    result.map_err(|error| Error::Failed {
+        context,
+        source: Arc::new(error),
+    })
 }

@@ -41,7 +41,7 @@ const MARK: LogId = LogId(u32::MAX);
 const _: () = assert!(TABLE_AT + crate::LOGS_MAX * ENTRY_BYTES <= SLOT_BYTES);
 
 /// Which segment: the `seq`th that the owner of that epoch has begun, and the position of its first record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SegmentId {
     pub epoch: u64,
     pub seq: u64,
@@ -133,7 +133,7 @@ impl Table {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub id: SegmentId,
     pub prev: Option<SegmentId>,
@@ -150,24 +150,23 @@ impl Slot {
         self.edition % 2 * SLOT_BYTES as u64
     }
 
-    pub(crate) fn encode(&self) -> [u8; SLOT_BYTES] {
-        let mut bytes = [0; SLOT_BYTES];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..32].copy_from_slice(&self.id.encode());
-        if let Some(prev) = self.prev {
-            bytes[32..56].copy_from_slice(&prev.encode());
-        }
-        bytes[56..60].copy_from_slice(&self.chain.to_le_bytes());
-        bytes[60..64].copy_from_slice(&self.salt.to_le_bytes());
-        bytes[64..72].copy_from_slice(&self.edition.to_le_bytes());
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SLOT_BYTES);
+        bytes.extend(MAGIC);
+        bytes.extend(self.id.encode());
+        bytes.extend(self.prev.map_or([0; 24], SegmentId::encode));
+        bytes.extend(self.chain.to_le_bytes());
+        bytes.extend(self.salt.to_le_bytes());
+        bytes.extend(self.edition.to_le_bytes());
         let n_logs = u32::try_from(self.table.0.len()).expect("at most LOGS_MAX");
-        bytes[72..76].copy_from_slice(&n_logs.to_le_bytes());
-        let entries = bytes[TABLE_AT..].chunks_exact_mut(ENTRY_BYTES);
-        for (entry, (log, kept)) in entries.zip(&self.table.0) {
-            entry[..4].copy_from_slice(&log.0.to_le_bytes());
-            entry[4..12].copy_from_slice(&kept.start.0.to_le_bytes());
-            entry[12..].copy_from_slice(&kept.end.0.to_le_bytes());
+        bytes.extend(n_logs.to_le_bytes());
+        bytes.extend([0; 4]);
+        for (log, kept) in &self.table.0 {
+            bytes.extend(log.0.to_le_bytes());
+            bytes.extend(kept.start.0.to_le_bytes());
+            bytes.extend(kept.end.0.to_le_bytes());
         }
+        bytes.resize(SLOT_BYTES, 0);
         let crc = Self::crc(&bytes);
         bytes[CRC_AT..TABLE_AT].copy_from_slice(&crc.to_le_bytes());
         bytes

@@ -46,6 +46,7 @@ pub mod testing;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use ids::Epoch;
 
@@ -164,6 +165,15 @@ pub trait DurableLog: Send + Sync + fmt::Debug {
 
     /// The size of the largest record, in bytes.
     fn record_bytes_max(&self) -> u64;
+}
+
+/// Nothing here panics halfway through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::error::during;
 use crate::format::{HEAD_BYTES, Header, RECORD_HEAD_BYTES};
 use crate::recover::{Part, corrupt};
 use crate::{Error, Position, VisitAll};
@@ -94,7 +95,7 @@ impl Window<'_> {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(corrupt(self.part.id, offset, "the file is cut off"));
                 }
-                result => result.map_err(Error::failed("read the log"))?,
+                result => during("read the log", result)?,
             }
         }
         let from = usize::try_from(at.0 - self.first.0).expect("it is in the window");

@@ -8,7 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
-use crate::format::{FIRST, HEAD_BYTES, SLOT_BYTES, SegmentId, Slot, Table};
+use crate::error::during;
+use crate::format::{FIRST, HEAD_BYTES, SLOT_BYTES, SegmentId, Slot};
 use crate::scan::{Scan, scan, was_synced_beyond};
 use crate::spares::Spares;
 use crate::{Error, Position};
@@ -41,17 +42,17 @@ pub(crate) struct Found {
 /// Claims need not be durable: they are between processes, and no process outlives the machine. Epochs are, in the names of segments.
 pub(crate) fn claim(disk: &dyn Disk) -> Result<(u64, Arc<dyn DiskFile>), Error> {
     loop {
-        let highest = disk.list().map_err(Error::failed("list the log"))?;
+        let highest = during("list the log", disk.list())?;
         let highest = highest.iter().filter_map(|name| epoch_of(name)).max();
         // Epoch 0 is nobody's.
         let epoch = highest.unwrap_or(0).checked_add(1).ok_or(Error::Fenced)?;
         let claim = match disk.create(&claim_name(epoch)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            result => result.map_err(Error::failed("claim the log"))?,
+            result => during("claim the log", result)?,
         };
         // Who has stood still between looking and claiming may be too late.
         let mut is_last = true;
-        for name in disk.list().map_err(Error::failed("list the log"))? {
+        for name in during("list the log", disk.list())? {
             let other = name.strip_prefix(CLAIM).and_then(|_| epoch_of(&name));
             is_last &= other.is_none_or(|other| other <= epoch);
             if other.is_some_and(|other| other < epoch) {
@@ -85,14 +86,14 @@ fn epoch_of(file_name: &str) -> Option<u64> {
 pub(crate) fn remove_if_there(disk: &dyn Disk, name: &str) -> Result<(), Error> {
     match disk.remove(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(Error::failed("remove a file of the log")),
+        result => during("remove a file of the log", result),
     }
 }
 
 /// Finds the newest segment, where it ends, and those before it as far as something in them is kept; `None`: no log has been begun. And
 /// the files that are not needed once all this is durable.
 pub(crate) fn find(disk: &dyn Disk) -> Result<(Option<Found>, Vec<String>), Error> {
-    let names = disk.list().map_err(Error::failed("list the log"))?;
+    let names = during("list the log", disk.list())?;
     let mut ids: Vec<_> = names
         .iter()
         .filter_map(|name| SegmentId::parse(name))
@@ -126,7 +127,7 @@ pub(crate) fn find(disk: &dyn Disk) -> Result<(Option<Found>, Vec<String>), Erro
 fn open(disk: &dyn Disk, id: SegmentId) -> Result<Arc<dyn DiskFile>, Error> {
     match disk.open(&id.file_name()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(corrupt(id, 0, "it is gone")),
-        result => result.map_err(Error::failed("open a segment file")),
+        result => during("open a segment file", result),
     }
 }
 
@@ -138,15 +139,17 @@ fn read_from(file: &dyn DiskFile, offset: u64) -> Result<Vec<u8>, Error> {
         file.read_at(&mut bytes, offset)?;
         Ok(bytes)
     };
-    read().map_err(Error::failed("read a segment file"))
+    during("read a segment file", read())
 }
 
 fn newest_slot(file: &dyn DiskFile, id: SegmentId) -> Result<Option<Slot>, Error> {
     let mut head = [0; 2 * SLOT_BYTES];
     match file.read_at(&mut head, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(Error::failed("read a segment file")(error)),
-        Ok(()) => Ok(Slot::newest(&head, id)),
+        result => {
+            during("read a segment file", result)?;
+            Ok(Slot::newest(&head, id))
+        }
     }
 }
 
@@ -172,6 +175,30 @@ fn end_of(id: SegmentId, file: Arc<dyn DiskFile>, slot: Slot) -> Result<Found, E
 }
 
 impl Found {
+    /// Of a log that has not been begun.
+    pub(crate) fn nothing() -> Self {
+        let mut salt = [0; 4];
+        rt::fill_random(&mut salt);
+        let id = SegmentId {
+            base: FIRST,
+            ..SegmentId::default()
+        };
+        Self {
+            parts: Vec::new(),
+            slot: Slot {
+                id,
+                salt: u32::from_le_bytes(salt),
+                ..Slot::default()
+            },
+            scan: Scan {
+                end: FIRST,
+                synced: FIRST,
+                ..Scan::default()
+            },
+            unsynced: Vec::new(),
+        }
+    }
+
     fn add_earlier(&mut self, disk: &dyn Disk) -> Result<(), Error> {
         let floor = self.scan.table.floor(self.scan.end);
         let mut slot = self.slot.clone();
@@ -204,23 +231,5 @@ pub(crate) fn corrupt(id: SegmentId, offset: u64, what: &'static str) -> Error {
         file: id.file_name(),
         offset,
         what,
-    }
-}
-
-/// Of a log that has not been begun.
-pub(crate) fn first_slot(epoch: u64) -> Slot {
-    let mut salt = [0; 4];
-    rt::fill_random(&mut salt);
-    Slot {
-        id: SegmentId {
-            epoch,
-            seq: 0,
-            base: FIRST,
-        },
-        prev: None,
-        chain: 0,
-        salt: u32::from_le_bytes(salt),
-        edition: 0,
-        table: Table::default(),
     }
 }

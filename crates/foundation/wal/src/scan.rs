@@ -20,7 +20,7 @@ use crate::Position;
 use crate::format::{Header, RECORD_HEAD_BYTES, Slot, Table, u64_at};
 
 /// How the records of a segment end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
     /// Up to here they are sound, and the head of the last one.
     pub end: Position,

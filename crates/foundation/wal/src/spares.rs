@@ -1,11 +1,11 @@
 //! Segment files that are ready: zeroed, and with all their room taken, so that a sync of what is written to them has no metadata to write.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex};
 
-use std::io;
-
-use crate::Error;
 use crate::disk::{Disk, DiskFile};
+use crate::error::during;
+use crate::{Error, lock};
 
 /// So much is written and synced at a time, lest the syncs of the log wait for all of it.
 const ZEROS: &[u8] = &[0; 1 << 20];
@@ -56,7 +56,7 @@ impl Spares {
 
     /// The one that is ready, or another.
     pub(crate) fn take(&self) -> Result<Spare, Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         match state.ready.take() {
             Some(spare) => Ok(spare),
             None => self.make(&mut state, self.segment_bytes),
@@ -65,7 +65,7 @@ impl Spares {
 
     /// Has one ready for the next [`take`](Self::take).
     pub(crate) fn make_ready(&self) -> Result<(), Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.ready.is_none() {
             state.ready = Some(self.make(&mut state, self.segment_bytes)?);
         }
@@ -74,7 +74,7 @@ impl Spares {
 
     /// One of that size; when there is no room for it, one of `least` bytes.
     pub(crate) fn take_first(&self, bytes: u64, least: u64) -> Result<Spare, Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         match self.make(&mut state, bytes) {
             Err(Error::Full) => self.make(&mut state, least),
             result => result,
@@ -84,18 +84,21 @@ impl Spares {
     fn make(&self, state: &mut State, bytes: u64) -> Result<Spare, Error> {
         let name = format!("{PREFIX}{:016x}-{:016x}", self.epoch, state.n_made);
         state.n_made += 1;
-        let result = self.disk.create(&name).and_then(|file| {
+        let made = self.disk.create(&name).and_then(|file| {
             if let Err(error) = fill(&*file, bytes) {
                 self.disk.remove(&name)?;
                 return Err(error);
             }
             Ok(file)
         });
-        match result {
-            Ok(file) => Ok(Spare { name, file, bytes }),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(Error::Full),
-            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => Err(Error::Full),
-            Err(error) => Err(Error::failed("make a segment file")(error)),
+        let is_full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        match made {
+            Err(error) if is_full(error.kind()) => Err(Error::Full),
+            made => Ok(Spare {
+                name,
+                file: during("make a segment file", made)?,
+                bytes,
+            }),
         }
     }
 }

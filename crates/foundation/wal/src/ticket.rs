@@ -2,10 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use crate::{Error, Position};
+use crate::{Error, Position, lock, wait};
 
 /// Records that share one write, and so one fate.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Batch {
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.progress)
     }
 }
 
@@ -80,11 +80,7 @@ impl Ticket {
             if let Some(outcome) = &progress.outcome {
                 return self.result(outcome);
             }
-            progress = self
-                .batch
-                .is_over
-                .wait(progress)
-                .unwrap_or_else(PoisonError::into_inner);
+            progress = wait(&self.batch.is_over, progress);
         }
     }
 

@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use ids::Epoch;
 
 use crate::disk::Disk;
 use crate::engine::{Engine, View};
+use crate::error::during;
 use crate::format::{self, HEAD_BYTES, MARK_BYTES, RECORD_HEAD_BYTES};
 use crate::spares::Spares;
 use crate::ticket::{Batch, Outcome, Ticket};
-use crate::{Config, DurableLog, Error, LOGS_MAX, LogId, Position, Stats, Visit, VisitAll};
+use crate::{
+    Config, DurableLog, Error, LOGS_MAX, LogId, Position, Stats, Visit, VisitAll, lock, wait,
+};
 
 const STACK_BYTES: usize = 256 << 10;
 
@@ -102,8 +105,7 @@ impl Wal {
             shared,
             threads: Vec::new(),
         };
-        wal.start(engine)
-            .map_err(Error::failed("start a thread of the log"))?;
+        during("start a thread of the log", wal.start(engine))?;
         Ok(wal)
     }
 
@@ -214,9 +216,8 @@ struct Ending<'a>(&'a Shared);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let cause = std::io::Error::other("the thread has ended");
-        let error = Error::failed("sync the log")(cause);
         let synced = self.0.queue().synced;
-        self.0.finish(synced, Err(error));
+        self.0.finish(synced, during("sync the log", Err(cause)));
     }
 }
 
@@ -244,7 +245,7 @@ impl Ending<'_> {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// Waits for something to write, puts it into `records`, and returns what to truncate. `None`: the log is closed.
@@ -256,8 +257,7 @@ impl Shared {
                 return None;
             }
             queue.is_syncer_idle = true;
-            let woken = self.work.wait(queue);
-            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            queue = wait(&self.work, queue);
             queue.is_syncer_idle = false;
         }
         mem::swap(records, &mut queue.records);
@@ -357,8 +357,7 @@ impl DurableLog for Log {
         let (measure, n_bytes) = self.measure(parts)?;
         let mut queue = self.shared.queue();
         while queue.refusal.is_none() && !self.shared.has_room(&queue, n_bytes) {
-            let woken = self.shared.room.wait(queue);
-            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            queue = wait(&self.shared.room, queue);
         }
         self.shared.push(queue, self.id, measure, parts)
     }

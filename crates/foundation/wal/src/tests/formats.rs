@@ -93,7 +93,7 @@ fn a_slot_is_itself_again_or_nothing() {
     assert_eq!(Slot::newest(&bytes.repeat(2), id(1)), None);
     assert!(bytes[112..].iter().all(|byte| *byte == 0));
     for at in 0..bytes.len() {
-        let mut damaged = bytes;
+        let mut damaged = bytes.clone();
         damaged[at] ^= 0x10;
         assert_eq!(Slot::newest(&damaged, slot.id), None);
     }
