@@ -72,6 +72,15 @@ impl Engine {
     /// Takes over what is in the directory.
     pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self, Error> {
         let (epoch, claim) = recover::claim(&*disk)?;
+        let opened = Self::take_over(disk, (epoch, Arc::clone(&claim)), segment_bytes);
+        unless_fenced(&*claim, opened)
+    }
+
+    fn take_over(
+        disk: Arc<dyn Disk>,
+        (epoch, claim): (u64, Arc<dyn DiskFile>),
+        segment_bytes: u64,
+    ) -> Result<Self, Error> {
         let (found, garbage) = recover::find(&*disk)?;
         let found = found.unwrap_or_else(Found::nothing);
         let scan = found.scan;
@@ -149,6 +158,11 @@ impl Engine {
     /// Appends `records`, made by [`format::push`] for positions from [`synced`](Self::synced) on. Afterwards that says how many of them are
     /// durable. After any error but [`Error::Full`] it must not be called again.
     pub(crate) fn commit(&mut self, records: &mut [u8]) -> Result<(), Error> {
+        let result = self.try_commit(records);
+        unless_fenced(&*self.claim, result)
+    }
+
+    fn try_commit(&mut self, records: &mut [u8]) -> Result<(), Error> {
         let mut rest = records;
         while !rest.is_empty() {
             let mut n_bytes = format::fitting(rest, self.room - self.used());
@@ -286,5 +300,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// Whoever has taken over changes files under the hands of the owner before, who must not take that for damage.
+fn unless_fenced<T>(claim: &dyn DiskFile, result: Result<T, Error>) -> Result<T, Error> {
+    match result {
+        Err(Error::Failed { .. } | Error::Corrupt { .. }) if !claim.is_linked().unwrap_or(true) => {
+            Err(Error::Fenced)
+        }
+        result => result,
     }
 }

@@ -9,6 +9,7 @@
 //! After a sync that failed, what it was about stays readable, and no later sync makes it durable: that is how the kernel does it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +34,8 @@ struct State {
     room: u64,
     /// Let so many operations of that kind pass, then fail one.
     fault: Option<(Fault, usize)>,
+    /// What others do meanwhile, after so many calls.
+    interruption: Option<(usize, Act)>,
     is_lying: bool,
 }
 
@@ -40,6 +43,15 @@ struct State {
 struct Image {
     names: BTreeMap<String, Node>,
     files: Vec<Vec<u8>>,
+}
+
+#[derive(Clone)]
+struct Act(Arc<Mutex<dyn FnMut() + Send>>);
+
+impl fmt::Debug for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Act")
+    }
 }
 
 /// What [`CrashDisk::fail`] makes fail.
@@ -178,8 +190,29 @@ impl CrashDisk {
             history: Vec::new(),
             room: u64::MAX,
             fault: None,
+            interruption: None,
             is_lying: false,
         })))
+    }
+
+    /// What every call on the disk begins with.
+    fn call(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        match &mut state.interruption {
+            Some((0, _)) => {
+                let act = state.interruption.take();
+                drop(state);
+                if let Some((_, Act(act))) = act {
+                    act.lock().unwrap_or_else(PoisonError::into_inner)();
+                }
+                self.state()
+            }
+            Some((n_before, _)) => {
+                *n_before -= 1;
+                state
+            }
+            None => state,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -224,6 +257,12 @@ impl CrashDisk {
     /// Lets `n_before` operations of that kind pass, and fails the one after.
     pub fn fail(&self, fault: Fault, n_before: usize) {
         self.state().fault = Some((fault, n_before));
+    }
+
+    /// Lets somebody else act before one of the calls that follow: after `n_before` others.
+    pub fn interrupt(&self, n_before: usize, act: impl FnMut() + Send + 'static) {
+        let act = Act(Arc::new(Mutex::new(act)));
+        self.state().interruption = Some((n_before, act));
     }
 
     /// From now on syncs do nothing and say that all is well. With such a disk every test must fail.
@@ -372,11 +411,11 @@ fn sectors(mut offset: u64, mut bytes: &[u8]) -> Vec<(usize, &[u8])> {
 
 impl Disk for CrashDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.state().now.names.keys().cloned().collect())
+        Ok(self.call().now.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.state();
+        let mut state = self.call();
         if state.now.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -391,13 +430,13 @@ impl Disk for CrashDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let node = self.state().node(name)?;
+        let node = self.call().node(name)?;
         let disk = self.clone();
         Ok(Arc::new(CrashFile { disk, node }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call();
         state.check(Fault::Rename)?;
         let node = state.node(from)?;
         state.now.names.remove(from);
@@ -408,7 +447,7 @@ impl Disk for CrashDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call();
         let node = state.node(name)?;
         state.now.names.remove(name);
         let name = name.to_owned();
@@ -417,7 +456,7 @@ impl Disk for CrashDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call();
         if state.is_lying {
             return Ok(());
         }
@@ -436,11 +475,11 @@ struct CrashFile {
 
 impl DiskFile for CrashFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.state().now.files[self.node].len() as u64)
+        Ok(self.disk.call().now.files[self.node].len() as u64)
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        let state = self.disk.state();
+        let state = self.disk.call();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let found = state.now.files[self.node].get(offset..offset.saturating_add(bytes.len()));
         let found = found.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -449,7 +488,7 @@ impl DiskFile for CrashFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.call();
         state.check(Fault::Write)?;
         let node = self.node;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
@@ -464,15 +503,15 @@ impl DiskFile for CrashFile {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.disk.state().set_len(self.node, bytes)
+        self.disk.call().set_len(self.node, bytes)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.disk.state().set_len(self.node, bytes)
+        self.disk.call().set_len(self.node, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.call();
         if state.is_lying {
             return Ok(());
         }
@@ -483,7 +522,7 @@ impl DiskFile for CrashFile {
     }
 
     fn is_linked(&self) -> io::Result<bool> {
-        let state = self.disk.state();
+        let state = self.disk.call();
         Ok(state.now.names.values().any(|node| *node == self.node))
     }
 }

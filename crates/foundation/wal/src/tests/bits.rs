@@ -1,8 +1,10 @@
 //! Bytes that change on the disk.
 
 use super::world::{Step, World, contents, open};
+use crate::format::{self, Slot};
+use crate::scan::scan;
 use crate::testing::CrashDisk;
-use crate::{Disk as _, Error};
+use crate::{Disk as _, Error, LogId, Position};
 use Step::{Append, Commit, Reopen, Truncate};
 
 /// One flip of each byte of each file: what was acknowledged is there and right, or the log refuses by name and place.
@@ -118,6 +120,56 @@ fn a_torn_tail_is_cut_at_every_length() {
         );
     }
     assert!(before != after);
+}
+
+/// A guest that puts headers into its records cannot make a torn tail look like damage.
+#[test]
+fn a_forged_header_is_no_proof() {
+    let slot = Slot {
+        salt: 0x1234_5678,
+        ..Slot::default()
+    };
+    for forged_salt in [0, slot.salt] {
+        // It says that the log is synced far beyond the record that it lies in.
+        let forged = format::mark(Position(32 + 100), forged_salt, 0);
+        let body = [&[7; 100][..], &forged, &[7; 100]].concat();
+        let mut records = Vec::new();
+        let measure = (
+            u32::try_from(body.len()).expect("short"),
+            format::body_crc(&[&body]),
+        );
+        format::push(&mut records, (LogId(1), Position(0)), measure, &[&body]);
+        format::seal(&mut records, (slot.salt, 0), Position(0), |_, _, _| {});
+        records.resize(600, 0);
+        assert_eq!(
+            scan(&records, &slot).expect("sound").end,
+            Position(32 + 232)
+        );
+        // Torn.
+        records[..32].fill(0);
+        let is_refused = scan(&records, &slot).is_err();
+        assert_eq!(is_refused, forged_salt == slot.salt);
+    }
+}
+
+/// Of two histories that part, the records of one do not go on with those of the other, though they are sound and in their places.
+#[test]
+fn records_of_another_history_are_not_taken() {
+    let history = |bodies: [&[u8]; 2]| {
+        let mut records = Vec::new();
+        for body in bodies {
+            let position = Position(records.len() as u64);
+            let measure = (3, format::body_crc(&[body]));
+            format::push(&mut records, (LogId(1), position), measure, &[body]);
+        }
+        format::seal(&mut records, (0, 0), Position(0), |_, _, _| {});
+        records
+    };
+    let [one, two] =
+        [[b"one", b"two"], [b"eno", b"owt"]].map(|bodies| history(bodies.map(|body| &body[..])));
+    let end = |records: &[u8]| scan(records, &Slot::default()).expect("no damage").end;
+    assert_eq!(end(&one), Position(70));
+    assert_eq!(end(&[&one[..35], &two[35..]].concat()), Position(35));
 }
 
 fn read(disk: &CrashDisk, name: &str) -> Vec<u8> {

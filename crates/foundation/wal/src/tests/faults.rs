@@ -1,5 +1,7 @@
 //! Disks that fail, fill up, or have two owners.
 
+use std::sync::{Arc, Mutex};
+
 use super::world::{SEGMENT_BYTES, Step, World, contents, open};
 use crate::testing::{Choices, CrashDisk, Fault};
 use crate::{Error, LogId, Position};
@@ -123,6 +125,105 @@ fn an_old_owner_does_no_harm() {
                 World::after_crash(&new, n_ops, &mut Choices::random(seed)).expect("all is there");
             }
             new.run(&[Reopen]).expect("all is there");
+        }
+    }
+}
+
+/// The old owner is interrupted anywhere in a commit that writes, begins segments and lets some go: another one opens the log. What the old one
+/// still acknowledges, the new one has seen.
+#[test]
+fn a_new_owner_may_come_at_any_moment() {
+    let commit = [Append(2, 700), Append(1, 300), Append(1, 600)];
+    for n_before in 0.. {
+        let mut old = World::new(CrashDisk::default());
+        old.run(&STEPS[..7]).expect("it is the owner");
+        old.run(&[Truncate(2, 0)]).expect("it is the owner");
+        old.run(&commit).expect("it is queued");
+        let n_bodies = old.model.n_bodies();
+        let new = Arc::new(Mutex::new(None));
+        old.disk.interrupt(n_before, {
+            let (new, disk, model) = (Arc::clone(&new), old.disk.clone(), old.model.clone());
+            move || {
+                let world = World::reopen(disk.clone(), &model, disk.n_ops(), 1000);
+                *new.lock().expect("one at a time") = Some(world.expect("all is there"));
+            }
+        });
+        let result = old.commit();
+        let Some(mut new) = new.lock().expect("one at a time").take() else {
+            assert!(n_before > 10, "it was interrupted {n_before} times");
+            break;
+        };
+        match result {
+            Ok(()) => assert_eq!(new.model.n_bodies(), n_bodies, "{n_before}"),
+            Err(error) => assert!(matches!(error, Error::Fenced), "{n_before}: {error:?}"),
+        }
+        for _ in 0..2 {
+            new.run(&[Append(1, 100), Append(3, 800), Commit])
+                .expect("it is the owner");
+            assert!(matches!(old.commit(), Ok(()) | Err(Error::Fenced)));
+            for seed in 0..20 {
+                let n_ops = new.disk.n_ops();
+                World::after_crash(&new, n_ops, &mut Choices::random(seed)).expect("all is there");
+            }
+            new.run(&[Reopen]).expect("all is there");
+        }
+    }
+}
+
+/// The new owner is interrupted anywhere in its opening: the old one goes on, or a third one comes.
+#[test]
+fn an_opening_may_be_interrupted_at_any_moment() {
+    for is_third in [false, true] {
+        for n_before in 0.. {
+            let mut old = World::new(CrashDisk::default());
+            old.run(&STEPS[..8]).expect("it is the owner");
+            old.run(&[Append(2, 700), Append(1, 300)])
+                .expect("it is queued");
+            let disk = old.disk.clone();
+            let mut model = old.model.clone();
+            let n_acknowledged = model.n_bodies() - 2;
+            let old = Arc::new(Mutex::new(old));
+            let outcome = Arc::new(Mutex::new(None));
+            let third = Arc::new(Mutex::new(None));
+            disk.interrupt(n_before, {
+                let (old, outcome, third, disk) = (
+                    Arc::clone(&old),
+                    Arc::clone(&outcome),
+                    Arc::clone(&third),
+                    disk.clone(),
+                );
+                move || {
+                    if is_third {
+                        *third.lock().expect("one at a time") =
+                            Some(open(&disk).expect("all is there"));
+                    } else {
+                        *outcome.lock().expect("one at a time") =
+                            Some(old.lock().expect("one at a time").commit());
+                    }
+                }
+            });
+            let opened = open(&disk);
+            let outcome = outcome.lock().expect("one at a time").take();
+            let third = third.lock().expect("one at a time").take();
+            if outcome.is_none() && third.is_none() {
+                assert!(n_before > 10, "it was interrupted {n_before} times");
+                break;
+            }
+            let least = n_acknowledged
+                + if matches!(outcome, Some(Ok(()))) {
+                    2
+                } else {
+                    0
+                };
+            assert!(third.is_some() || opened.is_ok(), "{n_before}: {opened:?}");
+            assert!(
+                matches!(opened, Ok(_) | Err(Error::Fenced)),
+                "{n_before}: {opened:?}"
+            );
+            model.forget_acknowledgements();
+            let world =
+                World::reopen(disk.clone(), &model, disk.n_ops(), 1000).expect("all is there");
+            assert!(world.model.n_bodies() >= least, "{n_before}");
         }
     }
 }

@@ -206,6 +206,15 @@ impl World {
 }
 
 impl Model {
+    pub(super) fn n_bodies(&self) -> usize {
+        self.bodies.values().map(Vec::len).sum()
+    }
+
+    /// What is acknowledged at which moment is not known any more.
+    pub(super) fn forget_acknowledgements(&mut self) {
+        self.acknowledged.clear();
+    }
+
     /// The largest of each log that is true after `n_ops` operations.
     fn at(events: &[(usize, u32, usize)], n_ops: usize) -> BTreeMap<u32, usize> {
         let mut largest = BTreeMap::new();
