@@ -7,9 +7,9 @@
 //! ```
 //! Three rules make every crash come out right:
 //!
-//! 1. A segment is begun only when all before it is synced, and what it begins with if that is a copy. So its slots prove where the one
-//!    before it ends.
-//! 2. Nothing is acknowledged before the sync of its file, the sync of the directory if the file's name is new, and a look at the claim.
+//! 1. A segment is begun when all before it is synced: its slots are written and synced, then it gets its name, then that is synced.
+//!    So a name says that the slots are whole, and they prove where the segment before ends.
+//! 2. Nothing is acknowledged before the sync of its file, and a look at the claim after that.
 //! 3. A segment is let go only when the slot that says that nothing in it is kept is synced, and the claim was there after that. So
 //!    whoever owns the log next knows it too, and a late removal by an owner that was stopped in between does no harm.
 
@@ -41,10 +41,6 @@ pub(crate) struct Engine {
     slot: Slot,
     /// How many bytes of records the current segment takes.
     room: u64,
-    /// Whether the current segment's name is durable.
-    is_listed: bool,
-    /// Whether there is something to sync.
-    is_dirty: bool,
     /// Of what is written, and of what is synced too.
     end: Position,
     synced: Position,
@@ -98,8 +94,6 @@ impl Engine {
                 ..found.slot
             },
             room: 0,
-            is_listed: false,
-            is_dirty: false,
             end: scan.synced,
             synced: scan.synced,
             chain: scan.synced_chain,
@@ -107,15 +101,14 @@ impl Engine {
         };
         let last = engine.parts.last().filter(|_| !engine.is_empty()).cloned();
         // What may not have been synced is written again: a sync that failed may have left it in the kernel's memory only, where no later
-        // sync of that file would look for it. It is synced before the segment is begun: it may well have been acknowledged.
+        // sync of that file would look for it. It is there before the segment has a name: it may well have been acknowledged.
         let least = HEAD_BYTES + found.unsynced.len() as u64 + MARK_BYTES;
         let spare = engine.spares.take_first(segment_bytes.max(least), least)?;
         let again = spare.file.write_at(&found.unsynced, HEAD_BYTES);
-        let again = again.and_then(|()| spare.file.sync());
         during("write what was not synced again", again)?;
         engine.begin_next(spare)?;
         (engine.end, engine.chain) = (scan.end, scan.chain);
-        engine.sync()?;
+        engine.confirm()?;
         if let Some(last) = last {
             let used = HEAD_BYTES + (engine.end.0 - last.id.base.0);
             during("trim a segment file", last.file.set_len(used))?;
@@ -199,7 +192,6 @@ impl Engine {
         let offset = HEAD_BYTES + self.used();
         during("write to the log", self.current().write_at(records, offset))?;
         self.end.0 += records.len() as u64;
-        self.is_dirty = true;
         Ok(())
     }
 
@@ -218,15 +210,16 @@ impl Engine {
                 "write the head of a segment",
                 self.current().write_at(&bytes, offset),
             )?;
-        } else if !self.is_dirty {
+        } else if self.end == self.synced {
             return Ok(());
         }
         during("sync the log", self.current().sync())?;
-        if !self.is_listed {
-            during("sync the log's directory", self.disk.sync())?;
-            self.is_listed = true;
-        }
-        self.is_dirty = false;
+        self.confirm()?;
+        if lets_go { self.let_go(floor) } else { Ok(()) }
+    }
+
+    /// All that is written is synced. It may be acknowledged unless somebody else has come.
+    fn confirm(&mut self) -> Result<(), Error> {
         if !during("look at the claim", self.claim.is_linked())? {
             return Err(Error::Fenced);
         }
@@ -237,7 +230,7 @@ impl Engine {
         for name in self.garbage.drain(..) {
             remove_if_there(&*self.disk, &name)?;
         }
-        if lets_go { self.let_go(floor) } else { Ok(()) }
+        Ok(())
     }
 
     /// Begins the next segment. All before it is synced.
@@ -262,20 +255,16 @@ impl Engine {
         } else {
             slot.prev = Some(last);
         }
-        self.begin(spare, slot)
-    }
-
-    fn begin(&mut self, spare: Spare, slot: Slot) -> Result<(), Error> {
         let both = slot.encode().repeat(2);
         during("write the head of a segment", spare.file.write_at(&both, 0))?;
+        during("sync the head of a segment", spare.file.sync())?;
         let renamed = self.disk.rename(&spare.name, &slot.id.file_name());
         during("name a segment file", renamed)?;
+        during("sync the log's directory", self.disk.sync())?;
         self.parts.push(Part::new(spare.file, &slot));
         self.view.set(&self.parts);
         self.room = spare.bytes - HEAD_BYTES - MARK_BYTES;
         self.slot = slot;
-        self.is_listed = false;
-        self.is_dirty = true;
         self.has_asked = false;
         Ok(())
     }

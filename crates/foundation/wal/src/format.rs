@@ -225,21 +225,16 @@ impl Header {
     /// `None`: the bytes do not begin with a sound header.
     pub(crate) fn parse(bytes: &[u8], salt: u32) -> Option<Self> {
         let bytes = bytes.get(..RECORD_HEAD_BYTES)?;
-        let header = Self::decode(bytes);
-        (header.head == crc32c_append(salt, &bytes[..28])).then_some(header)
-    }
-
-    /// Takes it as it is.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
-        Self {
+        let head = u32_at(bytes, 28);
+        (head == crc32c_append(salt, &bytes[..28])).then(|| Self {
             position: Position(u64_at(bytes, 0)),
             len: u32_at(bytes, 8),
             log: LogId(u32_at(bytes, 12)),
             body_crc: u32_at(bytes, 16),
             unsynced: u32_at(bytes, 20),
             prev: u32_at(bytes, 24),
-            head: u32_at(bytes, 28),
-        }
+            head,
+        })
     }
 
     pub(crate) fn is_mark(&self) -> bool {

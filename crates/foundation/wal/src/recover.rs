@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::error::during;
 use crate::format::{FIRST, HEAD_BYTES, SLOT_BYTES, SegmentId, Slot};
-use crate::scan::{Scan, scan, was_synced_beyond};
-use crate::spares::Spares;
+use crate::scan::{Scan, scan};
+use crate::spares::{self, Spares};
 use crate::{Error, Position};
 
 const CLAIM: &str = "owner-";
@@ -50,20 +50,20 @@ pub(crate) fn claim(disk: &dyn Disk) -> Result<(u64, Arc<dyn DiskFile>), Error> 
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             result => during("claim the log", result)?,
         };
+        let names = during("list the log", disk.list())?;
+        let mut others = names.iter().filter_map(|name| epoch_of(name));
         // Who has stood still between looking and claiming may be too late.
-        let mut is_last = true;
-        for name in during("list the log", disk.list())? {
-            let other = name.strip_prefix(CLAIM).and_then(|_| epoch_of(&name));
-            is_last &= other.is_none_or(|other| other <= epoch);
-            if other.is_some_and(|other| other < epoch) {
-                remove_if_there(disk, &name)?;
+        if others.any(|other| other > epoch) {
+            return Err(Error::Fenced);
+        }
+        // In this order, so that who finds its spare gone finds its claim gone, too.
+        for prefix in [CLAIM, spares::PREFIX] {
+            let of_others = names.iter().filter(|name| epoch_of(name) < Some(epoch));
+            for name in of_others.filter(|name| name.starts_with(prefix)) {
+                remove_if_there(disk, name)?;
             }
         }
-        return if is_last {
-            Ok((epoch, claim))
-        } else {
-            Err(Error::Fenced)
-        };
+        return Ok((epoch, claim));
     }
 }
 
@@ -91,70 +91,52 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, name: &str) -> Result<(), Error> 
 }
 
 /// Finds the newest segment, where it ends, and those before it as far as something in them is kept; `None`: no log has been begun. And
-/// the files that are not needed once all this is durable.
+/// the segments that are not needed once all this is durable.
 pub(crate) fn find(disk: &dyn Disk) -> Result<(Option<Found>, Vec<String>), Error> {
     let names = during("list the log", disk.list())?;
-    let mut ids: Vec<_> = names
-        .iter()
-        .filter_map(|name| SegmentId::parse(name))
-        .collect();
-    ids.sort_unstable();
-    let mut garbage: Vec<_> = names
-        .into_iter()
-        .filter(|name| Spares::epoch_of(name).is_some())
-        .collect();
-    while let Some(id) = ids.pop() {
-        let file = open(disk, id)?;
-        let Some(slot) = newest_slot(&*file, id)? else {
-            // It was not begun when its owner stopped, or both slots have rotted since.
-            let records = read_from(&*file, HEAD_BYTES)?;
-            if was_synced_beyond(&records, id.base, id.base, None) {
-                return Err(corrupt(id, 0, "it has records, and its head is gone"));
-            }
-            garbage.push(id.file_name());
-            continue;
-        };
-        let mut found = end_of(id, file, slot)?;
-        found.add_earlier(disk)?;
-        let in_use = |id: &SegmentId| found.parts.iter().any(|part| part.id == *id);
-        let unused = ids.into_iter().filter(|id| !in_use(id));
-        garbage.extend(unused.map(SegmentId::file_name));
-        return Ok((Some(found), garbage));
-    }
-    Ok((None, garbage))
-}
-
-fn open(disk: &dyn Disk, id: SegmentId) -> Result<Arc<dyn DiskFile>, Error> {
-    match disk.open(&id.file_name()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(corrupt(id, 0, "it is gone")),
-        result => during("open a segment file", result),
-    }
-}
-
-/// All of the file from `offset` on.
-fn read_from(file: &dyn DiskFile, offset: u64) -> Result<Vec<u8>, Error> {
-    let read = || {
-        let len = file.size()?.saturating_sub(offset);
-        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        file.read_at(&mut bytes, offset)?;
-        Ok(bytes)
+    let ids = names.iter().filter_map(|name| SegmentId::parse(name));
+    let mut ids: Vec<_> = ids.collect();
+    let Some(newest) = ids.iter().max() else {
+        return Ok((None, Vec::new()));
     };
-    during("read a segment file", read())
+    let (file, slot) = open(disk, *newest)?;
+    let mut found = end_of(file, slot)?;
+    found.add_earlier(disk)?;
+    ids.retain(|id| found.parts.iter().all(|part| part.id != *id));
+    Ok((
+        Some(found),
+        ids.into_iter().map(SegmentId::file_name).collect(),
+    ))
 }
 
-fn newest_slot(file: &dyn DiskFile, id: SegmentId) -> Result<Option<Slot>, Error> {
+fn open(disk: &dyn Disk, id: SegmentId) -> Result<(Arc<dyn DiskFile>, Slot), Error> {
+    let file = match disk.open(&id.file_name()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(corrupt(id, 0, "it is gone"));
+        }
+        result => during("open a segment file", result)?,
+    };
     let mut head = [0; 2 * SLOT_BYTES];
-    match file.read_at(&mut head, 0) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+    let slot = match file.read_at(&mut head, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
         result => {
             during("read a segment file", result)?;
-            Ok(Slot::newest(&head, id))
+            Slot::newest(&head, id)
         }
-    }
+    };
+    let slot = slot.ok_or_else(|| corrupt(id, 0, "its head has changed"))?;
+    Ok((file, slot))
 }
 
-fn end_of(id: SegmentId, file: Arc<dyn DiskFile>, slot: Slot) -> Result<Found, Error> {
-    let mut records = read_from(&*file, HEAD_BYTES)?;
+fn end_of(file: Arc<dyn DiskFile>, slot: Slot) -> Result<Found, Error> {
+    let read = || {
+        let len = file.size()?.saturating_sub(HEAD_BYTES);
+        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_at(&mut bytes, HEAD_BYTES)?;
+        Ok(bytes)
+    };
+    let mut records = during("read a segment file", read())?;
+    let id = slot.id;
     let scan = scan(&records, &slot).map_err(|offset| {
         corrupt(
             id,
@@ -206,8 +188,8 @@ impl Found {
             let id = slot
                 .prev
                 .ok_or_else(|| corrupt(slot.id, 0, "it names none before it"))?;
-            let file = open(disk, id)?;
-            slot = newest_slot(&*file, id)?.ok_or_else(|| corrupt(id, 0, "its head is gone"))?;
+            let file;
+            (file, slot) = open(disk, id)?;
             self.parts.push(Part::new(file, &slot));
         }
         self.parts.reverse();

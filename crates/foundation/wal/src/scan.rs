@@ -63,7 +63,7 @@ pub(crate) fn scan(records: &[u8], slot: &Slot) -> Result<Scan, usize> {
         offset = next.unwrap_or(offset);
     }
     let (end, chain) = *ends.back().expect("never empty");
-    if was_synced_beyond(&records[offset..], end, end, Some(slot.salt)) {
+    if was_synced_beyond(&records[offset..], end, slot.salt) {
         return Err(offset);
     }
     let (synced, synced_chain) = ends[0];
@@ -77,26 +77,11 @@ pub(crate) fn scan(records: &[u8], slot: &Slot) -> Result<Scan, usize> {
     })
 }
 
-/// Whether a sound header in `bytes`, which begin at position `first`, says that the log was synced beyond `limit`. Without a salt, a header
-/// is taken for sound when its position is right.
-pub(crate) fn was_synced_beyond(
-    bytes: &[u8],
-    first: Position,
-    limit: Position,
-    salt: Option<u32>,
-) -> bool {
-    let candidates = bytes.windows(RECORD_HEAD_BYTES);
-    for (place, bytes) in (first.0..).zip(candidates) {
-        if u64_at(bytes, 0) != place {
-            continue;
-        }
-        let header = match salt {
-            Some(salt) => Header::parse(bytes, salt),
-            None => Some(Header::decode(bytes)),
-        };
-        if header.is_some_and(|header| header.synced() > limit) {
-            return true;
-        }
-    }
-    false
+/// Whether a sound header in `bytes`, which begin at the position `limit`, says that the log was synced beyond that.
+fn was_synced_beyond(bytes: &[u8], limit: Position, salt: u32) -> bool {
+    let candidates = (limit.0..).zip(bytes.windows(RECORD_HEAD_BYTES));
+    let mut headers = candidates
+        .filter(|(place, bytes)| u64_at(bytes, 0) == *place)
+        .filter_map(|(_, bytes)| Header::parse(bytes, salt));
+    headers.any(|header| header.synced() > limit)
 }

@@ -9,7 +9,7 @@ use crate::{Error, lock};
 
 /// So much is written and synced at a time, lest the syncs of the log wait for all of it.
 const ZEROS: &[u8] = &[0; 1 << 20];
-const PREFIX: &str = "spare-";
+pub(crate) const PREFIX: &str = "spare-";
 
 #[derive(Debug)]
 pub(crate) struct Spare {

@@ -57,7 +57,7 @@ fn crashes(steps: &[Step]) -> Result<(usize, usize), String> {
 
 #[test]
 fn every_crash_of_small_histories_keeps_what_was_acknowledged() {
-    let histories: [&[Step]; 7] = [
+    let histories: [&[Step]; 8] = [
         // What the table says of the last two records may outlive them.
         &[
             Append(1, 900),
@@ -70,6 +70,14 @@ fn every_crash_of_small_histories_keeps_what_was_acknowledged() {
             Commit,
         ],
         &[Append(1, 40), Commit, Append(2, 600), Append(1, 0), Commit],
+        // In the second segment, a header lies in two sectors.
+        &[
+            Append(1, 900),
+            Commit,
+            Append(1, 464),
+            Append(1, 40),
+            Commit,
+        ],
         // A batch over two segments.
         &[Append(1, 300), Append(2, 400), Append(1, 500), Commit],
         &[
