@@ -16,7 +16,7 @@ pub enum Error {
     Busy,
     #[error("a record has at most {max} bytes")]
     TooLarge { max: u64 },
-    #[error("at most {} logs share a disk", crate::LOGS_MAX)]
+    #[error("at most {} logs share a directory", crate::LOGS_MAX)]
     TooManyLogs,
     /// The position has been truncated.
     #[error("the log begins at {start}")]

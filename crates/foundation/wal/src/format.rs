@@ -3,7 +3,7 @@
 //! ```text
 //! segment = slot · slot · record* · (mark | what was there before)
 //! slot    = magic "CSKNWAL1" · this segment: epoch u64, seq u64, base u64 · the one before it: the same, zeros if there is none
-//!           · chain u32 · salt u32 · edition u64 · n u32 · crc32c of all the rest u32 · n × (log u32 · start u64 · end u64) · zeros
+//!           · chain u32 · salt u32 · edition u64 · n u32 · crc32c of all the rest u32 · n × (log u32 · start u64 · first u64 · end u64) · zeros
 //! record  = position u64 · len u32 · log u32 · crc32c(body) u32 · unsynced u32 · prev u32 · head u32 · body
 //! mark    = a record with log 2^32-1, without a body and with unsynced 0; the next record takes its place
 //! ```
@@ -33,10 +33,9 @@ pub(crate) const FIRST: Position = Position(1);
 
 const MAGIC: &[u8; 8] = b"CSKNWAL1";
 const TABLE_AT: usize = 80;
-const ENTRY_BYTES: usize = 20;
+const ENTRY_BYTES: usize = 28;
 const CRC_AT: usize = TABLE_AT - 4;
 const SUFFIX: &str = ".wal";
-const MARK: LogId = LogId(u32::MAX);
 
 const _: () = assert!(TABLE_AT + crate::LOGS_MAX * ENTRY_BYTES <= SLOT_BYTES);
 
@@ -83,11 +82,13 @@ impl SegmentId {
     }
 }
 
-/// What is kept of one logical log.
+/// What is kept of one logical log: nothing if `first` is not before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     /// Records before it have been truncated.
     pub start: Position,
+    /// No record that is kept is before it. It may be far behind `start`, when only other logs were written to in between.
+    pub first: Position,
     /// Behind its last record.
     pub end: Position,
 }
@@ -100,11 +101,12 @@ impl Table {
     /// There is a record of `log` from `position` to `end`.
     pub(crate) fn note(&mut self, log: LogId, position: Position, end: Position) {
         let kept = self.0.entry(log).or_insert(Kept {
-            start: position,
+            start: FIRST,
+            first: position,
             end: position,
         });
-        if kept.start >= kept.end {
-            kept.start = kept.start.max(position);
+        if kept.first >= kept.end {
+            kept.first = kept.first.max(position);
         }
         kept.end = kept.end.max(end);
     }
@@ -112,24 +114,28 @@ impl Table {
     pub(crate) fn truncate(&mut self, log: LogId, before: Position) {
         if let Some(kept) = self.0.get_mut(&log) {
             kept.start = kept.start.max(before);
+            kept.first = kept.first.max(before);
         }
     }
 
     /// Nothing before it is kept. `end` is where the log ends.
     pub(crate) fn floor(&self, end: Position) -> Position {
-        let live = self.0.values().filter(|kept| kept.start < kept.end);
-        live.map(|kept| kept.start).min().unwrap_or(end)
+        let live = self.0.values().filter(|kept| kept.first < kept.end);
+        live.map(|kept| kept.first).min().unwrap_or(end)
     }
 
     /// Makes the best of a table that may have been written before the records that it tells of, and those were lost: the log ends at
-    /// `end`. Logs without a record since `base` are forgotten if nothing is kept of them.
-    pub(crate) fn settle(&mut self, base: Position, end: Position) {
+    /// `end`.
+    pub(crate) fn settle(&mut self, end: Position) {
         for kept in self.0.values_mut() {
-            kept.start = kept.start.min(end);
+            kept.first = kept.first.min(end);
             kept.end = kept.end.min(end);
         }
-        self.0
-            .retain(|_, kept| kept.start < kept.end || kept.end > base);
+    }
+
+    /// What is truncated was synced.
+    pub(crate) fn was_synced_beyond(&self, limit: Position) -> bool {
+        self.0.values().any(|kept| kept.start > limit)
     }
 }
 
@@ -164,6 +170,7 @@ impl Slot {
         for (log, kept) in &self.table.0 {
             bytes.extend(log.0.to_le_bytes());
             bytes.extend(kept.start.0.to_le_bytes());
+            bytes.extend(kept.first.0.to_le_bytes());
             bytes.extend(kept.end.0.to_le_bytes());
         }
         bytes.resize(SLOT_BYTES, 0);
@@ -194,7 +201,8 @@ impl Slot {
         let entries = entries.map(|entry| {
             let kept = Kept {
                 start: Position(u64_at(entry, 4)),
-                end: Position(u64_at(entry, 12)),
+                first: Position(u64_at(entry, 12)),
+                end: Position(u64_at(entry, 20)),
             };
             (LogId(u32_at(entry, 0)), kept)
         });
@@ -238,7 +246,7 @@ impl Header {
     }
 
     pub(crate) fn is_mark(&self) -> bool {
-        self.log == MARK
+        self.log == LogId::RESERVED
     }
 
     /// Of header and body.
@@ -326,7 +334,7 @@ fn record_bytes(records: &[u8]) -> usize {
 /// Says at the end of the log that all before it is synced.
 pub(crate) fn mark(end: Position, salt: u32, chain: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(RECORD_HEAD_BYTES);
-    push(&mut bytes, (MARK, end), (0, 0), &[]);
+    push(&mut bytes, (LogId::RESERVED, end), (0, 0), &[]);
     seal(&mut bytes, (salt, chain), end, |_, _, _| {});
     bytes
 }

@@ -55,8 +55,8 @@ pub use self::error::Error;
 pub use self::ticket::Ticket;
 pub use self::wal::{Log, Wal};
 
-/// So many logs share a directory.
-pub const LOGS_MAX: usize = 200;
+/// So many logs may ever have been in a directory: where a log has been truncated is not forgotten.
+pub const LOGS_MAX: usize = 128;
 
 /// Where a record is. Later records of any log of a [`Wal`] have higher ones. The number means nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,7 +157,7 @@ pub trait DurableLog: Send + Sync + fmt::Debug {
     /// [`Error::Fenced`], [`Error::Failed`], [`Error::Closed`].
     fn truncate(&self, before: Position) -> Result<(), Error>;
 
-    /// Where the log begins.
+    /// Where the log begins: what was before has been truncated.
     fn start(&self) -> Position;
 
     /// Where it ends: behind all that is durable.

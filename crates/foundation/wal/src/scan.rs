@@ -9,7 +9,8 @@
 //! Every record says how far the log was synced when it was written, and so does the mark that is written behind a batch after its sync,
 //! before anyone is told. A sound header anywhere behind the bad place that says "synced beyond there" is proof of rot. That header cannot be
 //! a part of the torn tail that lies: what it says was true before it was written, whichever of its neighbours reached the disk. It
-//! cannot be older than the file's present life either (see [`format`](crate::format)). Without proof the place is cut.
+//! cannot be older than the file's present life either (see [`format`](crate::format)). What the slot says to be truncated was synced, too.
+//! Without proof the place is cut.
 //!
 //! What is left: a mark is not synced itself. When the machine loses power before the kernel has written it, *and* the last batch rots,
 //! then nothing tells that from a torn tail. To close that hole would take a second sync for every acknowledgement.
@@ -63,11 +64,11 @@ pub(crate) fn scan(records: &[u8], slot: &Slot) -> Result<Scan, usize> {
         offset = next.unwrap_or(offset);
     }
     let (end, chain) = *ends.back().expect("never empty");
-    if was_synced_beyond(&records[offset..], end, slot.salt) {
+    if table.was_synced_beyond(end) || was_synced_beyond(&records[offset..], end, slot.salt) {
         return Err(offset);
     }
     let (synced, synced_chain) = ends[0];
-    table.settle(base, end);
+    table.settle(end);
     Ok(Scan {
         end,
         chain,

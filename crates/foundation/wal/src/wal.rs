@@ -15,7 +15,7 @@ use ids::Epoch;
 use crate::disk::Disk;
 use crate::engine::{Engine, View};
 use crate::error::during;
-use crate::format::{self, HEAD_BYTES, MARK_BYTES, RECORD_HEAD_BYTES};
+use crate::format::{self, FIRST, HEAD_BYTES, MARK_BYTES, RECORD_HEAD_BYTES};
 use crate::spares::Spares;
 use crate::ticket::{Batch, Outcome, Ticket};
 use crate::{
@@ -53,7 +53,7 @@ struct Queue {
     batch: Arc<Batch>,
     /// The batch that the engine has.
     writing: Option<Arc<Batch>>,
-    /// Where each log begins.
+    /// Where each log begins; every [`Log`] is in it.
     starts: BTreeMap<LogId, Position>,
     /// Of `starts`, what the engine has not been told.
     truncations: BTreeMap<LogId, Position>,
@@ -128,13 +128,12 @@ impl Wal {
     /// [`Error::TooManyLogs`].
     pub fn log(&self, id: LogId) -> Result<Log, Error> {
         let mut queue = self.shared.queue();
-        let synced = queue.synced;
         if id == LogId::RESERVED
             || queue.starts.len() >= LOGS_MAX && !queue.starts.contains_key(&id)
         {
             return Err(Error::TooManyLogs);
         }
-        queue.starts.entry(id).or_insert(synced);
+        queue.starts.entry(id).or_insert(FIRST);
         let shared = Arc::clone(&self.shared);
         Ok(Log { id, shared })
     }
@@ -155,8 +154,7 @@ impl Wal {
         let starts = queue.starts.clone();
         drop(queue);
         crate::read::read(&parts, (Position(0), synced), &mut |log, position, body| {
-            // Of a log that is not known any more, nothing is kept.
-            if starts.get(&log).is_some_and(|start| position >= *start) {
+            if position >= starts[&log] {
                 visit(log, position, body)
             } else {
                 ControlFlow::Continue(())
@@ -391,21 +389,23 @@ impl DurableLog for Log {
 
     fn read(&self, from: Position, visit: &mut Visit<'_>) -> Result<Position, Error> {
         let queue = self.shared.queue();
-        let (start, end) = (queue.starts.get(&self.id).copied(), queue.synced);
+        let (start, end) = (queue.starts[&self.id], queue.synced);
         // Taken together: segments go only after `start` has come.
         let parts = self.shared.view.parts();
         drop(queue);
-        match start {
-            Some(start) if from < start => Err(Error::Truncated { start }),
-            _ if from > end => Err(Error::Beyond { end }),
-            _ => crate::read::read(&parts, (from, end), &mut |log, position, body| {
-                if log == self.id {
-                    visit(position, body)
-                } else {
-                    ControlFlow::Continue(())
-                }
-            }),
+        if from < start {
+            return Err(Error::Truncated { start });
         }
+        if from > end {
+            return Err(Error::Beyond { end });
+        }
+        crate::read::read(&parts, (from, end), &mut |log, position, body| {
+            if log == self.id {
+                visit(position, body)
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
     }
 
     fn truncate(&self, before: Position) -> Result<(), Error> {
@@ -415,9 +415,8 @@ impl DurableLog for Log {
             Some(refusal) => return Err(refusal.clone()),
         }
         let before = before.min(queue.synced);
-        let start = queue.starts.entry(self.id).or_insert(before);
-        if before > *start {
-            *start = before;
+        if before > queue.starts[&self.id] {
+            queue.starts.insert(self.id, before);
             queue.truncations.insert(self.id, before);
             self.shared.wake_syncer(queue);
         }
@@ -425,8 +424,7 @@ impl DurableLog for Log {
     }
 
     fn start(&self) -> Position {
-        let queue = self.shared.queue();
-        queue.starts.get(&self.id).copied().unwrap_or(queue.synced)
+        self.shared.queue().starts[&self.id]
     }
 
     fn end(&self) -> Position {

@@ -31,6 +31,7 @@ pub fn contract(fresh: &dyn Fn() -> Box<Open>) {
     logs_do_not_see_each_other(&*fresh());
     a_new_owner_finds_everything(&*fresh());
     truncation_takes_the_front(&*fresh());
+    a_snapshot_can_be_gone_on_from(&*fresh());
     limits_hold(&*fresh());
     a_new_owner_fences_the_old_one(&*fresh());
     a_closed_log_has_kept_its_promises(&*fresh());
@@ -173,6 +174,44 @@ fn truncation_takes_the_front(open: &Open) {
     let begin = 10 - found.len();
     let all: Vec<_> = (0..9).map(|n| vec![n]).chain([b"again".to_vec()]).collect();
     assert_eq!(found, all[begin..], "it may begin earlier again, not later");
+}
+
+/// Who keeps a snapshot, and where the log ended then, finds the rest there, however busy other logs were in the meantime.
+fn a_snapshot_can_be_gone_on_from(open: &Open) {
+    let busy = |log: &dyn DurableLog| {
+        for n in 0..60 {
+            log.append(&[&[n; 1000]]).expect(OK).wait().expect(OK);
+            log.truncate(log.end()).expect(OK);
+        }
+    };
+    let reopen = |snapshots: [Position; 2], n_new| {
+        let opened = open().expect(OK);
+        let n_found = [0, 1].map(|n| read(&*opened.logs[n], snapshots[n], usize::MAX).0.len());
+        assert_eq!(n_found, [n_new, 0], "records behind the snapshots");
+        opened
+    };
+    let opened = open().expect(OK);
+    // The second log has never been appended to.
+    let nothing = opened.logs[1].end();
+    busy(&*opened.logs[0]);
+    let first = opened.logs[0].end();
+    drop(opened);
+    let opened = reopen([first, nothing], 0);
+    busy(&*opened.logs[1]);
+    let snapshots = [first, opened.logs[1].end()];
+    drop(opened);
+    let opened = reopen(snapshots, 0);
+    opened.logs[0]
+        .append(&[b"new"])
+        .expect(OK)
+        .wait()
+        .expect(OK);
+    drop(opened);
+    let opened = reopen(snapshots, 1);
+    busy(&*opened.logs[1]);
+    let snapshots = [first, opened.logs[1].end()];
+    drop(opened);
+    drop(reopen(snapshots, 1));
 }
 
 fn limits_hold(open: &Open) {

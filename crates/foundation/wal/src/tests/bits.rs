@@ -152,6 +152,19 @@ fn a_forged_header_is_no_proof() {
     }
 }
 
+/// What has been truncated had been synced: a segment that ends before is damaged, even if no record is left to prove it.
+#[test]
+fn a_truncation_is_a_proof() {
+    let mut slot = Slot::default();
+    slot.id.base = format::FIRST;
+    let end = Position(50);
+    slot.table.note(LogId(1), format::FIRST, end);
+    let torn = [0; 600];
+    assert_eq!(scan(&torn, &slot).expect("torn").end, format::FIRST);
+    slot.table.truncate(LogId(1), end);
+    assert_eq!(scan(&torn, &slot), Err(0));
+}
+
 /// Of two histories that part, the records of one do not go on with those of the other, though they are sound and in their places.
 #[test]
 fn records_of_another_history_are_not_taken() {

@@ -55,77 +55,78 @@ fn crashes(steps: &[Step]) -> Result<(usize, usize), String> {
     Ok((n_full, n_crashes))
 }
 
+const HISTORIES: [&[Step]; 8] = [
+    // What the table says of the last two records may outlive them.
+    &[
+        Append(1, 900),
+        Commit,
+        Append(2, 900),
+        Commit,
+        Truncate(1, 0),
+        Append(2, 30),
+        Append(1, 50),
+        Commit,
+    ],
+    &[Append(1, 40), Commit, Append(2, 600), Append(1, 0), Commit],
+    // In the second segment, a header lies in two sectors.
+    &[
+        Append(1, 900),
+        Commit,
+        Append(1, 464),
+        Append(1, 40),
+        Commit,
+    ],
+    // A batch over two segments.
+    &[Append(1, 300), Append(2, 400), Append(1, 500), Commit],
+    &[
+        Append(1, 900),
+        Commit,
+        Append(2, 900),
+        Commit,
+        Truncate(1, 0),
+        Commit,
+        Append(2, 50),
+        Commit,
+    ],
+    // The third segment is the first one's file.
+    &[
+        Append(1, 900),
+        Commit,
+        Append(1, 800),
+        Commit,
+        Truncate(1, 1),
+        Commit,
+        Append(1, 700),
+        Commit,
+        Append(1, 60),
+        Commit,
+    ],
+    &[
+        Append(1, 100),
+        Commit,
+        Reopen,
+        Append(1, 100),
+        Commit,
+        Reopen,
+        Reopen,
+        Append(2, 900),
+        Commit,
+    ],
+    &[
+        Append(1, 100),
+        Append(2, 100),
+        Commit,
+        Truncate(1, 0),
+        Append(1, 20),
+        Commit,
+        Truncate(2, 0),
+        Reopen,
+    ],
+];
+
 #[test]
 fn every_crash_of_small_histories_keeps_what_was_acknowledged() {
-    let histories: [&[Step]; 8] = [
-        // What the table says of the last two records may outlive them.
-        &[
-            Append(1, 900),
-            Commit,
-            Append(2, 900),
-            Commit,
-            Truncate(1, 0),
-            Append(2, 30),
-            Append(1, 50),
-            Commit,
-        ],
-        &[Append(1, 40), Commit, Append(2, 600), Append(1, 0), Commit],
-        // In the second segment, a header lies in two sectors.
-        &[
-            Append(1, 900),
-            Commit,
-            Append(1, 464),
-            Append(1, 40),
-            Commit,
-        ],
-        // A batch over two segments.
-        &[Append(1, 300), Append(2, 400), Append(1, 500), Commit],
-        &[
-            Append(1, 900),
-            Commit,
-            Append(2, 900),
-            Commit,
-            Truncate(1, 0),
-            Commit,
-            Append(2, 50),
-            Commit,
-        ],
-        // The third segment is the first one's file.
-        &[
-            Append(1, 900),
-            Commit,
-            Append(1, 800),
-            Commit,
-            Truncate(1, 1),
-            Commit,
-            Append(1, 700),
-            Commit,
-            Append(1, 60),
-            Commit,
-        ],
-        &[
-            Append(1, 100),
-            Commit,
-            Reopen,
-            Append(1, 100),
-            Commit,
-            Reopen,
-            Reopen,
-            Append(2, 900),
-            Commit,
-        ],
-        &[
-            Append(1, 100),
-            Append(2, 100),
-            Commit,
-            Truncate(1, 0),
-            Append(1, 20),
-            Commit,
-            Truncate(2, 0),
-            Reopen,
-        ],
-    ];
-    for steps in histories {
+    for steps in HISTORIES {
         let (n_full, n_crashes) =
             crashes(steps).unwrap_or_else(|error| panic!("{steps:?}: {error}"));
         assert!(

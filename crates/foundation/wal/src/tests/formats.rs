@@ -22,6 +22,7 @@ fn id(seq: u64) -> SegmentId {
 fn slot() -> Slot {
     let kept = Kept {
         start: Position(0x1000),
+        first: Position(0x1100),
         end: Position(0x1200),
     };
     Slot {
@@ -60,13 +61,13 @@ fn golden() {
     check(
         &slot().encode()[..112],
         expect![[r#"
-        43 53 4b 4e 57 41 4c 31 03 00 00 00 00 00 00 00
-        02 00 00 00 00 00 00 00 34 12 00 00 00 00 00 00
-        03 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00
-        34 12 00 00 00 00 00 00 dd cc bb aa 44 33 22 11
-        05 00 00 00 00 00 00 00 01 00 00 00 7b f6 84 d5
-        07 00 00 00 00 10 00 00 00 00 00 00 00 12 00 00
-        00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"#]],
+            43 53 4b 4e 57 41 4c 31 03 00 00 00 00 00 00 00
+            02 00 00 00 00 00 00 00 34 12 00 00 00 00 00 00
+            03 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00
+            34 12 00 00 00 00 00 00 dd cc bb aa 44 33 22 11
+            05 00 00 00 00 00 00 00 01 00 00 00 62 a7 0a 70
+            07 00 00 00 00 10 00 00 00 00 00 00 00 11 00 00
+            00 00 00 00 00 12 00 00 00 00 00 00 00 00 00 00"#]],
     );
     check(
         &records(),
@@ -91,7 +92,7 @@ fn a_slot_is_itself_again_or_nothing() {
     let bytes = slot.encode();
     assert_eq!(Slot::newest(&bytes.repeat(2), slot.id), Some(slot.clone()));
     assert_eq!(Slot::newest(&bytes.repeat(2), id(1)), None);
-    assert!(bytes[112..].iter().all(|byte| *byte == 0));
+    assert!(bytes[108..].iter().all(|byte| *byte == 0));
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x10;
@@ -109,8 +110,10 @@ fn a_slot_is_itself_again_or_nothing() {
 #[test]
 fn a_full_table_fits() {
     let mut slot = slot();
-    let logs = (0..200_u32).map(|n| {
+    let n_logs = u32::try_from(crate::LOGS_MAX).expect("few");
+    let logs = (0..n_logs).map(|n| {
         let kept = Kept {
+            first: Position(u64::from(n) << 40),
             start: Position(n.into()),
             end: Position(u64::MAX - u64::from(n)),
         };
