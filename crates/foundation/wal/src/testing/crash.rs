@@ -3,7 +3,7 @@
 //! What survives a crash after some operation:
 //!
 //! - of a file, all that was written before its last completed sync; of what was written since, and of changes of its length since, any
-//!   subset, where a write counts as many: one for each 512-byte sector;
+//!   subset, where a write counts as many: one for each 512-byte sector. A sector may also be torn: it is new up to some byte, or from it on;
 //! - of the directory, all that was done before its last completed sync, and any subset of what was done since. A rename is one thing.
 //!
 //! After a sync that failed, what it was about stays readable, and no later sync makes it durable: that is how the kernel does it.
@@ -96,18 +96,35 @@ enum Op {
     },
 }
 
-/// Which of the things that a crash may lose it keeps.
+/// What a crash makes of the things that it may lose.
 #[derive(Clone, Debug)]
 pub struct Choices(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Every { path: Vec<bool>, at: usize },
-    Random { state: u64, kept_of_256: u64 },
+    /// Of each choice, the option and how many there are.
+    Every {
+        path: Vec<(usize, usize)>,
+        at: usize,
+    },
+    Random {
+        state: u64,
+        kept_of_256: u64,
+    },
+}
+
+/// What becomes of a write to a sector.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Kept,
+    Lost,
+    /// So many of its bytes are kept: the first ones, or the last.
+    Begun(usize),
+    Ended(usize),
 }
 
 impl Choices {
-    /// The first of all; [`advance`](Self::advance) has the others.
+    /// The first of all; [`advance`](Self::advance) has the others. A torn sector is torn in its middle.
     #[must_use]
     pub fn every() -> Self {
         Self(Kind::Every {
@@ -119,18 +136,9 @@ impl Choices {
     /// Some, the same for the same seed: sometimes nearly all is kept, sometimes nearly nothing.
     #[must_use]
     pub fn random(seed: u64) -> Self {
-        let mut choices = Self(Kind::Random {
-            state: seed,
-            kept_of_256: 128,
-        });
-        let kept_of_256 = [8, 64, 128, 192, 248][usize::from(choices.byte() % 5)];
-        if let Kind::Random {
-            kept_of_256: kept, ..
-        } = &mut choices.0
-        {
-            *kept = kept_of_256;
-        }
-        choices
+        let mut state = seed;
+        let kept_of_256 = [8, 64, 128, 192, 248][usize::from(random_byte(&mut state) % 5)];
+        Self(Kind::Random { state, kept_of_256 })
     }
 
     /// Becomes the next of every one, after a crash with this one. `false`: there are no more.
@@ -140,40 +148,62 @@ impl Choices {
         };
         path.truncate(*at);
         *at = 0;
-        while path.last() == Some(&false) {
-            path.pop();
-        }
-        if let Some(last) = path.last_mut() {
-            *last = false;
+        while path.pop_if(|(option, n_options)| *option + 1 == *n_options).is_some() {}
+        if let Some((option, _)) = path.last_mut() {
+            *option += 1;
         }
         !path.is_empty()
     }
 
     fn keep(&mut self) -> bool {
-        let byte = u64::from(self.byte());
-        match &mut self.0 {
-            Kind::Every { path, at } => {
-                if *at == path.len() {
-                    path.push(true);
-                }
-                *at += 1;
-                path[*at - 1]
+        self.choose(2) == 0
+    }
+
+    fn fate(&mut self, n_bytes: usize) -> Fate {
+        let n_options = if n_bytes > 1 { 4 } else { 2 };
+        let option = self.choose(n_options);
+        let n_kept = match &mut self.0 {
+            Kind::Every { .. } => n_bytes / 2,
+            Kind::Random { state, .. } => {
+                let bytes = [random_byte(state), random_byte(state)];
+                usize::from(u16::from_le_bytes(bytes)) % n_bytes
             }
-            Kind::Random { kept_of_256, .. } => byte < *kept_of_256,
+        };
+        match option {
+            0 => Fate::Kept,
+            1 => Fate::Lost,
+            2 => Fate::Begun(n_kept),
+            _ => Fate::Ended(n_kept),
         }
     }
 
-    /// Splitmix64.
-    fn byte(&mut self) -> u8 {
-        let Kind::Random { state, .. } = &mut self.0 else {
-            return 0;
-        };
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).to_le_bytes()[0]
+    /// One of so many, of which the first loses nothing.
+    fn choose(&mut self, n_options: usize) -> usize {
+        match &mut self.0 {
+            Kind::Every { path, at } => {
+                if *at == path.len() {
+                    path.push((0, n_options));
+                }
+                *at += 1;
+                path[*at - 1].0
+            }
+            Kind::Random { state, kept_of_256 } => {
+                if u64::from(random_byte(state)) < *kept_of_256 {
+                    return 0;
+                }
+                1 + usize::from(random_byte(state)) % (n_options - 1)
+            }
+        }
     }
+}
+
+/// Splitmix64.
+fn random_byte(state: &mut u64) -> u8 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)).to_le_bytes()[0]
 }
 
 impl Default for CrashDisk {
@@ -361,9 +391,22 @@ fn crash_file(mut file: Vec<u8>, node: Node, history: &[Op], choices: &mut Choic
                 bytes,
             } if *n == node => {
                 for (offset, bytes) in sectors(*offset, bytes) {
-                    let is_there = file.get(offset..offset + bytes.len()) == Some(bytes);
-                    if !is_there && (is_safe || choices.keep()) {
-                        put(&mut file, offset, bytes);
+                    if file.get(offset..offset + bytes.len()) == Some(bytes) {
+                        continue;
+                    }
+                    let fate = if is_safe {
+                        Fate::Kept
+                    } else {
+                        choices.fate(bytes.len())
+                    };
+                    match fate {
+                        Fate::Kept => put(&mut file, offset, bytes),
+                        Fate::Lost => {}
+                        Fate::Begun(n) => put(&mut file, offset, &bytes[..n]),
+                        Fate::Ended(n) => {
+                            let n_lost = bytes.len() - n;
+                            put(&mut file, offset + n_lost, &bytes[n_lost..]);
+                        }
                     }
                 }
             }
