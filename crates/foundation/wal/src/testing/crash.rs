@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::disk::{Disk, DiskFile};
+use crate::lock;
 
 const SECTOR_BYTES: u64 = 512;
 
@@ -21,7 +22,10 @@ type Node = usize;
 
 /// Shared by its clones.
 #[derive(Clone, Debug)]
-pub struct CrashDisk(Arc<Mutex<State>>);
+pub struct CrashDisk {
+    state: Arc<Mutex<State>>,
+    hook: Arc<Mutex<Option<Hook>>>,
+}
 
 #[derive(Clone, Debug)]
 struct State {
@@ -32,10 +36,6 @@ struct State {
     history: Vec<Op>,
     /// How many bytes the files may have together.
     room: u64,
-    /// Let so many operations of that kind pass, then fail one.
-    fault: Option<(Fault, usize)>,
-    /// What others do meanwhile, after so many calls.
-    interruption: Option<(usize, Act)>,
     is_lying: bool,
 }
 
@@ -45,22 +45,30 @@ struct Image {
     files: Vec<Vec<u8>>,
 }
 
-#[derive(Clone)]
-struct Act(Arc<Mutex<dyn FnMut() + Send>>);
+struct Hook(Box<dyn FnMut(Call) -> io::Result<()> + Send>);
 
-impl fmt::Debug for Act {
+impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Act")
+        f.write_str("Hook")
     }
 }
 
-/// What [`CrashDisk::fail`] makes fail.
+/// What a disk is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    Write,
-    SyncFile,
-    SyncDirectory,
+pub enum Call {
+    List,
+    Create,
+    Open,
     Rename,
+    Remove,
+    SyncDirectory,
+    Size,
+    Read,
+    Write,
+    Allocate,
+    SetLen,
+    SyncFile,
+    IsLinked,
 }
 
 #[derive(Clone, Debug)]
@@ -148,7 +156,10 @@ impl Choices {
         };
         path.truncate(*at);
         *at = 0;
-        while path.pop_if(|(option, n_options)| *option + 1 == *n_options).is_some() {}
+        while path
+            .pop_if(|(option, n_options)| *option + 1 == *n_options)
+            .is_some()
+        {}
         if let Some((option, _)) = path.last_mut() {
             *option += 1;
         }
@@ -214,39 +225,34 @@ impl Default for CrashDisk {
 
 impl CrashDisk {
     fn of(image: Image) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self::with(State {
             first: image.clone(),
             now: image,
             history: Vec::new(),
             room: u64::MAX,
-            fault: None,
-            interruption: None,
             is_lying: false,
-        })))
+        })
     }
 
-    /// What every call on the disk begins with.
-    fn call(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state();
-        match &mut state.interruption {
-            Some((0, _)) => {
-                let act = state.interruption.take();
-                drop(state);
-                if let Some((_, Act(act))) = act {
-                    act.lock().unwrap_or_else(PoisonError::into_inner)();
-                }
-                self.state()
-            }
-            Some((n_before, _)) => {
-                *n_before -= 1;
-                state
-            }
-            None => state,
+    fn with(state: State) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            hook: Arc::default(),
         }
     }
 
+    /// What every call begins with.
+    fn ask(&self, call: Call) -> io::Result<()> {
+        // It is not held meanwhile: the hook may use the disk, and is not asked about that.
+        let hook = lock(&self.hook).take();
+        let Some(mut hook) = hook else { return Ok(()) };
+        let answer = hook.0(call);
+        lock(&self.hook).get_or_insert(hook);
+        answer
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// How many operations have been recorded.
@@ -275,8 +281,7 @@ impl CrashDisk {
     /// What another process would see, on a disk of its own; the history goes on in both.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let state = self.state();
-        Self(Arc::new(Mutex::new(state.clone())))
+        Self::with(self.state().clone())
     }
 
     /// How many bytes the files may have together.
@@ -284,15 +289,10 @@ impl CrashDisk {
         self.state().room = bytes;
     }
 
-    /// Lets `n_before` operations of that kind pass, and fails the one after.
-    pub fn fail(&self, fault: Fault, n_before: usize) {
-        self.state().fault = Some((fault, n_before));
-    }
-
-    /// Lets somebody else act before one of the calls that follow: after `n_before` others.
-    pub fn interrupt(&self, n_before: usize, act: impl FnMut() + Send + 'static) {
-        let act = Act(Arc::new(Mutex::new(act)));
-        self.state().interruption = Some((n_before, act));
+    /// From now on asks `hook` before each call, which may fail it, and do anything else meanwhile. A write that fails has done a half; a sync
+    /// that fails has lost what it was about.
+    pub fn hook(&self, hook: impl FnMut(Call) -> io::Result<()> + Send + 'static) {
+        *lock(&self.hook) = Some(Hook(Box::new(hook)));
     }
 
     /// From now on syncs do nothing and say that all is well. With such a disk every test must fail.
@@ -316,23 +316,15 @@ impl CrashDisk {
 }
 
 impl State {
-    fn check(&mut self, kind: Fault) -> io::Result<()> {
-        match &mut self.fault {
-            Some((fault, 0)) if *fault == kind => {
-                self.fault = None;
-                Err(io::Error::from_raw_os_error(5))
-            }
-            Some((fault, n_before)) if *fault == kind => {
-                *n_before -= 1;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn node(&self, name: &str) -> io::Result<Node> {
         let node = self.now.names.get(name).copied();
         node.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn push_sync(&mut self, sync: Op) {
+        if !self.is_lying {
+            self.history.push(sync);
+        }
     }
 
     fn set_len(&mut self, node: Node, bytes: u64) -> io::Result<()> {
@@ -454,11 +446,13 @@ fn sectors(mut offset: u64, mut bytes: &[u8]) -> Vec<(usize, &[u8])> {
 
 impl Disk for CrashDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.call().now.names.keys().cloned().collect())
+        self.ask(Call::List)?;
+        Ok(self.state().now.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.call();
+        self.ask(Call::Create)?;
+        let mut state = self.state();
         if state.now.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -473,14 +467,15 @@ impl Disk for CrashDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let node = self.call().node(name)?;
+        self.ask(Call::Open)?;
+        let node = self.state().node(name)?;
         let disk = self.clone();
         Ok(Arc::new(CrashFile { disk, node }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.call();
-        state.check(Fault::Rename)?;
+        self.ask(Call::Rename)?;
+        let mut state = self.state();
         let node = state.node(from)?;
         state.now.names.remove(from);
         state.now.names.insert(to.to_owned(), node);
@@ -490,7 +485,8 @@ impl Disk for CrashDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.call();
+        self.ask(Call::Remove)?;
+        let mut state = self.state();
         let node = state.node(name)?;
         state.now.names.remove(name);
         let name = name.to_owned();
@@ -499,14 +495,10 @@ impl Disk for CrashDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.call();
-        if state.is_lying {
-            return Ok(());
-        }
-        let result = state.check(Fault::SyncDirectory);
-        let is_done = result.is_ok();
-        state.history.push(Op::SyncDirectory { is_done });
-        result
+        let answer = self.ask(Call::SyncDirectory);
+        let is_done = answer.is_ok();
+        self.state().push_sync(Op::SyncDirectory { is_done });
+        answer
     }
 }
 
@@ -518,11 +510,13 @@ struct CrashFile {
 
 impl DiskFile for CrashFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.call().now.files[self.node].len() as u64)
+        self.disk.ask(Call::Size)?;
+        Ok(self.disk.state().now.files[self.node].len() as u64)
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        let state = self.disk.call();
+        self.disk.ask(Call::Read)?;
+        let state = self.disk.state();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let found = state.now.files[self.node].get(offset..offset.saturating_add(bytes.len()));
         let found = found.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -531,41 +525,41 @@ impl DiskFile for CrashFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.call();
-        state.check(Fault::Write)?;
-        let node = self.node;
+        let answer = self.disk.ask(Call::Write);
+        let n_written = bytes.len() / if answer.is_ok() { 1 } else { 2 };
+        let bytes = bytes[..n_written].to_vec();
         let start = usize::try_from(offset).map_err(io::Error::other)?;
-        put(&mut state.now.files[node], start, bytes);
-        let bytes = bytes.to_vec();
+        let node = self.node;
+        let mut state = self.disk.state();
+        put(&mut state.now.files[node], start, &bytes);
         state.history.push(Op::Write {
             node,
             offset,
             bytes,
         });
-        Ok(())
+        answer
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.disk.call().set_len(self.node, bytes)
+        self.disk.ask(Call::Allocate)?;
+        self.disk.state().set_len(self.node, bytes)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.disk.call().set_len(self.node, bytes)
+        self.disk.ask(Call::SetLen)?;
+        self.disk.state().set_len(self.node, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.call();
-        if state.is_lying {
-            return Ok(());
-        }
-        let result = state.check(Fault::SyncFile);
-        let (node, is_done) = (self.node, result.is_ok());
-        state.history.push(Op::SyncFile { node, is_done });
-        result
+        let answer = self.disk.ask(Call::SyncFile);
+        let (node, is_done) = (self.node, answer.is_ok());
+        self.disk.state().push_sync(Op::SyncFile { node, is_done });
+        answer
     }
 
     fn is_linked(&self) -> io::Result<bool> {
-        let state = self.disk.call();
+        self.disk.ask(Call::IsLinked)?;
+        let state = self.disk.state();
         Ok(state.now.names.values().any(|node| *node == self.node))
     }
 }

@@ -4,4 +4,4 @@ mod contract;
 mod crash;
 
 pub use self::contract::{Opened, contract};
-pub use self::crash::{Choices, CrashDisk, Fault};
+pub use self::crash::{Call, Choices, CrashDisk};

@@ -1,9 +1,11 @@
 //! Disks that fail, fill up, or have two owners.
 
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::world::{SEGMENT_BYTES, Step, World, contents, open};
-use crate::testing::{Choices, CrashDisk, Fault};
+use crate::testing::{Call, Choices, CrashDisk};
 use crate::{Error, LogId, Position};
 use Step::{Append, Commit, Reopen, Truncate};
 
@@ -22,39 +24,104 @@ const STEPS: [Step; 12] = [
     Commit,
 ];
 
-/// Whichever operation fails: the owner ends there, and a new one finds all that was acknowledged. It makes durable what it has found: what a
-/// failed sync has left in memory only is lost in the crash that follows, and no later sync brings it back.
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// Fails one call, after `n_before` others. Says whether it has.
+fn fail(disk: &CrashDisk, n_before: usize, errno: i32) -> Arc<AtomicBool> {
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&has_failed);
+    let mut calls = 0..n_before;
+    disk.hook(move |_| {
+        if calls.next().is_some() || says.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(io::Error::from_raw_os_error(errno))
+    });
+    has_failed
+}
+
+/// Lets somebody else act before one of the calls, after `n_before` others.
+fn interrupt(disk: &CrashDisk, n_before: usize, act: impl FnOnce() + Send + 'static) {
+    let (mut calls, mut act) = (0..n_before, Some(act));
+    disk.hook(move |_| {
+        if calls.next().is_none()
+            && let Some(act) = act.take()
+        {
+            act();
+        }
+        Ok(())
+    });
+}
+
+/// What is there for a new owner, and after a crash, goes on; and what that makes durable is there after another crash: what a failed
+/// sync has left in memory only is lost then, and no later sync brings it back.
+fn goes_on(world: &World, context: &str) {
+    for seed in 0..30 {
+        let check = |mut world: World| {
+            world.run(&[Append(1, 50), Commit, Append(3, 800), Commit])?;
+            let n_ops = world.disk.n_ops();
+            World::after_crash(&world, n_ops, &mut Choices::random(seed))
+        };
+        let n_ops = world.disk.n_ops();
+        let same = World::reopen(world.disk.fork(), &world.model, n_ops, 1000).and_then(check);
+        same.unwrap_or_else(|error| panic!("{context}, seed {seed}: {error}"));
+        let crashed = World::after_crash(world, n_ops, &mut Choices::random(seed)).and_then(check);
+        crashed.unwrap_or_else(|error| panic!("{context}, crash, seed {seed}: {error}"));
+    }
+}
+
+/// Whichever call fails: either the owner ends there, or it refuses what is queued and goes on.
 #[test]
-fn whatever_fails_ends_the_owner_and_the_next_one_has_everything() {
-    for fault in [
-        Fault::Write,
-        Fault::SyncFile,
-        Fault::SyncDirectory,
-        Fault::Rename,
-    ] {
+fn whatever_fails_what_was_acknowledged_stays() {
+    for errno in [EIO, ENOSPC] {
         for n_before in 0.. {
+            let context = format!("errno {errno} at call {n_before}");
             let mut world = World::new(CrashDisk::default());
-            world.disk.fail(fault, n_before);
-            let result = world.run(&STEPS);
-            if result.is_ok() {
-                assert!(n_before > 1, "{fault:?} never happened");
-                break;
+            let has_failed = fail(&world.disk, n_before, errno);
+            match world.run(&STEPS) {
+                Err(error) if error == "Full" => {
+                    assert_eq!(errno, ENOSPC, "{context}");
+                    world.run(&STEPS).expect("there is room again");
+                }
+                Err(error) => assert!(error.starts_with("Failed"), "{context}: {error}"),
+                Ok(()) if has_failed.load(Ordering::Relaxed) => {}
+                Ok(()) => {
+                    assert!(n_before > 30, "only {n_before} calls");
+                    break;
+                }
             }
-            for seed in 0..30 {
-                let check = |world: World| {
-                    let mut world = world;
-                    world.run(&[Append(1, 50), Commit, Append(3, 800), Commit])?;
-                    let n_ops = world.disk.n_ops();
-                    World::after_crash(&world, n_ops, &mut Choices::random(seed))
-                };
-                let context = |error: String| panic!("{fault:?} {n_before} {seed}: {error}");
-                let n_ops = world.disk.n_ops();
-                // Another process on the same machine, and another life of the machine.
-                let same = World::reopen(world.disk.fork(), &world.model, n_ops, 1000);
-                same.and_then(check).unwrap_or_else(context);
-                let crashed = World::after_crash(&world, n_ops, &mut Choices::random(seed));
-                crashed.and_then(check).unwrap_or_else(context);
+            goes_on(&world, &context);
+        }
+    }
+}
+
+#[test]
+fn whatever_fails_in_an_opening_the_next_one_has_everything() {
+    for errno in [EIO, ENOSPC] {
+        for n_before in 0.. {
+            let context = format!("errno {errno} at call {n_before}");
+            let mut world = World::new(CrashDisk::default());
+            world.run(&STEPS[..8]).expect("it works");
+            // It has to write a tail again.
+            world.disk.hook(|call| match call {
+                Call::SyncFile => Err(io::Error::from_raw_os_error(EIO)),
+                _ => Ok(()),
+            });
+            let failed = world.run(&[Append(1, 10), Commit]);
+            assert!(failed.is_err_and(|error| error.starts_with("Failed")));
+            let has_failed = fail(&world.disk, n_before, errno);
+            match open(&world.disk) {
+                Err(Error::Failed { .. }) => {}
+                Err(Error::Full) => assert_eq!(errno, ENOSPC, "{context}"),
+                Ok(_) if has_failed.load(Ordering::Relaxed) => {}
+                Ok(_) => {
+                    assert!(n_before > 15, "only {n_before} calls");
+                    break;
+                }
+                Err(other) => panic!("{context}: {other:?}"),
             }
+            goes_on(&world, &context);
         }
     }
 }
@@ -70,7 +137,6 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     for _ in 0..3 {
         world.run(&[Append(1, 700)]).expect("it is queued");
         assert!(matches!(world.commit(), Err(Error::Full)));
-        world.forget_queued();
         assert_eq!(contents(&world.engine), before);
     }
     // One who opens the full log can read it, and make room.
@@ -83,7 +149,6 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
         .expect("a small segment fits where no other does");
     world.run(&[Append(1, 700)]).expect("it is queued");
     assert!(matches!(world.commit(), Err(Error::Full)));
-    world.forget_queued();
     world
         .run(&[
             Truncate(1, 1),
@@ -141,7 +206,7 @@ fn a_new_owner_may_come_at_any_moment() {
         old.run(&commit).expect("it is queued");
         let n_bodies = old.model.n_bodies();
         let new = Arc::new(Mutex::new(None));
-        old.disk.interrupt(n_before, {
+        interrupt(&old.disk, n_before, {
             let (new, disk, model) = (Arc::clone(&new), old.disk.clone(), old.model.clone());
             move || {
                 let world = World::reopen(disk.clone(), &model, disk.n_ops(), 1000);
@@ -185,7 +250,7 @@ fn an_opening_may_be_interrupted_at_any_moment() {
             let old = Arc::new(Mutex::new(old));
             let outcome = Arc::new(Mutex::new(None));
             let third = Arc::new(Mutex::new(None));
-            disk.interrupt(n_before, {
+            interrupt(&disk, n_before, {
                 let (old, outcome, third, disk) = (
                     Arc::clone(&old),
                     Arc::clone(&outcome),

@@ -38,8 +38,7 @@ pub(super) struct World {
     pub(super) engine: Engine,
     pub(super) model: Model,
     queued: Vec<u8>,
-    /// Records of each log that are queued.
-    n_queued: BTreeMap<u32, usize>,
+    /// Of each body in the model.
     positions: BTreeMap<u32, Vec<Position>>,
     stamp: u32,
 }
@@ -114,7 +113,6 @@ impl World {
             engine,
             model,
             queued: Vec::new(),
-            n_queued: BTreeMap::new(),
             positions,
             stamp,
         })
@@ -162,37 +160,42 @@ impl World {
         format::push(&mut self.queued, (LogId(log), position), measure, parts);
         self.model.bodies.entry(log).or_default().push(body);
         self.positions.entry(log).or_default().push(position);
-        *self.n_queued.entry(log).or_default() += 1;
     }
 
     pub(super) fn commit(&mut self) -> Result<(), Error> {
         let result = self.engine.commit(&mut self.queued);
-        if result.is_ok() {
-            let n_ops = self.disk.n_ops();
-            for log in std::mem::take(&mut self.n_queued).into_keys() {
-                let n_bodies = self.model.bodies[&log].len();
-                self.model.acknowledged.push((n_ops, log, n_bodies));
-            }
-        }
         self.queued.clear();
+        let n_ops = self.disk.n_ops();
+        let durable = self
+            .positions
+            .keys()
+            .map(|log| (n_ops, *log, self.n_durable(*log)));
+        self.model.acknowledged.extend(durable.collect::<Vec<_>>());
+        if let Err(Error::Full) = result {
+            self.forget_queued();
+        }
         result
+    }
+
+    fn n_durable(&self, log: u32) -> usize {
+        let positions = self.positions.get(&log).map_or(&[][..], Vec::as_slice);
+        positions.partition_point(|position| *position < self.engine.synced())
     }
 
     /// They have never been written.
     pub(super) fn forget_queued(&mut self) {
-        for (log, n) in std::mem::take(&mut self.n_queued) {
-            let bodies = self.model.bodies.get_mut(&log).expect("queued");
-            bodies.truncate(bodies.len() - n);
-            let positions = self.positions.get_mut(&log).expect("queued");
-            positions.truncate(positions.len() - n);
+        for (log, bodies) in &mut self.model.bodies {
+            let positions = self.positions.get_mut(log).expect("of each body");
+            let n_durable = positions.partition_point(|position| *position < self.engine.synced());
+            positions.truncate(n_durable);
+            bodies.truncate(n_durable);
         }
         self.queued.clear();
     }
 
     fn truncate(&mut self, log: u32, n_kept: usize) {
+        let n_given_up = self.n_durable(log).saturating_sub(n_kept);
         let positions = self.positions.get(&log).map_or(&[][..], Vec::as_slice);
-        let n_durable = positions.len() - self.n_queued.get(&log).copied().unwrap_or(0);
-        let n_given_up = n_durable.saturating_sub(n_kept);
         let before = positions
             .get(n_given_up)
             .copied()
