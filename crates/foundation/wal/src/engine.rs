@@ -17,7 +17,7 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::during;
+use crate::error::{during, is_full};
 use crate::format::{self, HEAD_BYTES, MARK_BYTES, SegmentId, Slot, Table};
 use crate::recover::{self, Found, Part, remove_if_there};
 use crate::spares::{Spare, Spares};
@@ -67,9 +67,15 @@ impl View {
 impl Engine {
     /// Takes over what is in the directory.
     pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self, Error> {
-        let (epoch, claim) = recover::claim(&*disk)?;
-        let opened = Self::take_over(disk, (epoch, Arc::clone(&claim)), segment_bytes);
-        unless_fenced(&*claim, opened)
+        let opened = recover::claim(&*disk).and_then(|(epoch, claim)| {
+            let opened = Self::take_over(disk, (epoch, Arc::clone(&claim)), segment_bytes);
+            unless_fenced(&*claim, opened)
+        });
+        match opened {
+            // Whatever there was no room for: nobody has become the owner, and what was there still is.
+            Err(Error::Failed { source, .. }) if is_full(&source) => Err(Error::Full),
+            opened => opened,
+        }
     }
 
     fn take_over(

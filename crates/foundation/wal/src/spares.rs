@@ -1,10 +1,10 @@
 //! Segment files that are ready: zeroed, and with all their room taken, so that a sync of what is written to them has no metadata to write.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::during;
+use crate::error::{during, is_full};
 use crate::{Error, lock};
 
 /// So much is written and synced at a time, lest the syncs of the log wait for all of it.
@@ -91,9 +91,8 @@ impl Spares {
             }
             Ok(file)
         });
-        let is_full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         match made {
-            Err(error) if is_full(error.kind()) => Err(Error::Full),
+            Err(error) if is_full(&error) => Err(Error::Full),
             made => Ok(Spare {
                 name,
                 file: during("make a segment file", made)?,

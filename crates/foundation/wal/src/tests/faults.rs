@@ -112,7 +112,7 @@ fn whatever_fails_in_an_opening_the_next_one_has_everything() {
             assert!(failed.is_err_and(|error| error.starts_with("Failed")));
             let has_failed = fail(&world.disk, n_before, errno);
             match open(&world.disk) {
-                Err(Error::Failed { .. }) => {}
+                Err(Error::Failed { .. }) => assert_eq!(errno, EIO, "{context}"),
                 Err(Error::Full) => assert_eq!(errno, ENOSPC, "{context}"),
                 Ok(_) if has_failed.load(Ordering::Relaxed) => {}
                 Ok(_) => {
