@@ -178,7 +178,8 @@ impl DiskFile for File {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(self, FallocateFlags::empty(), 0, bytes) {
+        let all = || rustix::fs::fallocate(self, FallocateFlags::empty(), 0, bytes);
+        match rustix::io::retry_on_intr(all) {
             // Then room is taken as it is written.
             Err(rustix::io::Errno::OPNOTSUPP) => File::set_len(self, bytes),
             result => Ok(result?),

@@ -8,7 +8,7 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use ids::Epoch;
 
@@ -193,7 +193,7 @@ impl Drop for Wal {
         drop(queue);
         self.shared.work.notify_all();
         self.shared.room.notify_all();
-        // In this order the syncer ends, and with it the channel that the other one waits for.
+        // In this order the syncer ends, and with it the channel that the other thread waits for.
         for thread in self.threads.drain(..).rev() {
             // One that has panicked has said so, and has ended the owner.
             thread.join().ok();
@@ -208,14 +208,16 @@ fn make_spares(spares: &Spares, asked: &Receiver<()>) {
     }
 }
 
-/// However the syncer ends, nobody is left waiting.
+/// If the syncer panics, nobody is left waiting.
 struct Ending<'a>(&'a Shared);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        let cause = std::io::Error::other("the thread has ended");
-        let synced = self.0.queue().synced;
-        self.0.finish(synced, during("sync the log", Err(cause)));
+        if thread::panicking() {
+            let cause = std::io::Error::other("the thread has panicked");
+            let synced = self.0.queue().synced;
+            self.0.finish(synced, during("sync the log", Err(cause)));
+        }
     }
 }
 
@@ -274,8 +276,8 @@ impl Shared {
         let batch = queue.writing.take();
         let mut refused = None;
         if let Err(error) = &result {
-            // The first one counts.
-            if matches!(queue.refusal, None | Some(Error::Full)) {
+            // The first one that ended the owner counts.
+            if !matches!(queue.refusal, Some(Error::Fenced | Error::Failed { .. })) {
                 queue.refusal = Some(error.clone());
             }
             queue.records.clear();

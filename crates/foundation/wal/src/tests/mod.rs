@@ -5,4 +5,5 @@ mod crashes;
 mod faults;
 mod files;
 mod formats;
+mod threads;
 mod world;
