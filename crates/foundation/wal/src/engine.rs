@@ -26,6 +26,9 @@ use crate::{Error, LogId, Position, lock};
 /// So many segments that were let go are kept to be used again.
 const FREED_MAX: usize = 4;
 
+/// The first segment of an owner is not larger, lest opening wait for a large one.
+const FIRST_BYTES: u64 = 1 << 20;
+
 #[derive(Debug)]
 pub(crate) struct Engine {
     disk: Arc<dyn Disk>,
@@ -109,7 +112,8 @@ impl Engine {
         // What may not have been synced is written again: a sync that failed may have left it in the kernel's memory only, where no later
         // sync of that file would look for it. It is there before the segment has a name: it may well have been acknowledged.
         let least = HEAD_BYTES + found.unsynced.len() as u64 + MARK_BYTES;
-        let spare = engine.spares.take_first(segment_bytes.max(least), least)?;
+        let bytes = segment_bytes.min(FIRST_BYTES).max(least);
+        let spare = engine.spares.take_first(bytes, least)?;
         let again = spare.file.write_at(&found.unsynced, HEAD_BYTES);
         during("write what was not synced again", again)?;
         engine.begin_next(spare)?;
@@ -145,7 +149,8 @@ impl Engine {
 
     /// Whether it is time to make another segment, so that nobody waits for one. Asked once for each.
     pub(crate) fn wants_spare(&mut self) -> bool {
-        let is_time = self.freed.is_empty() && self.used() > self.room / 2;
+        let left = self.room - self.used();
+        let is_time = self.freed.is_empty() && left < self.spares.segment_bytes() / 2;
         is_time && !mem::replace(&mut self.has_asked, true)
     }
 

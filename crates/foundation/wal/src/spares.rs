@@ -1,6 +1,7 @@
 //! Segment files that are ready: zeroed, and with all their room taken, so that a sync of what is written to them has no metadata to write.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile};
@@ -24,6 +25,7 @@ pub(crate) struct Spares {
     disk: Arc<dyn Disk>,
     epoch: u64,
     segment_bytes: u64,
+    is_closing: AtomicBool,
     /// Held while one is made, so that who needs one waits for it.
     state: Mutex<State>,
 }
@@ -40,6 +42,7 @@ impl Spares {
             disk,
             epoch,
             segment_bytes,
+            is_closing: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -59,15 +62,21 @@ impl Spares {
         let mut state = lock(&self.state);
         match state.ready.take() {
             Some(spare) => Ok(spare),
-            None => self.make(&mut state, self.segment_bytes),
+            None => self.make(&mut state, self.segment_bytes, &|| true),
         }
+    }
+
+    /// Ends what [`make_ready`](Self::make_ready) is doing, and keeps it from doing more.
+    pub(crate) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
     }
 
     /// Has one ready for the next [`take`](Self::take).
     pub(crate) fn make_ready(&self) -> Result<(), Error> {
         let mut state = lock(&self.state);
         if state.ready.is_none() {
-            state.ready = Some(self.make(&mut state, self.segment_bytes)?);
+            let is_wanted = || !self.is_closing.load(Ordering::Relaxed);
+            state.ready = Some(self.make(&mut state, self.segment_bytes, &is_wanted)?);
         }
         Ok(())
     }
@@ -75,17 +84,22 @@ impl Spares {
     /// One of that size; when there is no room for it, one of `least` bytes.
     pub(crate) fn take_first(&self, bytes: u64, least: u64) -> Result<Spare, Error> {
         let mut state = lock(&self.state);
-        match self.make(&mut state, bytes) {
-            Err(Error::Full) => self.make(&mut state, least),
+        match self.make(&mut state, bytes, &|| true) {
+            Err(Error::Full) => self.make(&mut state, least, &|| true),
             result => result,
         }
     }
 
-    fn make(&self, state: &mut State, bytes: u64) -> Result<Spare, Error> {
+    fn make(
+        &self,
+        state: &mut State,
+        bytes: u64,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Spare, Error> {
         let name = format!("{PREFIX}{:016x}-{:016x}", self.epoch, state.n_made);
         state.n_made += 1;
         let made = self.disk.create(&name).and_then(|file| {
-            if let Err(error) = fill(&*file, bytes) {
+            if let Err(error) = fill(&*file, bytes, is_wanted) {
                 self.disk.remove(&name)?;
                 return Err(error);
             }
@@ -102,10 +116,13 @@ impl Spares {
     }
 }
 
-fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+fn fill(file: &dyn DiskFile, bytes: u64, is_wanted: &dyn Fn() -> bool) -> io::Result<()> {
     file.allocate(bytes)?;
     let mut offset = 0;
     while offset < bytes {
+        if !is_wanted() {
+            return Err(io::Error::other("nobody waits for it"));
+        }
         let n = (bytes - offset).min(ZEROS.len() as u64);
         let zeros = usize::try_from(n).map_or(ZEROS, |n| &ZEROS[..n]);
         file.write_at(zeros, offset)?;

@@ -28,6 +28,7 @@ const STACK_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Wal {
     shared: Arc<Shared>,
+    spares: Arc<Spares>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -103,6 +104,7 @@ impl Wal {
         });
         let mut wal = Self {
             shared,
+            spares: Arc::clone(engine.spares()),
             threads: Vec::new(),
         };
         during("start a thread of the log", wal.start(engine))?;
@@ -111,7 +113,7 @@ impl Wal {
 
     fn start(&mut self, engine: Engine) -> std::io::Result<()> {
         let (ask, asked) = sync_channel(1);
-        let spares = Arc::clone(engine.spares());
+        let spares = Arc::clone(&self.spares);
         let body = move || make_spares(&spares, &asked);
         self.threads
             .push(rt::thread("wal-spares".into(), STACK_BYTES, body)?);
@@ -187,6 +189,7 @@ impl Wal {
 
 impl Drop for Wal {
     fn drop(&mut self) {
+        self.spares.close();
         let mut queue = self.shared.queue();
         queue.is_closing = true;
         queue.refusal.get_or_insert(Error::Closed);
@@ -225,7 +228,14 @@ impl Ending<'_> {
     fn run(self, mut engine: Engine, ask_for_spare: &SyncSender<()>) {
         let shared = self.0;
         let mut records = Vec::with_capacity(shared.queue_bytes);
-        while let Some(truncations) = shared.next(&mut records) {
+        loop {
+            if engine.wants_spare() {
+                // If the channel is full, it has been asked.
+                ask_for_spare.try_send(()).ok();
+            }
+            let Some(truncations) = shared.next(&mut records) else {
+                return;
+            };
             for (log, before) in truncations {
                 engine.truncate(log, before);
             }
@@ -234,10 +244,6 @@ impl Ending<'_> {
             shared.finish(engine.synced(), result);
             if is_over {
                 return;
-            }
-            if engine.wants_spare() {
-                // If the channel is full, it has been asked.
-                ask_for_spare.try_send(()).ok();
             }
         }
     }
