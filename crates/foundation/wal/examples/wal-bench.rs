@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "that is what it is for")]
 
 use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,60 @@ fn main() {
             compare(&path, n_bytes, n_appenders, Duration::from_secs(seconds));
         }
     }
+    recover(&path, 1_000_000, 200);
+}
+
+/// What a start costs: to open the log, and to read all records; beside reading as many bytes from one file.
+fn recover(path: &Path, n_records: u32, n_bytes: usize) {
+    let open = || {
+        let disk = Directory::open(path).expect("a directory");
+        Wal::open(Arc::new(disk), Config::default()).expect("opens")
+    };
+    let wal = open();
+    let log = wal.log(LogId(0)).expect("a log");
+    let body = vec![0x5a; n_bytes];
+    let start = rt::now();
+    for n in 0..n_records {
+        drop(
+            log.append(&[&n.to_le_bytes(), &body[4..]])
+                .expect("it works"),
+        );
+    }
+    log.barrier().wait().expect("it works");
+    let append = start.elapsed();
+    drop((log, wal));
+    let start = rt::now();
+    let wal = open();
+    let opening = start.elapsed();
+    let start = rt::now();
+    let log = wal.log(LogId(0)).expect("a log");
+    let mut n_read = 0;
+    let mut visit = |_, _: &[u8]| {
+        n_read += 1;
+        ControlFlow::Continue(())
+    };
+    log.read(log.start(), &mut visit).expect("it can be read");
+    let reading = start.elapsed();
+    assert_eq!(n_read, n_records);
+    let bytes = vec![0; (n_bytes + RECORD_HEAD_BYTES) * usize::try_from(n_records).expect("few")];
+    let probe = path.join("probe");
+    std::fs::write(&probe, &bytes).expect("written");
+    let start = rt::now();
+    let mut window = vec![0; 256 << 10];
+    let mut file = File::open(&probe).expect("a file");
+    while file.read(&mut window).expect("read") > 0 {}
+    let probe = start.elapsed();
+    println!(
+        "{{\"bench\":\"wal.recover.{n_records}x{n_bytes}\",\"append_s\":{:.2},\"open_s\":{:.3},\"read_s\":{:.3},\"probe_read_s\":{:.3},\
+         \"read_ratio\":{:.2}}}",
+        append.as_secs_f64(),
+        opening.as_secs_f64(),
+        reading.as_secs_f64(),
+        probe.as_secs_f64(),
+        reading.as_secs_f64() / probe.as_secs_f64(),
+    );
+    drop(wal);
+    std::fs::remove_dir_all(path).expect("removed");
 }
 
 fn compare(path: &Path, n_bytes: usize, n_appenders: u32, time: Duration) {
