@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::testing::{Call, Choices, CrashDisk, Opened, contract};
+use crate::testing::{Call, Choices, CrashDisk, Memory, Opened, contract};
 use crate::{Config, Directory, Disk, DurableLog, Error, LOGS_MAX, LogId, Position, Wal};
 
 const SMALL: Config = Config {
@@ -50,6 +50,20 @@ fn the_simulated_disk_keeps_the_contract() {
     contract(&|| {
         let disk = CrashDisk::default();
         Box::new(move || opened(Arc::new(disk.clone()), SMALL))
+    });
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    contract(&|| {
+        let memory = Memory::default();
+        Box::new(move || {
+            let wal = memory.open();
+            let log = |id| -> Arc<dyn DurableLog> { Arc::new(wal.log(LogId(id))) };
+            let logs = [log(0), log(1)];
+            let owner = Box::new(wal);
+            Ok(Opened { logs, owner })
+        })
     });
 }
 
