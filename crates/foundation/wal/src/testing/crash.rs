@@ -447,7 +447,8 @@ fn sectors(mut offset: u64, mut bytes: &[u8]) -> Vec<(usize, &[u8])> {
 impl Disk for CrashDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         self.ask(Call::List)?;
-        Ok(self.state().now.names.keys().cloned().collect())
+        // In an order that nobody expects, as directories do.
+        Ok(self.state().now.names.keys().rev().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {

@@ -1,11 +1,14 @@
 //! What several threads see of the log when the disk stops in the middle of something.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::testing::{Call, CrashDisk};
-use crate::{Config, Disk as _, DurableLog as _, Error, Log, LogId, Wal};
+use crate::{Config, Directory, Disk, DurableLog as _, Error, Log, LogId, Ticket, Wal};
 
 /// Holds a call of that kind, after `n_before` others: says when it has come, and waits to be told to go on.
 fn hold(disk: &CrashDisk, kind: Call, n_before: usize) -> (Receiver<()>, SyncSender<()>) {
@@ -84,11 +87,7 @@ fn a_full_log_is_full_when_it_is_closed() {
     let disk = CrashDisk::default();
     let (wal, log) = open(&disk);
     disk.set_room(0);
-    while log
-        .append(&[&[7; 100_000]])
-        .and_then(crate::Ticket::wait)
-        .is_ok()
-    {}
+    while log.append(&[&[7; 100_000]]).and_then(Ticket::wait).is_ok() {}
     drop(wal);
     assert!(matches!(log.append(&[b"late"]), Err(Error::Full)));
     assert!(matches!(log.barrier().wait(), Err(Error::Full)));
@@ -121,4 +120,134 @@ fn closing_does_not_wait_for_another_segment() {
         names.iter().all(|name| !name.starts_with("spare-")),
         "{names:?}"
     );
+}
+
+/// Readers see an unbroken run of records while others are appended, given up, and written over.
+#[test]
+fn reading_goes_on_while_others_append_and_truncate() {
+    const N_RECORDS: u32 = 3000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let disk = Directory::open(dir.path()).expect("a directory");
+    let config = Config {
+        segment_bytes: 12 << 10,
+        queue_bytes: 4 << 10,
+    };
+    let wal = Wal::open(Arc::new(disk), config).expect("opens");
+    let log = wal.log(LogId(0)).expect("a log");
+    let read = || {
+        let (mut last, mut n_reads) = (None, 0);
+        while last != Some(N_RECORDS - 1) {
+            let start = log.start();
+            let mut before = None;
+            let read = log.read(start, &mut |_, body| {
+                let n = u32::from_le_bytes(body[..4].try_into().expect("4 bytes"));
+                assert!(before.is_none_or(|before: u32| before + 1 == n));
+                assert!(body[4..].iter().all(|byte| u32::from(*byte) == n % 251));
+                before = Some(n);
+                ControlFlow::Continue(())
+            });
+            match read {
+                Ok(_) => {
+                    assert!(last <= before || before.is_none());
+                    last = last.max(before);
+                }
+                Err(Error::Truncated { start: later }) => assert!(later > start),
+                Err(other) => panic!("{other}"),
+            }
+            n_reads += 1;
+        }
+        assert!(n_reads > 1);
+    };
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(read);
+        }
+        let mut positions = VecDeque::new();
+        for n in 0..N_RECORDS {
+            let body = [u8::try_from(n % 251).expect("a byte"); 200];
+            let ticket = log.append(&[&n.to_le_bytes(), &body]).expect("it works");
+            positions.push_back(ticket.wait().expect("it works"));
+            if positions.len() > 50 {
+                log.truncate(positions[25]).expect("it works");
+                positions.drain(..25);
+            }
+        }
+    });
+}
+
+/// Several threads open the log, append, give up what is old, and are fenced by each other at any time. What any of them was told to be
+/// durable is there.
+fn fight(disk: &Arc<dyn Disk>) {
+    let config = Config {
+        segment_bytes: 12 << 10,
+        queue_bytes: 4 << 10,
+    };
+    let n_acknowledged = AtomicU32::new(0);
+    let given_up = [0, 1].map(AtomicU64::new);
+    let own = |thread: u32, round: u32, acknowledged: &mut Vec<_>| {
+        let wal = Wal::open(Arc::clone(disk), config)?;
+        let id = thread % 2;
+        let log = wal.log(LogId(id))?;
+        for n in 0..40_u32 {
+            let body = [thread, round, n].map(u32::to_le_bytes).concat();
+            let position = log.append(&[&body, &[7; 300]])?.wait()?;
+            acknowledged.push((id, position, body));
+            n_acknowledged.fetch_add(1, Ordering::Relaxed);
+            if n % 8 == 7 {
+                let (_, before, _) = acknowledged[acknowledged.len() - 4];
+                given_up[usize::from(id == 1)].fetch_max(before.0, Ordering::Relaxed);
+                log.truncate(before)?;
+            }
+        }
+        Ok(())
+    };
+    let own_often = |thread: u32| {
+        let mut acknowledged = Vec::new();
+        for round in 0..8 {
+            // Not before others have done something.
+            while n_acknowledged.load(Ordering::Relaxed) < (3 * round + thread) * 7 {
+                thread::yield_now();
+            }
+            match own(thread, round, &mut acknowledged) {
+                Ok(()) | Err(Error::Fenced) => {}
+                Err(other) => {
+                    // Nobody has to wait for this one.
+                    n_acknowledged.fetch_add(1000, Ordering::Relaxed);
+                    panic!("{other}");
+                }
+            }
+        }
+        acknowledged
+    };
+    let own_often = &own_often;
+    let acknowledged: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|n| scope.spawn(move || own_often(n))).collect();
+        let all = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("it works"));
+        all.flatten().collect()
+    });
+    let wal = Wal::open(Arc::clone(disk), config).expect("opens");
+    let mut found = BTreeMap::new();
+    wal.read_all(&mut |_, position, body| {
+        found.insert(position, body[..12].to_vec());
+        ControlFlow::Continue(())
+    })
+    .expect("it can be read");
+    assert!(acknowledged.len() > 150, "{}", acknowledged.len());
+    for (id, position, body) in acknowledged {
+        if position.0 >= given_up[usize::from(id == 1)].load(Ordering::Relaxed) {
+            assert_eq!(found.get(&position), Some(&body), "{position}");
+        }
+    }
+}
+
+#[test]
+fn owners_that_fight_lose_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for n in 0..5 {
+        fight(&(Arc::new(CrashDisk::default()) as Arc<dyn Disk>));
+        let path = dir.path().join(n.to_string());
+        fight(&(Arc::new(Directory::open(&path).expect("a directory")) as Arc<dyn Disk>));
+    }
 }
