@@ -50,8 +50,8 @@ pub struct Ticket {
     pub(crate) batch: Arc<Batch>,
     pub(crate) position: Position,
     pub(crate) end: Position,
-    /// Is in the batch's list.
-    waker: Option<Waker>,
+    /// Where its waker is in the batch's list.
+    waker_idx: Option<usize>,
 }
 
 impl Ticket {
@@ -60,7 +60,7 @@ impl Ticket {
             batch,
             position,
             end,
-            waker: None,
+            waker_idx: None,
         }
     }
 
@@ -101,15 +101,14 @@ impl Future for Ticket {
         if let Some(outcome) = &progress.outcome {
             return Poll::Ready(self.result(outcome));
         }
-        // Who asks again and again is listed once.
+        // Who asks again and again is listed once, be it with another waker each time.
         let waker = context.waker();
-        if !self
-            .waker
-            .as_ref()
-            .is_some_and(|listed| listed.will_wake(waker))
-        {
-            progress.wakers.push(waker.clone());
-            self.waker = Some(waker.clone());
+        match self.waker_idx {
+            Some(idx) => progress.wakers[idx].clone_from(waker),
+            None => {
+                self.waker_idx = Some(progress.wakers.len());
+                progress.wakers.push(waker.clone());
+            }
         }
         Poll::Pending
     }

@@ -1,10 +1,13 @@
 //! What several threads see of the log when the disk stops in the middle of something.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future as _;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 
 use crate::testing::{Call, CrashDisk};
@@ -119,6 +122,37 @@ fn closing_does_not_wait_for_another_segment() {
     assert!(
         names.iter().all(|name| !name.starts_with("spare-")),
         "{names:?}"
+    );
+}
+
+/// A task may be polled with another waker each time; only the last one is to be woken.
+#[test]
+fn a_ticket_keeps_one_waker() {
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let disk = CrashDisk::default();
+    let (_wal, log) = open(&disk);
+    let (has_come, go) = hold(&disk, Call::IsLinked, 0);
+    let mut ticket = pin!(log.append(&[b"record"]).expect("queued"));
+    has_come.recv().expect("it is synced");
+    let woken: [Arc<Woken>; 3] = Default::default();
+    for woken in &woken {
+        let waker = Waker::from(Arc::clone(woken));
+        let poll = ticket.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+    }
+    go.send(()).expect("it is held");
+    while woken[2].0.load(Ordering::Relaxed) == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(
+        woken.map(|woken| woken.0.load(Ordering::Relaxed)),
+        [0, 0, 1]
     );
 }
 
