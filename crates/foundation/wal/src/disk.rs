@@ -119,18 +119,24 @@ impl Directory {
 
 fn make_durable_dir(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
-        _ if path.is_dir() => return Ok(()),
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => return Ok(()),
     };
-    make_durable_dir(parent)?;
-    match fs::create_dir(path) {
-        // Somebody else was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        other => other?,
+    if !path.is_dir() {
+        make_durable_dir(parent)?;
+        match fs::create_dir(path) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
     }
-    File::open(parent)?.sync_all()
+    // Also if it was there: whoever made it may have been killed before this.
+    match File::open(parent) {
+        // Then it was not one of us who made it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        parent => parent?.sync_all(),
+    }
 }
 
 impl Disk for Directory {
