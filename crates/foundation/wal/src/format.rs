@@ -164,7 +164,11 @@ impl Slot {
         bytes.extend(self.chain.to_le_bytes());
         bytes.extend(self.salt.to_le_bytes());
         bytes.extend(self.edition.to_le_bytes());
-        let n_logs = u32::try_from(self.table.0.len()).expect("at most LOGS_MAX");
+        assert!(
+            self.table.0.len() <= crate::LOGS_MAX,
+            "who appends has looked"
+        );
+        let n_logs = u32::try_from(self.table.0.len()).expect("few");
         bytes.extend(n_logs.to_le_bytes());
         bytes.extend([0; 4]);
         for (log, kept) in &self.table.0 {

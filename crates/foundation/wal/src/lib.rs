@@ -24,6 +24,10 @@
 //!   before it is used, and a write that fails into room that was taken ends the owner like any other.
 //! - Memory is bounded: two queues' worth of bytes ([`Config::queue_bytes`]) and a segment while opening.
 //!
+//! Who keeps a state on it takes a [`barrier`](DurableLog::barrier) and a copy of the state between the same two appends, waits, stores the
+//! copy with the barrier's position where it is durable, and truncates the log up to there. A start loads the last copy and reads on from its
+//! position, which stays good whatever other logs do.
+//!
 //! What it is not: replicated, encrypted, an index. Records are opaque, and positions mean only an order.
 //!
 //! Reading order: `format.rs` (bytes), `scan.rs` (where the log ends), `engine.rs` (one owner, one call after the other), `recover.rs`
@@ -140,7 +144,8 @@ pub trait DurableLog: Send + Sync + fmt::Debug {
     /// [`Error::Busy`]: try again after a [`barrier`](Self::barrier). Else as [`append`](Self::append).
     fn try_append(&self, parts: &[&[u8]]) -> Result<Ticket, Error>;
 
-    /// A ticket for everything that was appended before.
+    /// A ticket for everything that was appended before. Its position is behind that, and not behind what is appended after: where to go
+    /// on reading from for who has all that was before.
     fn barrier(&self) -> Ticket;
 
     /// Visits the durable records from `from` on, which is [`start`](Self::start), [`end`](Self::end), the position of a record, or what

@@ -46,7 +46,7 @@ pub(crate) fn claim(disk: &dyn Disk) -> Result<(u64, Arc<dyn DiskFile>), Error> 
         let highest = highest.iter().filter_map(|name| epoch_of(name)).max();
         // Epoch 0 is nobody's.
         let epoch = highest.unwrap_or(0).checked_add(1).ok_or(Error::Fenced)?;
-        let claim = match disk.create(&claim_name(epoch)) {
+        let claim = match disk.create(&format!("{CLAIM}{epoch:016x}")) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             result => during("claim the log", result)?,
         };
@@ -65,10 +65,6 @@ pub(crate) fn claim(disk: &dyn Disk) -> Result<(u64, Arc<dyn DiskFile>), Error> 
         }
         return Ok((epoch, claim));
     }
-}
-
-fn claim_name(epoch: u64) -> String {
-    format!("{CLAIM}{epoch:016x}")
 }
 
 /// The epoch in the name of a claim, a segment or a spare. All count: a crash may leave any of them without the others.

@@ -194,7 +194,7 @@ fn a_snapshot_can_be_gone_on_from(open: &Open) {
     // The second log has never been appended to.
     let nothing = opened.logs[1].end();
     busy(&*opened.logs[0]);
-    let first = opened.logs[0].end();
+    let first = opened.logs[0].barrier().wait().expect(OK);
     drop(opened);
     let opened = reopen([first, nothing], 0);
     busy(&*opened.logs[1]);
