@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{Advice, fadvise};
 use wal::{Config, Directory, DurableLog as _, LogId, Wal};
 
 const RECORD_HEAD_BYTES: usize = 32;
@@ -26,65 +27,87 @@ fn main() {
     let seconds = arguments
         .next()
         .map_or(2, |text| text.parse().expect("seconds"));
-    for n_bytes in [128, 4096] {
-        for n_appenders in [1, 8, 64] {
-            compare(&path, n_bytes, n_appenders, Duration::from_secs(seconds));
-        }
-    }
-    recover(&path, 1_000_000, 200);
+    run_all(&path, Duration::from_secs(seconds), 1_000_000);
 }
 
-/// What a start costs: to open the log, and to read all records; beside reading as many bytes from one file.
+fn run_all(path: &Path, time: Duration, n_records: u32) {
+    for n_bytes in [128, 4096] {
+        for n_appenders in [1, 8, 64] {
+            compare(path, n_bytes, n_appenders, time);
+        }
+    }
+    recover(path, n_records, 200);
+}
+
+#[test]
+fn it_runs() {
+    let path = std::env::temp_dir().join(format!("wal-bench-{}", rt::random_u64()));
+    run_all(&path, Duration::ZERO, 1000);
+}
+
+/// What a start costs: to open the log, and to read all records; beside only reading its files. From the disk, then from memory.
 fn recover(path: &Path, n_records: u32, n_bytes: usize) {
     let open = || {
         let disk = Directory::open(path).expect("a directory");
-        Wal::open(Arc::new(disk), Config::default()).expect("opens")
+        let wal = Wal::open(Arc::new(disk), Config::default()).expect("opens");
+        let log = wal.log(LogId(0)).expect("a log");
+        (wal, log)
     };
-    let wal = open();
-    let log = wal.log(LogId(0)).expect("a log");
-    let body = vec![0x5a; n_bytes];
-    let start = rt::now();
-    for n in 0..n_records {
-        drop(
-            log.append(&[&n.to_le_bytes(), &body[4..]])
-                .expect("it works"),
+    let seconds = |work: &mut dyn FnMut()| {
+        let start = rt::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    let (wal, log) = open();
+    let body = vec![0x5a; n_bytes - 4];
+    let appending = seconds(&mut || {
+        for n in 0..n_records {
+            drop(log.append(&[&n.to_le_bytes(), &body]).expect("it works"));
+        }
+        log.barrier().wait().expect("it works");
+    });
+    let mut opened = Some((wal, log));
+    for place in ["disk", "memory"] {
+        let evict = || {
+            if place == "disk" {
+                segments(path).for_each(|file| {
+                    fadvise(&file, 0, None, Advice::DontNeed).expect("it is a file");
+                });
+            }
+        };
+        opened = None;
+        evict();
+        let opening = seconds(&mut || opened = Some(open()));
+        let (_, log) = opened.as_ref().expect("opened");
+        let mut n_read = 0;
+        let reading = seconds(&mut || {
+            let mut visit = |_, _: &[u8]| {
+                n_read += 1;
+                ControlFlow::Continue(())
+            };
+            log.read(log.start(), &mut visit).expect("it can be read");
+        });
+        assert_eq!(n_read, n_records);
+        evict();
+        let mut window = vec![0; 256 << 10];
+        let probe = seconds(&mut || {
+            segments(path).for_each(|mut file| while file.read(&mut window).expect("read") > 0 {});
+        });
+        println!(
+            "{{\"bench\":\"wal.recover.{n_records}x{n_bytes}.{place}\",\"append_s\":{appending:.3},\"open_s\":{opening:.3},\
+             \"read_s\":{reading:.3},\"probe_s\":{probe:.3},\"ratio\":{:.2}}}",
+            (opening + reading) / probe,
         );
     }
-    log.barrier().wait().expect("it works");
-    let append = start.elapsed();
-    drop((log, wal));
-    let start = rt::now();
-    let wal = open();
-    let opening = start.elapsed();
-    let start = rt::now();
-    let log = wal.log(LogId(0)).expect("a log");
-    let mut n_read = 0;
-    let mut visit = |_, _: &[u8]| {
-        n_read += 1;
-        ControlFlow::Continue(())
-    };
-    log.read(log.start(), &mut visit).expect("it can be read");
-    let reading = start.elapsed();
-    assert_eq!(n_read, n_records);
-    let bytes = vec![0; (n_bytes + RECORD_HEAD_BYTES) * usize::try_from(n_records).expect("few")];
-    let probe = path.join("probe");
-    std::fs::write(&probe, &bytes).expect("written");
-    let start = rt::now();
-    let mut window = vec![0; 256 << 10];
-    let mut file = File::open(&probe).expect("a file");
-    while file.read(&mut window).expect("read") > 0 {}
-    let probe = start.elapsed();
-    println!(
-        "{{\"bench\":\"wal.recover.{n_records}x{n_bytes}\",\"append_s\":{:.2},\"open_s\":{:.3},\"read_s\":{:.3},\"probe_read_s\":{:.3},\
-         \"read_ratio\":{:.2}}}",
-        append.as_secs_f64(),
-        opening.as_secs_f64(),
-        reading.as_secs_f64(),
-        probe.as_secs_f64(),
-        reading.as_secs_f64() / probe.as_secs_f64(),
-    );
-    drop(wal);
+    drop(opened);
     std::fs::remove_dir_all(path).expect("removed");
+}
+
+fn segments(path: &Path) -> impl Iterator<Item = File> {
+    let entries = std::fs::read_dir(path).expect("listed");
+    let paths = entries.map(|entry| entry.expect("listed").path());
+    let segments = paths.filter(|path| path.extension().is_some_and(|name| name == "wal"));
+    segments.map(|path| File::open(path).expect("a file"))
 }
 
 fn compare(path: &Path, n_bytes: usize, n_appenders: u32, time: Duration) {
@@ -92,9 +115,12 @@ fn compare(path: &Path, n_bytes: usize, n_appenders: u32, time: Duration) {
     let wal = Wal::open(Arc::new(disk), Config::default()).expect("opens");
     let mut probe = Probe::new(&path.join("probe"), n_bytes + RECORD_HEAD_BYTES);
     let (mut of_probe, mut of_log) = (Figures::default(), Figures::default());
-    while of_log.time < time {
+    loop {
         probe.run(&mut of_probe);
         run(&wal, n_bytes, n_appenders, &mut of_log);
+        if of_log.time >= time {
+            break;
+        }
     }
     let n_syncs = f64::from(u32::try_from(wal.stats().n_syncs).expect("few"));
     let syncs_per_s = n_syncs / of_log.time.as_secs_f64();
