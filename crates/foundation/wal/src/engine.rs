@@ -42,6 +42,8 @@ pub(crate) struct Engine {
     parts: Vec<Arc<Part>>,
     view: Arc<View>,
     slot: Slot,
+    /// Whether the table has truncations that no slot has.
+    has_truncated: bool,
     /// How many bytes of records the current segment takes.
     room: u64,
     /// Of what is written, and of what is synced too.
@@ -102,6 +104,7 @@ impl Engine {
                 table: scan.table,
                 ..found.slot
             },
+            has_truncated: false,
             room: 0,
             end: scan.synced,
             synced: scan.synced,
@@ -154,9 +157,21 @@ impl Engine {
         is_time && !mem::replace(&mut self.has_asked, true)
     }
 
-    /// From the next commit on, what `log` has before that position is not kept.
+    /// From the next commit on, what `log` has before that position is not kept. That is durable with the next record, or when it lets a
+    /// segment go, or with [`close`](Self::close): it is not worth a sync.
     pub(crate) fn truncate(&mut self, log: LogId, before: Position) {
         self.slot.table.truncate(log, before);
+        self.has_truncated = true;
+    }
+
+    /// Makes truncations durable, and the mark, and removes what is kept to be used again: the next owner may need its room.
+    pub(crate) fn close(mut self) -> Result<(), Error> {
+        self.write_table()?;
+        during("sync the log", self.current().sync())?;
+        for spare in self.freed.drain(..).chain(self.spares.take_ready()) {
+            remove_if_there(&*self.disk, &spare.name)?;
+        }
+        Ok(())
     }
 
     /// Appends `records`, made by [`format::push`] for positions from [`synced`](Self::synced) on. Afterwards that says how many of them are
@@ -210,23 +225,27 @@ impl Engine {
         &*self.parts.last().expect("there is a current one").file
     }
 
-    /// Makes all that is written durable, with what the table says if that lets a segment go.
+    /// Makes all that is written durable.
     fn sync(&mut self) -> Result<(), Error> {
         let floor = self.slot.table.floor(self.end);
         let lets_go = self.parts.get(1).is_some_and(|next| next.id.base <= floor);
-        if lets_go {
-            self.slot.edition += 1;
-            let (bytes, offset) = (self.slot.encode(), self.slot.offset());
-            during(
-                "write the head of a segment",
-                self.current().write_at(&bytes, offset),
-            )?;
-        } else if self.end == self.synced {
+        if self.end == self.synced && !lets_go {
             return Ok(());
         }
+        self.write_table()?;
         during("sync the log", self.current().sync())?;
         self.confirm()?;
         if lets_go { self.let_go(floor) } else { Ok(()) }
+    }
+
+    fn write_table(&mut self) -> Result<(), Error> {
+        if mem::replace(&mut self.has_truncated, false) {
+            self.slot.edition += 1;
+            let (bytes, offset) = (self.slot.encode(), self.slot.offset());
+            let written = self.current().write_at(&bytes, offset);
+            during("write the head of a segment", written)?;
+        }
+        Ok(())
     }
 
     /// All that is written is synced. It may be acknowledged unless somebody else has come.
@@ -276,6 +295,7 @@ impl Engine {
         self.view.set(&self.parts);
         self.room = spare.bytes - HEAD_BYTES - MARK_BYTES;
         self.slot = slot;
+        self.has_truncated = false;
         self.has_asked = false;
         Ok(())
     }

@@ -155,8 +155,8 @@ pub trait DurableLog: Send + Sync + fmt::Debug {
     /// [`Error::Truncated`], [`Error::Beyond`], [`Error::Corrupt`] (also when `from` is none of these), [`Error::Failed`].
     fn read(&self, from: Position, visit: &mut Visit<'_>) -> Result<Position, Error>;
 
-    /// Gives up the records before that position, or all there are if it is beyond the end. It is not durable at once: after a crash
-    /// they may be there again.
+    /// Gives up the records before that position, or all there are if it is beyond the end. It is durable with the next record, or
+    /// when the log is closed: after a crash they may be there again.
     ///
     /// # Errors
     /// [`Error::Fenced`], [`Error::Failed`], [`Error::Closed`].

@@ -24,12 +24,6 @@ pub(crate) fn read(
     // The head of the record before, if that is known.
     let mut chain = None;
     for (idx, part) in parts.iter().enumerate().skip(first) {
-        if at == part.id.base {
-            if chain.is_some_and(|chain| chain != part.chain) {
-                return Err(corrupt(part.id, 0, "it does not follow the one before"));
-            }
-            chain = Some(part.chain);
-        }
         let part_end = parts.get(idx + 1).map_or(end, |next| next.id.base.min(end));
         let mut window = Window {
             part,

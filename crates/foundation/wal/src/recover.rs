@@ -21,8 +21,6 @@ const CLAIM: &str = "owner-";
 pub(crate) struct Part {
     pub id: SegmentId,
     pub file: Arc<dyn DiskFile>,
-    /// The head of the record before its first.
-    pub chain: u32,
     pub salt: u32,
 }
 
@@ -198,7 +196,6 @@ impl Part {
         Arc::new(Self {
             id: slot.id,
             file,
-            chain: slot.chain,
             salt: slot.salt,
         })
     }

@@ -66,6 +66,11 @@ impl Spares {
         }
     }
 
+    /// The one that is ready.
+    pub(crate) fn take_ready(&self) -> Option<Spare> {
+        lock(&self.state).ready.take()
+    }
+
     /// Ends what [`make_ready`](Self::make_ready) is doing, and keeps it from doing more.
     pub(crate) fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);

@@ -234,6 +234,8 @@ impl Ending<'_> {
                 ask_for_spare.try_send(()).ok();
             }
             let Some(truncations) = shared.next(&mut records) else {
+                // If that fails, they are as after a crash.
+                engine.close().ok();
                 return;
             };
             for (log, before) in truncations {

@@ -170,10 +170,7 @@ fn truncation_takes_the_front(open: &Open) {
         logs: [log, _],
         owner: _owner,
     } = open().expect(OK);
-    let found = records(&*log);
-    let begin = 10 - found.len();
-    let all: Vec<_> = (0..9).map(|n| vec![n]).chain([b"again".to_vec()]).collect();
-    assert_eq!(found, all[begin..], "it may begin earlier again, not later");
+    assert_eq!(records(&*log), [b"again"], "closing makes it durable");
 }
 
 /// Who keeps a snapshot, and where the log ended then, finds the rest there, however busy other logs were in the meantime.

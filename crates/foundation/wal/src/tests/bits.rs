@@ -183,6 +183,38 @@ fn records_of_another_history_are_not_taken() {
     let end = |records: &[u8]| scan(records, &Slot::default()).expect("no damage").end;
     assert_eq!(end(&one), Position(70));
     assert_eq!(end(&[&one[..35], &two[35..]].concat()), Position(35));
+    // In another place.
+    let mut moved = Slot::default();
+    moved.id.base = Position(8);
+    let scan = scan(&one, &moved).expect("no damage");
+    assert_eq!(scan.end, Position(8));
+}
+
+/// The same for who reads what has been taken for whole before.
+#[test]
+fn a_record_of_another_history_is_not_read() {
+    let mut world = World::new(CrashDisk::default());
+    let steps = [Append(1, 40), Commit, Append(1, 40), Commit];
+    world.run(&steps).expect("it works");
+    let found = contents(&world.engine).expect("it can be read");
+    let (position, body) = &found[&1][1];
+    let names = world.disk.list().expect("listed");
+    let names = names.iter().filter(|name| name.ends_with(".wal"));
+    let file = world
+        .disk
+        .open(names.max().expect("a segment"))
+        .expect("there");
+    let mut head = vec![0; format::SLOT_BYTES];
+    file.read_at(&mut head, 0).expect("there");
+    let salt = u32::from_le_bytes(head[60..64].try_into().expect("4 bytes"));
+    let mut other = Vec::new();
+    let measure = (40, format::body_crc(&[body]));
+    format::push(&mut other, (LogId(1), *position), measure, &[body]);
+    format::seal(&mut other, (salt, 0x1234), *position, |_, _, _| {});
+    let offset = format::HEAD_BYTES + position.0 - format::FIRST.0;
+    file.write_at(&other, offset).expect("written");
+    let refusal = contents(&world.engine).expect_err("it follows no other");
+    assert!(refusal.starts_with("Corrupt"), "{refusal}");
 }
 
 fn read(disk: &CrashDisk, name: &str) -> Vec<u8> {

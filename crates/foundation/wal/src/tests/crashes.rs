@@ -170,6 +170,42 @@ proptest! {
     }
 }
 
+/// A table that was written with records, and has outlived them, must not let go what comes in their place.
+#[test]
+fn a_table_may_outlive_its_records() {
+    let mut world = World::new(CrashDisk::default());
+    let steps = [
+        Append(1, 900),
+        Commit,
+        Append(3, 900),
+        Commit,
+        Append(3, 100),
+        Commit,
+    ];
+    world.run(&steps).expect("no crash yet");
+    let n_before = world.disk.n_ops();
+    let steps = [Truncate(1, 0), Append(3, 700), Append(2, 20), Commit];
+    world.run(&steps).expect("no crash yet");
+    for n_ops in n_before..world.disk.n_ops() {
+        for seed in 0..200 {
+            let mut choices = Choices::random(seed);
+            let mut after = World::after_crash(&world, n_ops, &mut choices).expect("all is there");
+            after
+                .run(&[
+                    Append(2, 10),
+                    Commit,
+                    Append(1, 930),
+                    Commit,
+                    Truncate(3, 0),
+                    Append(1, 20),
+                    Commit,
+                    Reopen,
+                ])
+                .unwrap_or_else(|error| panic!("{n_ops} {seed}: {error}"));
+        }
+    }
+}
+
 /// Whether this harness would notice.
 #[test]
 fn a_disk_that_lies_is_found_out() {

@@ -78,10 +78,15 @@ fn files_are_used_again_and_take_bounded_room() {
         let position = ticket.wait().expect("it works");
         log.truncate(position).expect("it works");
     }
-    let files = std::fs::read_dir(dir.path()).expect("listed").count();
-    assert!(files < 12, "{files} files");
-    assert!(wal.stats().n_segments < 4);
+    let n_files = || std::fs::read_dir(dir.path()).expect("listed").count();
+    assert!(n_files() < 12, "{} files", n_files());
+    let n_segments = wal.stats().n_segments;
+    assert!(n_segments < 4);
     drop(wal);
+    assert!(
+        n_files() <= n_segments + 1,
+        "segments and the claim are left"
+    );
     let wal = Wal::open(directory(dir.path()), SMALL).expect("opens");
     let mut last = None;
     wal.read_all(&mut |id, _, body| {
@@ -157,6 +162,16 @@ fn a_full_disk_is_a_state() {
         .wait()
         .expect("there is room");
     assert!(!wal.stats().is_full);
+    drop(wal);
+    let wal = Wal::open(Arc::new(disk), SMALL).expect("opens");
+    let log = wal.log(LogId(0)).expect("a log");
+    let mut bodies = Vec::new();
+    let mut visit = |_, body: &[u8]| {
+        bodies.push(body[0]);
+        ControlFlow::Continue(())
+    };
+    log.read(log.start(), &mut visit).expect("it can be read");
+    assert_eq!(bodies, [7, 8]);
 }
 
 #[test]

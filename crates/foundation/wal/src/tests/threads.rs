@@ -78,9 +78,11 @@ fn who_is_fenced_while_it_closes_says_so() {
     let (has_come, go) = hold(&disk, Call::IsLinked, 0);
     let late = log.append(&[b"late"]).expect("queued");
     has_come.recv().expect("it is synced");
+    let later = log.append(&[b"later"]).expect("queued");
     let _new = open(&disk);
     close(wal, &log, &go);
     assert!(matches!(late.wait(), Err(Error::Fenced)));
+    assert!(matches!(later.wait(), Err(Error::Fenced)));
     let barrier = log.barrier().wait();
     assert!(matches!(barrier, Err(Error::Fenced)), "{barrier:?}");
 }
