@@ -1,5 +1,6 @@
-//! What the log costs beside what the disk costs: appenders that wait for each record, and `pwrite` + `fdatasync` of as many bytes in a loop
-//! on a file that is zeroed ahead. Both in turn in short slices, since a disk has moods. One JSON object a line.
+//! What the log costs beside what the disk costs: appenders that wait for each record, and `pwrite` + `fdatasync` of as many bytes as the log
+//! writes for one sync, in a loop on a file that is zeroed ahead. Both in turn in short slices, since a disk has moods: what counts is the
+//! ratio of records in a second of each two slices, of which the quartiles are printed. One JSON object a line.
 //!
 //! `cargo run -p wal --example wal-bench -- [DIRECTORY [SECONDS]]`
 
@@ -16,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
+use rustix::time::{ClockId, clock_gettime};
 use wal::{Config, Directory, DurableLog as _, LogId, Wal};
 
 const RECORD_HEAD_BYTES: usize = 32;
@@ -113,32 +115,42 @@ fn segments(path: &Path) -> impl Iterator<Item = File> {
 fn compare(path: &Path, n_bytes: usize, n_appenders: u32, time: Duration) {
     let disk = Directory::open(path).expect("a directory");
     let wal = Wal::open(Arc::new(disk), Config::default()).expect("opens");
-    let mut probe = Probe::new(&path.join("probe"), n_bytes + RECORD_HEAD_BYTES);
+    let mut probe = Probe::new(&path.join("probe"));
     let (mut of_probe, mut of_log) = (Figures::default(), Figures::default());
+    let mut ratios = Vec::new();
     loop {
-        probe.run(&mut of_probe);
-        run(&wal, n_bytes, n_appenders, &mut of_log);
+        let n_syncs = wal.stats().n_syncs;
+        let per_s = of_log.slice(|latencies| run(&wal, n_bytes, n_appenders, latencies));
+        let n_syncs = u32::try_from(wal.stats().n_syncs - n_syncs).expect("few");
+        of_log.n_syncs += n_syncs;
+        // As many bytes for each sync as the log had on average.
+        let n_records =
+            (of_log.latencies.len() / usize::try_from(of_log.n_syncs).expect("few")).max(1);
+        let batch = vec![0x5a; n_records * (n_bytes + RECORD_HEAD_BYTES)];
+        let batches_per_s = of_probe.slice(|latencies| probe.run(&batch, latencies));
+        ratios.push(per_s / (batches_per_s * f64::from(u32::try_from(n_records).expect("few"))));
         if of_log.time >= time {
             break;
         }
     }
-    let n_syncs = f64::from(u32::try_from(wal.stats().n_syncs).expect("few"));
-    let syncs_per_s = n_syncs / of_log.time.as_secs_f64();
-    let (log, probe) = (of_log.per_s(), of_probe.per_s());
-    let log_us = [50, 99].map(|per_cent| of_log.percentile_us(per_cent));
-    let probe_us = [50, 99].map(|per_cent| of_probe.percentile_us(per_cent));
+    ratios.sort_unstable_by(f64::total_cmp);
+    let quartile = |n| ratios[(ratios.len() - 1) * n / 4];
+    let records_per_sync = of_log.per_s() * of_log.time.as_secs_f64() / f64::from(of_log.n_syncs);
     println!(
-        "{{\"bench\":\"wal.append.{n_bytes}.x{n_appenders}\",\"per_s\":{log:.0},\"p50_us\":{:.0},\"p99_us\":{:.0},\
-         \"records_per_sync\":{:.1},\"syncs_per_s\":{syncs_per_s:.0},\"probe_per_s\":{probe:.0},\"probe_p50_us\":{:.0},\
-         \"probe_p99_us\":{:.0},\"p50_ratio\":{:.2},\"p99_ratio\":{:.2},\"per_s_ratio\":{:.2}}}",
-        log_us[0],
-        log_us[1],
-        log / syncs_per_s,
-        probe_us[0],
-        probe_us[1],
-        log_us[0] / probe_us[0],
-        log_us[1] / probe_us[1],
-        log / probe,
+        "{{\"bench\":\"wal.append.{n_bytes}.x{n_appenders}\",\"per_s\":{:.0},\"p50_us\":{:.0},\"p99_us\":{:.0},\"cpu_us\":{:.1},\
+         \"records_per_sync\":{records_per_sync:.1},\"probe_syncs_per_s\":{:.0},\"probe_p50_us\":{:.0},\"probe_p99_us\":{:.0},\
+         \"probe_cpu_us\":{:.1},\"ratio_quartiles\":[{:.2},{:.2},{:.2}]}}",
+        of_log.per_s(),
+        of_log.percentile_us(50),
+        of_log.percentile_us(99),
+        of_log.cpu_us(),
+        of_probe.per_s(),
+        of_probe.percentile_us(50),
+        of_probe.percentile_us(99),
+        of_probe.cpu_us(),
+        quartile(1),
+        quartile(2),
+        quartile(3),
     );
     drop(wal);
     std::fs::remove_dir_all(path).expect("removed");
@@ -147,12 +159,33 @@ fn compare(path: &Path, n_bytes: usize, n_appenders: u32, time: Duration) {
 #[derive(Debug, Default)]
 struct Figures {
     latencies: Vec<Duration>,
+    n_syncs: u32,
     time: Duration,
+    cpu: Duration,
 }
 
 impl Figures {
+    /// Adds what `work` measures, and returns how often that was in a second.
+    fn slice(&mut self, work: impl FnOnce(&mut Vec<Duration>)) -> f64 {
+        let (n_before, cpu, start) = (self.latencies.len(), cpu_time(), rt::now());
+        work(&mut self.latencies);
+        let time = start.elapsed();
+        self.time += time;
+        self.cpu += cpu_time() - cpu;
+        let n = u32::try_from(self.latencies.len() - n_before).expect("few");
+        f64::from(n) / time.as_secs_f64()
+    }
+
+    fn n(&self) -> f64 {
+        f64::from(u32::try_from(self.latencies.len()).expect("few"))
+    }
+
     fn per_s(&self) -> f64 {
-        f64::from(u32::try_from(self.latencies.len()).expect("few")) / self.time.as_secs_f64()
+        self.n() / self.time.as_secs_f64()
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.n()
     }
 
     fn percentile_us(&mut self, per_cent: usize) -> f64 {
@@ -161,17 +194,22 @@ impl Figures {
     }
 }
 
-/// The physical limit of one appender.
+/// Of all threads.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("it counts up from zero")
+}
+
+/// The physical limit.
 struct Probe {
     file: File,
-    bytes: Vec<u8>,
     offset: u64,
 }
 
 impl Probe {
     const FILE_BYTES: usize = 64 << 20;
 
-    fn new(path: &Path, n_bytes: usize) -> Self {
+    fn new(path: &Path) -> Self {
         let mut options = OpenOptions::new();
         let file = options
             .write(true)
@@ -181,32 +219,23 @@ impl Probe {
         file.write_all_at(&vec![0; Self::FILE_BYTES], 0)
             .expect("written");
         file.sync_all().expect("synced");
-        let bytes = vec![0x5a; n_bytes];
-        let offset = 0;
-        Self {
-            file,
-            bytes,
-            offset,
-        }
+        Self { file, offset: 0 }
     }
 
-    fn run(&mut self, figures: &mut Figures) {
+    fn run(&mut self, batch: &[u8], latencies: &mut Vec<Duration>) {
         let start = rt::now();
+        let n_bytes = batch.len() as u64;
         while start.elapsed() < SLICE {
             let before = rt::now();
-            self.file
-                .write_all_at(&self.bytes, self.offset)
-                .expect("written");
+            self.file.write_all_at(batch, self.offset).expect("written");
             self.file.sync_data().expect("synced");
-            figures.latencies.push(before.elapsed());
-            let n_bytes = self.bytes.len() as u64;
+            latencies.push(before.elapsed());
             self.offset = (self.offset + n_bytes) % (Self::FILE_BYTES as u64 - n_bytes);
         }
-        figures.time += start.elapsed();
     }
 }
 
-fn run(wal: &Wal, n_bytes: usize, n_appenders: u32, figures: &mut Figures) {
+fn run(wal: &Wal, n_bytes: usize, n_appenders: u32, latencies: &mut Vec<Duration>) {
     let is_over = AtomicBool::new(false);
     let append = |id| {
         let log = wal.log(LogId(id % 4)).expect("a log");
@@ -233,8 +262,7 @@ fn run(wal: &Wal, n_bytes: usize, n_appenders: u32, figures: &mut Figures) {
         }
         is_over.store(true, Ordering::Relaxed);
         for thread in threads {
-            figures.latencies.extend(thread.join().expect("it works"));
+            latencies.extend(thread.join().expect("it works"));
         }
     });
-    figures.time += start.elapsed();
 }
