@@ -1,0 +1,258 @@
+//! The index of a site and its owner: every change is in a log before it is seen, and durable when its ticket says so.
+//!
+//! ```text
+//!  commit ──▶ decide ──▶ append to RECORDS ──▶ apply ──▶ Committed: what has changed, and a ticket
+//!                             │ when that has grown
+//!  snapshot: load as a restart would ──▶ its pieces to SNAPSHOTS ──▶ truncate both
+//! ```
+//!
+//! - A change is seen by readers when [`Namespace::commit`] returns. It survives the end of the machine when its ticket is kept. What was
+//!   seen in between may be gone after a crash, but only with everything that came after it.
+//! - A snapshot is made of the last one and of the records since, beside the index and without stopping it: each is a rehearsal of a restart. For
+//!   that time there are two indexes in memory.
+//! - While the disk is full nothing is committed. What was committed and could not be written is kept, and written first when there
+//!   is room ([`Namespace::resume`]).
+
+mod load;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::watch;
+use wal::{DurableLog, LogId, Position, Ticket};
+
+use crate::core::index::{Change, Command, Commit, Index, Limits, Record, Revision};
+use crate::disk::snapshot::Part;
+use crate::error::{Error, Result};
+
+/// The two logs in the directory of their owner.
+pub const RECORDS: LogId = LogId(1);
+pub const SNAPSHOTS: LogId = LogId(2);
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub limits: Limits,
+    /// A snapshot is due when there are so many bytes of records since the last one, and more than it has.
+    pub snapshot_after_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            snapshot_after_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Is told what has changed before anybody can see it.
+pub type Observer = Box<dyn Fn(&[Change]) + Send + Sync>;
+
+pub struct Namespace {
+    config: Config,
+    observer: Observer,
+    records: Box<dyn DurableLog>,
+    snapshots: Box<dyn DurableLog>,
+    index: RwLock<Index>,
+    writer: Mutex<Writer>,
+    revision: watch::Sender<Revision>,
+    /// Held while one is made.
+    snapshotter: Mutex<()>,
+}
+
+/// Who commits has it.
+#[derive(Debug)]
+struct Writer {
+    /// Applied, and as far as was known last not durable, oldest first.
+    pending: VecDeque<(Position, Vec<u8>)>,
+    bytes_since_snapshot: u64,
+    snapshot_bytes: u64,
+}
+
+/// What a command has done, if there was something to do.
+#[derive(Debug)]
+pub struct Committed {
+    pub commit: Option<Commit>,
+    /// When it is kept, the command's effect is durable, also if it was there before.
+    pub ticket: Ticket,
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Namespace");
+        debug.field("revision", &*self.revision.borrow());
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl Namespace {
+    /// Reads the index back. The logs are those of [`RECORDS`] and [`SNAPSHOTS`], and nobody else appends to them.
+    ///
+    /// # Errors
+    /// `Corrupt`, or what the logs say.
+    pub fn open(
+        config: Config,
+        records: Box<dyn DurableLog>,
+        snapshots: Box<dyn DurableLog>,
+        observer: Observer,
+    ) -> Result<Self> {
+        let loaded = load::load(&config.limits, &*records, &*snapshots)?;
+        let (revision, _) = watch::channel(loaded.index.revision());
+        Ok(Self {
+            config,
+            observer,
+            records,
+            snapshots,
+            index: RwLock::new(loaded.index),
+            writer: Mutex::new(Writer {
+                pending: VecDeque::new(),
+                bytes_since_snapshot: loaded.n_record_bytes,
+                snapshot_bytes: loaded.n_snapshot_bytes,
+            }),
+            revision,
+            snapshotter: Mutex::new(()),
+        })
+    }
+
+    /// What is now. Nothing is committed meanwhile, so `look` is to be short.
+    pub fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The last revision, for who waits for the next.
+    #[must_use]
+    pub fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    /// Does what a command says. May wait for room in the queue of the log.
+    ///
+    /// # Errors
+    /// Why the index refuses, or what the log says: nothing is changed.
+    pub fn commit(&self, command: Command) -> Result<Committed> {
+        self.commit_with(|_| Ok(command))
+    }
+
+    /// The same for a command that depends on what there is. Nothing is committed between the two.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit) and of `command`.
+    pub fn commit_with(
+        &self,
+        command: impl FnOnce(&Index) -> Result<Command>,
+    ) -> Result<Committed> {
+        let mut writer = lock(&self.writer);
+        let decided = self.read(|index| Ok::<_, Error>(index.decide(command(index)?)?))?;
+        let Some(record) = decided else {
+            let ticket = self.records.barrier();
+            return Ok(Committed {
+                commit: None,
+                ticket,
+            });
+        };
+        let ticket = writer.append(&*self.records, &record)?;
+        let commit = {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            let commit = index.apply(record)?;
+            (self.observer)(&commit.changes);
+            commit
+        };
+        self.revision.send_replace(commit.revision);
+        Ok(Committed {
+            commit: Some(commit),
+            ticket,
+        })
+    }
+
+    /// Goes on after the disk was full. `resume` is [`wal::Wal::resume`], called when nobody else commits.
+    ///
+    /// # Errors
+    /// What the log says; `Exhausted` if it is still full.
+    pub fn resume(&self, resume: impl FnOnce()) -> Result<()> {
+        let mut writer = lock(&self.writer);
+        resume();
+        writer.append_again(&*self.records)
+    }
+
+    /// Whether there are so many records that a snapshot pays.
+    #[must_use]
+    pub fn wants_snapshot(&self) -> bool {
+        let writer = lock(&self.writer);
+        let enough = self.config.snapshot_after_bytes.max(writer.snapshot_bytes);
+        writer.bytes_since_snapshot >= enough
+    }
+
+    /// Makes a snapshot of what is durable, and gives up the records before it. Takes as long as a restart, and lets others go on.
+    ///
+    /// # Errors
+    /// `Corrupt` when a restart would fail, and what the logs say. What is there stays.
+    pub fn snapshot(&self) -> Result<()> {
+        let _alone = lock(&self.snapshotter);
+        let limits = Limits {
+            history_bytes_max: 0,
+            ..self.config.limits.clone()
+        };
+        let loaded = load::load(&limits, &*self.records, &*self.snapshots)?;
+        let covered = loaded.n_record_bytes;
+        let begin = Part::Begin {
+            records_from: loaded.next.0,
+        };
+        let first = self.put(&begin)?;
+        let (mut n_bytes, mut n_pieces) = (0, 0);
+        for piece in loaded.index.pieces() {
+            let piece = piece.encode();
+            n_bytes += piece.len() as u64;
+            n_pieces += 1;
+            // One at a time, so that others find room in the queue.
+            self.put(&Part::Piece(&piece))?;
+        }
+        self.put(&Part::End { n_pieces })?;
+        self.snapshots.truncate(first)?;
+        self.records.truncate(loaded.next)?;
+        let mut writer = lock(&self.writer);
+        writer.bytes_since_snapshot = writer.bytes_since_snapshot.saturating_sub(covered);
+        writer.snapshot_bytes = n_bytes;
+        Ok(())
+    }
+
+    /// Durably.
+    fn put(&self, part: &Part<'_>) -> Result<Position> {
+        Ok(self.snapshots.append(&[&part.encode()])?.wait()?)
+    }
+}
+
+impl Writer {
+    fn append(&mut self, log: &dyn DurableLog, record: &Record) -> Result<Ticket> {
+        let bytes = record.encode();
+        let ticket = log.append(&[&bytes])?;
+        let durable = log.end();
+        while self.pending.front().is_some_and(|(at, _)| *at < durable) {
+            self.pending.pop_front();
+        }
+        self.bytes_since_snapshot += bytes.len() as u64;
+        self.pending.push_back((ticket.position(), bytes));
+        Ok(ticket)
+    }
+
+    fn append_again(&mut self, log: &dyn DurableLog) -> Result<()> {
+        let durable = log.end();
+        self.pending.retain(|(at, _)| *at >= durable);
+        let mut last = None;
+        for (at, bytes) in &mut self.pending {
+            let ticket = log.append(&[bytes])?;
+            *at = ticket.position();
+            last = Some(ticket);
+        }
+        if let Some(last) = last {
+            last.wait()?;
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
