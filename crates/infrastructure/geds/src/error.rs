@@ -1,0 +1,122 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::fmt;
+
+use crate::arena;
+use crate::core::index;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What was asked makes no sense, and never will.
+    Invalid,
+    NotFound,
+    /// It belongs to somebody else.
+    Denied,
+    /// It is there already, or not as the precondition says: read again, decide again.
+    Conflict,
+    /// A later owner or incarnation has taken over.
+    Fenced,
+    /// A limit is reached. It gets better when something is freed.
+    Exhausted,
+    /// What is needed does not answer, or has failed.
+    Unavailable,
+    /// All copies were lost with the nodes that held them.
+    Lost,
+    /// Bytes are not those that were sealed.
+    Corrupt,
+    /// Our own mistake.
+    Internal,
+}
+
+#[derive(Debug)]
+pub struct Error {
+    pub kind: Kind,
+    context: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
+        Self {
+            kind,
+            context: context.into(),
+            source: None,
+        }
+    }
+
+    /// `doing` in the present tense: "map a segment".
+    pub(crate) fn caused(
+        kind: Kind,
+        doing: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            kind,
+            context: doing.into(),
+            source: Some(source.into()),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&**self.source.as_ref()?)
+    }
+}
+
+impl From<index::Error> for Error {
+    fn from(error: index::Error) -> Self {
+        use index::Error as E;
+        let kind = match &error {
+            E::Invalid(_) => Kind::Invalid,
+            E::NoBucket(_) | E::NoName(_) | E::NoObject(_) | E::Compacted { .. } => Kind::NotFound,
+            E::BucketExists(_)
+            | E::NotEmpty(_)
+            | E::Precondition(_)
+            | E::Sealed(_)
+            | E::LastCopy => Kind::Conflict,
+            E::Fenced { .. } => Kind::Fenced,
+            E::Limit { .. } => Kind::Exhausted,
+            E::Corrupt(_) => Kind::Corrupt,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<arena::Error> for Error {
+    fn from(error: arena::Error) -> Self {
+        use arena::Kind as K;
+        let kind = match error.kind {
+            K::Invalid => Kind::Invalid,
+            K::NotFound => Kind::NotFound,
+            K::Conflict => Kind::Conflict,
+            K::Exhausted => Kind::Exhausted,
+            K::Unavailable => Kind::Unavailable,
+            K::Corrupt => Kind::Corrupt,
+            K::Internal => Kind::Internal,
+        };
+        Self::caused(kind, "tier 0", error)
+    }
+}
+
+impl From<wal::Error> for Error {
+    fn from(error: wal::Error) -> Self {
+        use wal::Error as E;
+        let kind = match &error {
+            E::Full | E::Busy => Kind::Exhausted,
+            E::TooLarge { .. } | E::TooManyLogs => Kind::Invalid,
+            E::Fenced => Kind::Fenced,
+            E::Corrupt { .. } | E::Truncated { .. } | E::Beyond { .. } => Kind::Corrupt,
+            E::Closed | E::Failed { .. } => Kind::Unavailable,
+        };
+        Self::caused(kind, "the log", error)
+    }
+}
