@@ -1,5 +1,6 @@
 //! Pure state: no I/O, no clock, no threads.
 
+pub(crate) mod catalogue;
 pub(crate) mod extents;
 pub mod index;
 pub(crate) mod sums;

@@ -1,0 +1,100 @@
+use std::io;
+use std::sync::Arc;
+
+use crate::core::catalogue::Id;
+
+/// What the caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What was asked makes no sense, and never will.
+    Invalid,
+    NotFound,
+    /// There is an object of that name.
+    Conflict,
+    /// Somebody else owns the log.
+    Fenced,
+    /// A limit is reached. It gets better when something is freed.
+    Exhausted,
+    /// The disk does not answer, or may not have kept its promises.
+    Unavailable,
+    /// Bytes are not those that were put.
+    Corrupt,
+}
+
+/// What tier 1 may say instead of doing it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Invalid(&'static str),
+    #[error("there is no object {0:?}")]
+    NotFound(Id),
+    #[error("there is an object {0:?}")]
+    Conflict(Id),
+    #[error("there is no room {0}")]
+    Exhausted(&'static str),
+    /// A block of an object, counted in 64 KiB from its beginning, does not have its checksum, or its place is gone.
+    #[error("block {block} of {id:?} is damaged")]
+    Corrupt { id: Id, block: u64 },
+    /// It could not be read. It may be damaged, or all of the disk may be out of reach.
+    #[error("read block {block} of {id:?}")]
+    Unreadable {
+        id: Id,
+        block: u64,
+        source: Arc<io::Error>,
+    },
+    /// What is on the disk is not what was written, so nothing of it is opened.
+    #[error("{0}")]
+    Damaged(String),
+    /// When it was a sync, the owner has ended: nothing is changed any more, and what there is can be read.
+    #[error("{context}")]
+    Failed {
+        context: &'static str,
+        source: Arc<io::Error>,
+    },
+    /// After [`wal::Error::Full`], see [`Store::forget_refused`](super::Store::forget_refused).
+    #[error(transparent)]
+    Log(#[from] wal::Error),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) => Kind::Invalid,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Conflict(_) => Kind::Conflict,
+            Self::Exhausted(_) => Kind::Exhausted,
+            Self::Corrupt { .. } | Self::Damaged(_) => Kind::Corrupt,
+            Self::Unreadable { .. } | Self::Failed { .. } => Kind::Unavailable,
+            Self::Log(error) => match error {
+                wal::Error::Full | wal::Error::Busy => Kind::Exhausted,
+                wal::Error::TooLarge { .. } | wal::Error::TooManyLogs => Kind::Invalid,
+                wal::Error::Fenced => Kind::Fenced,
+                wal::Error::Corrupt { .. }
+                | wal::Error::Truncated { .. }
+                | wal::Error::Beyond { .. } => Kind::Corrupt,
+                wal::Error::Closed | wal::Error::Failed { .. } => Kind::Unavailable,
+            },
+        }
+    }
+}
+
+/// Says what was being done when something failed.
+pub(crate) fn during<T, E: Into<Arc<io::Error>>>(
+    context: &'static str,
+    result: std::result::Result<T, E>,
+) -> Result<T> {
+    result.map_err(|error| Error::Failed {
+        context,
+        source: error.into(),
+    })
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

@@ -1,0 +1,28 @@
+//! Tier 1.
+
+mod error;
+mod reading;
+mod recovery;
+mod store;
+
+mod keeping;
+mod scrub;
+
+mod aligned;
+mod drive;
+mod format;
+mod rings;
+mod segments;
+mod snapshots;
+mod sync;
+
+pub use self::drive::Drive;
+pub use self::error::{Error, Kind, Result};
+pub use self::reading::Pinned;
+pub use self::recovery::Recovery;
+pub use self::scrub::{Cursor, Damage, Scrubbed};
+pub use self::store::{Config, Stats, Store};
+pub use crate::core::catalogue::Id;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+mod support;
+mod world;
+
+mod crashes;
+mod faults;
+mod objects;
+mod rot;
