@@ -16,6 +16,7 @@ pub mod arena;
 mod core;
 mod disk;
 mod error;
+pub mod front;
 pub mod namespace;
 pub mod store;
 pub mod tier1;

@@ -133,19 +133,22 @@ impl Namespace {
     /// # Errors
     /// Why the index refuses, or what the log says: nothing is changed.
     pub fn commit(&self, command: Command) -> Result<Committed> {
-        self.commit_with(|_| Ok(command))
+        self.commit_with(|_| Ok(Some(command)))
     }
 
-    /// The same for a command that depends on what there is. Nothing is committed between the two.
+    /// The same for a command that depends on what there is, if there is one. Nothing is committed between the two.
     ///
     /// # Errors
     /// Those of [`commit`](Self::commit) and of `command`.
-    pub fn commit_with(
+    pub fn commit_with<E: From<Error>>(
         &self,
-        command: impl FnOnce(&Index) -> Result<Command>,
-    ) -> Result<Committed> {
+        command: impl FnOnce(&Index) -> std::result::Result<Option<Command>, E>,
+    ) -> std::result::Result<Committed, E> {
         let mut writer = lock(&self.writer);
-        let decided = self.read(|index| Ok::<_, Error>(index.decide(command(index)?)?))?;
+        let decided = self.read(|index| match command(index)? {
+            Some(command) => Ok(index.decide(command).map_err(Error::from)?),
+            None => Ok::<_, E>(None),
+        })?;
         let Some(record) = decided else {
             let ticket = self.records.barrier();
             return Ok(Committed {
@@ -156,7 +159,7 @@ impl Namespace {
         let ticket = writer.append(&*self.records, &record)?;
         let commit = {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            let commit = index.apply(record)?;
+            let commit = index.apply(record).map_err(Error::from)?;
             (self.observer)(&commit.changes);
             commit
         };

@@ -13,6 +13,8 @@
 
 mod ack;
 mod residents;
+mod steps;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod warm;
@@ -25,12 +27,13 @@ use wal::{Disk, Wal};
 
 pub use self::ack::Ack;
 use self::residents::Residents;
+pub(crate) use self::tenants::OWN;
+pub use self::tenants::tenant;
 use self::warm::Warm;
 use crate::arena::{self, Arena, Domain, Opened, View, Writer};
 use crate::core::index::{
-    Bucket, BucketName, By, Change, Class, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index,
-    Name, NodeId, ObjectId, Op, Page, Placement, Precondition, Query, Residency, Revision, Scope,
-    Seal, Sealed,
+    Bucket, BucketName, By, Change, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index, Name,
+    NodeId, Op, Page, Placement, Precondition, Query, Revision, Scope,
 };
 use crate::error::{Error, Kind, Result};
 use crate::namespace::{self, Committed, Namespace, RECORDS, SNAPSHOTS};
@@ -143,8 +146,9 @@ impl Store {
     }
 
     /// # Errors
-    /// `Conflict` when there is one of that name.
+    /// `Conflict` when there is one of that name; `Invalid` when it is one of the store's own.
     pub fn create_bucket(&self, tenant: &Tenant, bucket: &BucketName) -> Result<Ack> {
+        tenants::check_bucket(tenant, bucket)?;
         self.commit(
             Precondition::None,
             Op::CreateBucket {
@@ -193,54 +197,10 @@ impl Store {
         writer: Writer,
         terms: Terms,
     ) -> Result<(Arc<Entry>, Ack)> {
-        self.check(tenant, &name.bucket)?;
-        let object = self.domain(tenant)?.1.seal(writer)?;
-        let inner = &self.0;
-        let mut id = None;
-        let committed = inner.namespace.commit_with(|index| {
-            let serial = index.node(inner.node).map_or(0, |node| node.last_serial) + 1;
-            let (node, epoch) = (inner.node, inner.epoch);
-            let new = ObjectId {
-                node,
-                epoch,
-                serial,
-            };
-            id = Some(new);
-            let etag = match terms.etag {
-                Some(etag) => etag,
-                None => unique_etag(new)?,
-            };
-            let sealed = Sealed {
-                id: new,
-                size: object.len(),
-                etag,
-                class: Class::Ephemeral,
-            };
-            // Whoever sees the name finds the data.
-            inner.residents.insert(new, object);
-            let seal = Seal {
-                name: name.clone(),
-                sealed,
-                modified_at_ms: now_ms(),
-                metadata: terms.metadata,
-                expires_at_ms: terms.expires_at_ms,
-                readers: terms.readers,
-                copies: [Residency::Dram(node)].into_iter().collect(),
-            };
-            Ok(Command {
-                by: By::Node(node, epoch),
-                when: terms.when,
-                op: Op::Seal(Box::new(seal)),
-            })
-        });
-        if committed.is_err()
-            && let Some(id) = id
-        {
-            inner.residents.remove(id);
-        }
-        let committed = committed?;
-        let entry = entry_of(&committed, name)?;
-        Ok((entry, self.settle(committed)))
+        self.seal_with(tenant, name, writer, |index| {
+            check(tenant, &name.bucket, index.bucket(&name.bucket)?)?;
+            Ok(terms)
+        })
     }
 
     /// # Errors
@@ -486,9 +446,12 @@ impl Reader {
 }
 
 /// What a name has been given.
-fn entry_of(committed: &Committed, name: &Name) -> Result<Arc<Entry>> {
-    let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
-    let mut entries = changes.filter_map(|change| match change {
+pub(crate) fn entry_of<'a>(
+    changes: impl IntoIterator<Item = &'a Change>,
+    name: &Name,
+) -> Result<Arc<Entry>> {
+    let changes = changes.into_iter();
+    let entries = changes.filter_map(|change| match change {
         Change::Named {
             name: of,
             after: Some(entry),
@@ -496,8 +459,8 @@ fn entry_of(committed: &Committed, name: &Name) -> Result<Arc<Entry>> {
         } if of == name => Some(Arc::clone(entry)),
         _ => None,
     });
-    let missing = || Error::new(Kind::Internal, "a seal has changed nothing");
-    entries.next_back().ok_or_else(missing)
+    let missing = || Error::new(Kind::Internal, "a name was not given what it was to have");
+    entries.last().ok_or_else(missing)
 }
 
 fn status(index: &Index, tenant: &Tenant, name: &Name) -> Result<Status> {
@@ -516,18 +479,7 @@ fn check(tenant: &Tenant, name: &BucketName, bucket: &Bucket) -> Result<()> {
     }
 }
 
-/// Of data that nobody else has sealed.
-fn unique_etag(id: ObjectId) -> Result<Etag> {
-    let ObjectId {
-        node,
-        epoch,
-        serial,
-    } = id;
-    let text = format!("{:08x}{:08x}{serial:016x}", node.0, epoch.0);
-    Ok(Etag::new(&text)?)
-}
-
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = rt::wall().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
