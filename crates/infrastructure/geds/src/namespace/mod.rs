@@ -66,8 +66,8 @@ pub struct Namespace {
 /// Who commits has it.
 #[derive(Debug)]
 struct Writer {
-    /// Applied, and as far as was known last not durable, oldest first.
-    pending: VecDeque<(Position, Vec<u8>)>,
+    /// Applied, and as far as was known last not durable, oldest first. Without a position are those that the log has refused.
+    pending: VecDeque<(Option<Position>, Vec<u8>)>,
     bytes_since_snapshot: u64,
     snapshot_bytes: u64,
 }
@@ -170,12 +170,21 @@ impl Namespace {
         })
     }
 
-    /// Goes on after the disk was full. `resume` is [`wal::Wal::resume`], called when nobody else commits.
+    /// Goes on after the disk was full. `resume` is [`wal::Wal::resume`].
     ///
     /// # Errors
     /// What the log says; `Exhausted` if it is still full.
     pub fn resume(&self, resume: impl FnOnce()) -> Result<()> {
         let mut writer = lock(&self.writer);
+        match self.records.barrier().wait() {
+            Ok(_) | Err(wal::Error::Full) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Nothing is on its way, and while the log is full nobody appends to any other: so what is not durable was refused.
+        writer.forget_durable(self.records.end());
+        for (at, _) in &mut writer.pending {
+            *at = None;
+        }
         resume();
         writer.append_again(&*self.records)
     }
@@ -231,27 +240,24 @@ impl Writer {
     fn append(&mut self, log: &dyn DurableLog, record: &Record) -> Result<Ticket> {
         let bytes = record.encode();
         let ticket = log.append(&[&bytes])?;
-        let durable = log.end();
-        while self.pending.front().is_some_and(|(at, _)| *at < durable) {
-            self.pending.pop_front();
-        }
+        self.forget_durable(log.end());
         self.bytes_since_snapshot += bytes.len() as u64;
-        self.pending.push_back((ticket.position(), bytes));
+        self.pending.push_back((Some(ticket.position()), bytes));
         Ok(ticket)
     }
 
+    fn forget_durable(&mut self, end: Position) {
+        let is_durable = |(at, _): &(Option<Position>, _)| at.is_some_and(|at| at < end);
+        while self.pending.front().is_some_and(is_durable) {
+            self.pending.pop_front();
+        }
+    }
+
     fn append_again(&mut self, log: &dyn DurableLog) -> Result<()> {
-        let durable = log.end();
-        self.pending.retain(|(at, _)| *at >= durable);
-        let mut last = None;
         for (at, bytes) in &mut self.pending {
-            let ticket = log.append(&[bytes])?;
-            *at = ticket.position();
-            last = Some(ticket);
+            *at = Some(log.append(&[bytes])?.position());
         }
-        if let Some(last) = last {
-            last.wait()?;
-        }
+        log.barrier().wait()?;
         Ok(())
     }
 }

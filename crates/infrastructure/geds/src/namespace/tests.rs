@@ -258,3 +258,46 @@ fn while_the_disk_is_full_nothing_is_committed_and_then_nothing_is_missing() {
     let (_wal, again) = on_disk(&disk).expect("it opens");
     assert_eq!(pieces(&again), after);
 }
+
+/// Positions are those of all logs of a directory: what another log appends meanwhile must not pass for what this one has not written.
+#[test]
+fn what_a_full_disk_refused_is_written_however_often_it_fills_again() {
+    let disk = CrashDisk::default();
+    let (wal, namespace) = on_disk(&disk).expect("nothing is there");
+    let other = wal.log(LogId(9)).expect("another log");
+    let mut commands = commands(2, 10_000);
+    for command in commands.by_ref().take(20) {
+        namespace.commit(command).ok();
+    }
+    let mut room = 0;
+    let mut n_refused = 0;
+    disk.set_room(room);
+    for command in commands.take(2_000) {
+        if !matches!(namespace.commit(command), Err(error) if error.kind == Kind::Exhausted) {
+            continue;
+        }
+        loop {
+            room += 4 << 10;
+            disk.set_room(room);
+            let resumed = namespace.resume(|| {
+                wal.resume();
+                if let Ok(ticket) = other.append(&[&[7; 700]]) {
+                    ticket.wait().ok();
+                }
+            });
+            if resumed.is_ok() {
+                break;
+            }
+            n_refused += 1;
+        }
+    }
+    assert!(n_refused > 10, "{n_refused}");
+    disk.set_room(u64::MAX);
+    namespace.resume(|| wal.resume()).expect("there is room");
+    let done = namespace.commit(seal("after", 100_001)).expect("taken");
+    done.ticket.wait().expect("durable");
+    let after = pieces(&namespace);
+    drop((namespace, other, wal));
+    let (_wal, again) = on_disk(&disk).expect("it opens");
+    assert_eq!(pieces(&again), after);
+}
