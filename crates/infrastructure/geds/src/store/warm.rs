@@ -15,7 +15,7 @@ use crate::core::index::{Change, Name};
 
 const SHARDS: u64 = 64;
 /// A shard that would have more is emptied: what is in use comes back at once.
-const NAMES_MAX: usize = 1 << 16;
+const NAMES_MAX: usize = 1 << 12;
 
 type Shard = HashMap<Name, (Arc<Tenant>, Reader)>;
 
