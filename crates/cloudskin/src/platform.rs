@@ -537,28 +537,7 @@ fn wait(signal: &Receiver<()>, at_most: Duration) {
 /// Makes a directory that only the owner may read, and those above it that are missing. When it returns, their names are on the disk: what is
 /// synced in the directory is not lost with it when the machine crashes.
 pub(crate) fn private_dir(dir: &Path) -> anyhow::Result<()> {
-    make_private_dir(dir).with_context(|| format!("create {}", dir.display()))
-}
-
-fn make_private_dir(dir: &Path) -> io::Result<()> {
-    let parent = parent(dir)?;
-    if !parent.is_dir() {
-        make_private_dir(parent)?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        // Whoever made it may have been killed before its name was synced.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        made => made?,
-    }
-    fs::File::open(parent)?.sync_all()
-}
-
-fn parent(path: &Path) -> io::Result<&Path> {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
-        Some(parent) => Ok(parent),
-        None => Err(io::ErrorKind::InvalidInput.into()),
-    }
+    durable::make_private_dir(dir).with_context(|| format!("create {}", dir.display()))
 }
 
 /// Only one platform lives in a directory.

@@ -164,7 +164,6 @@ impl Controller {
 
 /// The authority of this platform: made at the first start.
 fn authority(dir: &Path) -> anyhow::Result<Authority> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     private_dir(dir)?;
     let path = dir.join("ca.key");
     match std::fs::read(&path) {
@@ -172,13 +171,9 @@ fn authority(dir: &Path) -> anyhow::Result<Authority> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let authority = Authority::new()?;
             let partial = dir.join("ca.key.partial");
-            let mut options = std::fs::OpenOptions::new();
-            let options = options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&partial)?;
+            let mut file = durable::create_private(&partial)?;
             file.write_all(&authority.key())?;
-            file.sync_all()?;
-            std::fs::rename(&partial, &path)?;
-            std::fs::File::open(dir)?.sync_all()?;
+            durable::publish(&file, &partial, &path)?;
             Ok(authority)
         }
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),

@@ -1,6 +1,5 @@
 //! A store in one file, for one process at a time.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,9 +39,8 @@ impl Redb {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let database = Database::create(path).map_err(|e| failed("open the metadata file", e))?;
         // What is committed to the file is not to be lost with its name.
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let named = File::open(dir.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
-        named.map_err(|e| failed("sync the directory of the metadata file", e))?;
+        durable::sync_name(path)
+            .map_err(|e| failed("sync the directory of the metadata file", e))?;
         Self::new(database)
     }
 

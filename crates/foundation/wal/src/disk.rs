@@ -103,7 +103,7 @@ impl Directory {
     /// # Errors
     /// On I/O errors.
     pub fn open(path: &Path) -> io::Result<Self> {
-        make_durable_dir(path)?;
+        durable::make_dir(path)?;
         Ok(Self {
             path: path.to_owned(),
             handle: File::open(path)?,
@@ -114,28 +114,6 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(create_new);
         Ok(Arc::new(options.open(self.path.join(name))?))
-    }
-}
-
-fn make_durable_dir(path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    if !path.is_dir() {
-        make_durable_dir(parent)?;
-        match fs::create_dir(path) {
-            // Somebody else was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
-        }
-    }
-    // Also if it was there: whoever made it may have been killed before this.
-    match File::open(parent) {
-        // Then it was not one of us who made it.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        parent => parent?.sync_all(),
     }
 }
 

@@ -17,7 +17,7 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{during, is_full};
+use crate::error::during;
 use crate::format::{self, HEAD_BYTES, MARK_BYTES, SegmentId, Slot, Table};
 use crate::recover::{self, Found, Part, remove_if_there};
 use crate::spares::{Spare, Spares};
@@ -78,7 +78,7 @@ impl Engine {
         });
         match opened {
             // Whatever there was no room for: nobody has become the owner, and what was there still is.
-            Err(Error::Failed { source, .. }) if is_full(&source) => Err(Error::Full),
+            Err(Error::Failed { source, .. }) if durable::is_full(&source) => Err(Error::Full),
             opened => opened,
         }
     }

@@ -53,10 +53,3 @@ pub(crate) fn during<T>(context: &'static str, result: io::Result<T>) -> Result<
         source: Arc::new(error),
     })
 }
-
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{during, is_full};
+use crate::error::during;
 use crate::{Error, lock};
 
 /// So much is written and synced at a time, lest the syncs of the log wait for all of it.
@@ -111,7 +111,7 @@ impl Spares {
             Ok(file)
         });
         match made {
-            Err(error) if is_full(&error) => Err(Error::Full),
+            Err(error) if durable::is_full(&error) => Err(Error::Full),
             made => Ok(Spare {
                 name,
                 file: during("make a segment file", made)?,

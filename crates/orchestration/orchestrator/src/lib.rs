@@ -23,7 +23,6 @@
 mod config;
 mod controller;
 mod core;
-mod dirs;
 mod error;
 mod front;
 mod hexadecimal;

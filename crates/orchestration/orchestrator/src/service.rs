@@ -12,7 +12,6 @@ use workload::link::CONTROLLER_NAME;
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::controller::store::Gone;
-use crate::dirs::make_dir;
 use crate::{Error, ErrorKind, Explainer, front, link, series};
 
 /// What a controller is given beside its configuration.
@@ -56,7 +55,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service, Error> {
     let (nbi_listener, nbi) = bind(config.nbi).await?;
 
     let dir = &config.dir;
-    make_dir(dir).map_err(failed(format!("make the directory {}", dir.display())))?;
+    durable::make_dir(dir).map_err(failed(format!("make the directory {}", dir.display())))?;
     let store = match &deps.store {
         Some(store) => Arc::clone(store),
         None => {

@@ -17,7 +17,6 @@ use crate::core::jumps::{self, Jump, Reading};
 use crate::core::reconcile::{
     Action, CALL_SLOW, Failure, Observation, Reconciler, View, module_needed,
 };
-use crate::disk::is_full;
 use crate::disk::ledger::{AllOffers, Ledger, Record};
 use crate::disk::modules::Modules;
 use crate::hub::{BUSY, Hub, Inbox, LOG_READS_MAX, LinkState, LogPiece, LogRead, keep_offers};
@@ -94,7 +93,7 @@ impl FailedWrite {
     fn new(context: &str, error: &io::Error, again_at: Duration) -> Self {
         Self {
             why: format!("{context}: {error}"),
-            is_full: is_full(error),
+            is_full: durable::is_full(error),
             again_at,
         }
     }

@@ -56,7 +56,6 @@ use agent::{Agent, Driven, State};
 use clock::Clock;
 use disk::identity::Membership;
 use disk::ledger::Ledger;
-use disk::make_private_dir;
 use disk::modules::Modules;
 use hub::Hub;
 use link::{Introduction, Link};
@@ -301,7 +300,7 @@ impl Drop for Site {
 }
 
 fn private_dir(dir: &Path) -> Result<(), Error> {
-    let made = make_private_dir(dir);
+    let made = durable::make_private_dir(dir);
     made.map_err(|error| Error::io(format!("make {}", dir.display()), error))
 }
 

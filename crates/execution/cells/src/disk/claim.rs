@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::files::{make_dir, read_json, write_whole};
+use super::files::{read_json, write_whole};
 
 /// Raised when a field of the file changes its meaning.
 const VERSION: u32 = 1;
@@ -53,7 +53,7 @@ impl Claim {
     /// # Errors
     /// When another process has it.
     pub(crate) fn take(dir: &Path, text: &str) -> io::Result<Self> {
-        make_dir(dir)?;
+        durable::make_dir(dir)?;
         let lock = File::create(dir.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         let pid = getpid().as_raw_nonzero().get();

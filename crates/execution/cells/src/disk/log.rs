@@ -26,7 +26,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::make_dir;
 use crate::core::output::{Order, Passed};
 use crate::wire::messages::Rank;
 
@@ -89,11 +88,6 @@ impl Volume for Disk {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
 /// One piece as it is kept; see [`Passed`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Record<'a> {
@@ -142,7 +136,7 @@ impl Log {
 
 impl<V: Volume> Log<V> {
     fn open_on(volume: V, dir: &Path, limit: u64) -> io::Result<Self> {
-        make_dir(dir)?;
+        durable::make_dir(dir)?;
         let limit = limit.max(LIMIT_BYTES_MIN);
         // Every segment begins with the unfinished lines: they may take half of it.
         let held_bytes_max = limit / SEGMENTS / 2;
@@ -345,7 +339,7 @@ impl<V: Volume> Segments<V> {
             // What a full disk has taken of a record is written over.
             match self.volume.write(file, &record.bytes, *size) {
                 Ok(()) => {}
-                Err(error) if is_full(&error) => {
+                Err(error) if durable::is_full(&error) => {
                     self.is_full = true;
                     return Ok(());
                 }
@@ -365,7 +359,7 @@ impl<V: Volume> Segments<V> {
             return Ok(());
         }
         match self.begin_another(order) {
-            Err(error) if is_full(&error) => {
+            Err(error) if durable::is_full(&error) => {
                 self.is_full = true;
                 Ok(())
             }

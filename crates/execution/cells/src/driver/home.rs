@@ -17,7 +17,6 @@ use super::offer::{self, Admitted, Offer, from_hex, to_hex};
 use super::part::Part;
 use super::unit::{Backoff, Children, STDERR, Seen};
 use crate::disk::claim::{Claimed, Life};
-use crate::disk::files::make_dir;
 use crate::world::admin::{Admission, Answer, HostState, HostStatus, Request, Status};
 use crate::world::process::{End, Outcome, WorldFile, log_bytes};
 
@@ -110,7 +109,7 @@ impl Home {
             return Ok(());
         }
         self.backoff.started();
-        make_dir(look.dir)?;
+        durable::make_dir(look.dir)?;
         world_file(look, module)?.save(look.dir)?;
         let child = Command::new(&look.config.program)
             .args(["cell", "world", "--log", &look.config.log, "--dir"])

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use workload::{CellSpec, Kind, UnitSpec};
 
 use crate::disk::claim::{Claimed, Life};
-use crate::disk::files::{make_dir, read_json, write_whole};
+use crate::disk::files::{read_json, write_whole};
 
 /// Raised when a field of the file changes its meaning.
 const VERSION: u32 = 1;
@@ -42,7 +42,7 @@ impl Part {
     }
 
     pub(super) fn save(&self, dir: &Path) -> io::Result<()> {
-        make_dir(dir)?;
+        durable::make_dir(dir)?;
         write_whole(&dir.join(FILE), &serde_json::to_vec_pretty(self)?)
     }
 
@@ -69,7 +69,7 @@ pub(super) fn dir_of(dir: &Path, unit: &UnitId) -> PathBuf {
 /// All units that were ever wanted and not stopped.
 pub(super) fn all(dir: &Path) -> io::Result<Vec<(PathBuf, Part)>> {
     let units = dir.join("units");
-    make_dir(&units)?;
+    durable::make_dir(&units)?;
     let mut found = Vec::new();
     for entry in fs::read_dir(&units)? {
         let path = entry?.path();

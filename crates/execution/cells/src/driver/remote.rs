@@ -17,7 +17,6 @@ use super::offer::{self, Offer, to_hex};
 use super::part;
 use super::unit::{Backoff, Children, STDERR, Seen};
 use crate::disk::claim::{Claimed, Life};
-use crate::disk::files::make_dir;
 use crate::host::{HostConfig, METRICS_FILE};
 use crate::world::admin::Admission;
 
@@ -132,7 +131,7 @@ impl Remote {
         let incarnation = admission.incarnation;
         // The journal of an earlier host of the same incarnation may have to decide about a move.
         let dir = look.dir.join(format!("host-{incarnation}"));
-        make_dir(look.dir)?;
+        durable::make_dir(look.dir)?;
         for other in part::epoch_dirs(look.dir)? {
             if other != dir {
                 fs::remove_dir_all(other)?;

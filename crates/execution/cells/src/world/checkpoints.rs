@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::disk::files::make_dir;
 use crate::wire::messages::Rank;
 
 /// Where a world keeps its checkpoints; the newest complete one is kept.
@@ -53,7 +52,7 @@ impl Checkpoints {
         self.last_id += 1;
         let id = self.last_id;
         let dir = self.dir.join(format!("{id}.partial"));
-        make_dir(&dir)?;
+        durable::make_dir(&dir)?;
         Ok(Partial {
             id,
             dir,

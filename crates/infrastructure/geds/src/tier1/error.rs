@@ -91,10 +91,3 @@ pub(crate) fn during<T, E: Into<Arc<io::Error>>>(
         source: error.into(),
     })
 }
-
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use wal::{Position, Ticket};
 
 use super::aligned::PAGE;
-use super::error::{Result, during, is_full};
+use super::error::{Result, during};
 use super::format::{self, Said};
 use super::store::{Inner, State};
 use crate::core::catalogue::{Entry, Lying, Picked, Place, Staged, Weight};
@@ -100,7 +100,7 @@ impl Inner {
             return Ok(true);
         }
         let (segment, pages) = match self.segments.make() {
-            Err(error) if is_full(&error) => return Ok(false),
+            Err(error) if durable::is_full(&error) => return Ok(false),
             made => during("make a segment file", made)?,
         };
         self.lock().catalogue.room_mut().add(segment, pages);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Deserialize;
 use wal::{DurableLog, Position, Ticket};
 
-use super::error::{Error, Result, during, is_full};
+use super::error::{Error, Result, during};
 use super::format::{self, FREED_MAX, Said};
 use super::keeping::{self, FLUSH_BYTES, Keeping};
 use super::segments::Segments;
@@ -572,7 +572,7 @@ impl Inner {
 
     pub(super) fn grow_snapshots(&self, weight: Weight) -> Result<()> {
         match self.snapshots.grow(weight) {
-            Err(error) if is_full(&error) => Err(Error::Exhausted("for the catalogue")),
+            Err(error) if durable::is_full(&error) => Err(Error::Exhausted("for the catalogue")),
             result => during("make room for the catalogue", result),
         }
     }

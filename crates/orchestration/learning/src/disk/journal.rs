@@ -41,7 +41,7 @@ impl Journal {
     pub(crate) fn open(dir: &Path) -> Result<(Self, Payloads), Error> {
         let path = dir.join("decisions.ledger");
         let during = |doing| io_error(doing, &path);
-        make_dir(dir).map_err(during("make room for"))?;
+        durable::make_dir(dir).map_err(during("make room for"))?;
         if !path.exists() {
             replace(&path, &[]).map_err(during("begin"))?;
         }
@@ -136,29 +136,6 @@ fn corrupt(path: &Path, at: usize, what: &str) -> Error {
     }
 }
 
-/// Makes a directory, and those above it that are missing. When it returns, their names are on the disk: what is synced in the directory is
-/// not lost with it when the machine crashes.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    let parent = parent(dir)?;
-    if !parent.is_dir() {
-        make_dir(parent)?;
-    }
-    match std::fs::create_dir(dir) {
-        // Whoever made it may have been killed before its name was synced.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        made => made?,
-    }
-    File::open(parent)?.sync_all()
-}
-
-fn parent(path: &Path) -> io::Result<&Path> {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
-        Some(parent) => Ok(parent),
-        None => Err(io::ErrorKind::InvalidInput.into()),
-    }
-}
-
 /// Writes a whole file beside `path`, then gives it that name. Returns its length.
 fn replace(path: &Path, payloads: &[Vec<u8>]) -> io::Result<u64> {
     let mut bytes = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();
@@ -168,10 +145,7 @@ fn replace(path: &Path, payloads: &[Vec<u8>]) -> io::Result<u64> {
     let beside = path.with_extension("new");
     let file = File::create(&beside)?;
     file.write_all_at(&bytes, 0)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    let dir = path.parent().expect("it is in a directory");
-    File::open(dir)?.sync_all()?;
+    durable::publish(&file, &beside, path)?;
     Ok(bytes.len() as u64)
 }
 
@@ -229,23 +203,6 @@ fn record(bytes: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// That the names reach the disk, only a crash of the machine shows.
-    #[test]
-    fn directories_are_made_and_nothing_else_is_taken_for_one() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let deep = dir.path().join("a/b/c");
-        for _ in 0..2 {
-            make_dir(&deep).expect("made");
-            assert!(deep.is_dir());
-        }
-        std::fs::write(deep.join("file"), "").expect("written");
-        make_dir(&deep.join("file")).expect_err("it is a file");
-        make_dir(&deep.join("file/d")).expect_err("it is in a file");
-        make_dir(Path::new("")).expect_err("it is nowhere");
-        make_dir(Path::new("/")).expect_err("it has no parent");
-        make_dir(Path::new("/proc/none")).expect_err("nobody can make it");
-    }
 
     fn three() -> Vec<u8> {
         let mut bytes = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();

@@ -20,7 +20,6 @@ use super::records::{ModulesRecord, encode};
 use super::state::State;
 use super::store::Worker;
 use super::{Controller, Draft, Inner};
-use crate::dirs::make_dir;
 use crate::{Error, ErrorKind, hexadecimal};
 
 pub(crate) const MODULE_BYTES_MAX: u64 = 64 << 20;
@@ -184,11 +183,9 @@ impl Upload {
         let modules = self.inner.modules.clone();
         let path = modules.path(&self.digest);
         let finish = move || {
-            partial.file.sync_all()?;
             let is_new = !path.is_file();
             // Also over the same bytes: they are as new as this upload, and not let go before it is noted whose they are.
-            fs::rename(&partial.path, &path)?;
-            File::open(&*modules.dir)?.sync_all()?;
+            durable::publish(&partial.file, &partial.path, &path)?;
             if is_new {
                 modules
                     .n_bytes
@@ -332,7 +329,7 @@ fn collect(dir: &Path, kept: &BTreeSet<Digest>, before: SystemTime) -> io::Resul
 
 /// Makes the directory, removes what was not finished, and says how many bytes there are.
 fn sweep(dir: &Path) -> io::Result<u64> {
-    make_dir(dir)?;
+    durable::make_dir(dir)?;
     let mut n_bytes = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

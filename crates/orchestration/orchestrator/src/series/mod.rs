@@ -37,7 +37,6 @@ pub use self::selector::{BadSelector, Selector};
 
 use self::core::{Refusal, Tables};
 use self::disk::{Batch, Writer};
-use crate::dirs::make_dir;
 
 /// How far back an instant query looks: by Prometheus' rule for the outside, and for what is sampled every half second.
 pub const LOOKBACK: Duration = Duration::from_mins(5);
@@ -151,7 +150,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made or read. Damaged files cost their points only.
     pub fn open(dir: &Path, limits: Limits, metrics: &Metrics) -> io::Result<Self> {
-        make_dir(dir)?;
+        durable::make_dir(dir)?;
         let counters = Counters::new(metrics);
         let mut tables = Tables::new(limits);
         for block in disk::blocks(dir)? {

@@ -300,7 +300,7 @@ mod tests {
         symlink("/dev/full", &partial).expect("a link");
         for _ in 0..3 {
             let error = ledger.store(record(2)).expect_err("no room");
-            assert!(crate::disk::is_full(&error), "{error}");
+            assert!(durable::is_full(&error), "{error}");
             assert_eq!(ledger.record(), &record(1));
             assert_eq!(Ledger::open(dir.path()).0.record(), &record(1));
         }

@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use ids::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{create_private, make_private_dir, publish};
-
 /// The largest module that is taken.
 const BYTES_MAX: u64 = 256 << 20;
 /// So much of what nobody needs is kept.
@@ -34,7 +32,7 @@ pub(crate) struct Incoming {
 
 impl Modules {
     pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
-        make_private_dir(&folder)?;
+        durable::make_private_dir(&folder)?;
         Ok(Self { folder })
     }
 
@@ -47,7 +45,7 @@ impl Modules {
         let partial = path.with_extension("partial");
         Ok(Incoming {
             digest: digest.clone(),
-            file: create_private(&partial)?,
+            file: durable::create_private(&partial)?,
             path,
             partial,
             sum: Sha256::new(),
@@ -116,7 +114,7 @@ impl Incoming {
         if sum != self.digest.as_str() {
             return Err(io::Error::other("what came has another SHA-256"));
         }
-        publish(&self.file, &self.partial, &self.path)
+        durable::publish(&self.file, &self.partial, &self.path)
     }
 }
 
@@ -172,7 +170,7 @@ mod tests {
             incoming.finish().expect("the right sum");
         }
         fs::write(dir.path().join("README"), "not ours").expect("room");
-        drop(create_private(
+        drop(durable::create_private(
             &modules.path(&digest(b"c")).with_extension("partial"),
         ));
         let wanted = [digest(b"b")].into();
