@@ -1,8 +1,8 @@
 //! What can go wrong, by what the caller can do about it.
 
 use std::fmt;
+use std::io;
 
-use crate::arena;
 use crate::core::index;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,19 @@ impl Error {
         }
     }
 
-    /// `doing` in the present tense: "map a segment".
+    /// What the system refuses. `doing` in the present tense: "map a segment".
+    pub(crate) fn io(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        let is_short = source.kind() == io::ErrorKind::OutOfMemory || durable::is_full(&source);
+        let kind = if is_short {
+            Kind::Exhausted
+        } else {
+            Kind::Unavailable
+        };
+        Self::caused(kind, doing, source)
+    }
+
+    /// `doing` in the present tense.
     pub(crate) fn caused(
         kind: Kind,
         doing: impl Into<String>,
@@ -88,22 +100,6 @@ impl From<index::Error> for Error {
             E::Corrupt(_) => Kind::Corrupt,
         };
         Self::new(kind, error.to_string())
-    }
-}
-
-impl From<arena::Error> for Error {
-    fn from(error: arena::Error) -> Self {
-        use arena::Kind as K;
-        let kind = match error.kind {
-            K::Invalid => Kind::Invalid,
-            K::NotFound => Kind::NotFound,
-            K::Conflict => Kind::Conflict,
-            K::Exhausted => Kind::Exhausted,
-            K::Unavailable => Kind::Unavailable,
-            K::Corrupt => Kind::Corrupt,
-            K::Internal => Kind::Internal,
-        };
-        Self::caused(kind, "tier 0", error)
     }
 }
 

@@ -115,11 +115,7 @@ fn in_process(scale: usize) -> Outcome {
 }
 
 /// Writes objects of 1 MiB; 64 of them are kept, as many as the limit has buffers.
-fn write(
-    scale: usize,
-    what: &str,
-    mut put: impl FnMut(&[u8]) -> geds::arena::Result<()>,
-) -> Outcome {
+fn write(scale: usize, what: &str, mut put: impl FnMut(&[u8]) -> geds::Result<()>) -> Outcome {
     let sources = Random(3).bytes(64 * MIB);
     let mut buffers = vec![1; 64 * MIB];
     let (mut times, mut limit) = (Vec::new(), Vec::new());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 
 #[derive(Debug)]
 pub(crate) struct Budget {

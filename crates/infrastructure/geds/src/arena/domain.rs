@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::budget::{Budget, Charge};
-use super::error::{Error, Kind, Result};
 use super::memory::{Home, Words};
 use super::object::{Counts, Object, ObjectNo, Placement};
 use super::pool::Pool;
 use super::segments::{Owner, Segments};
 use super::writer::{Writer, Written};
+use crate::error::{Error, Kind, Result};
 
 /// What an object takes beside its pages: itself, what says where they are, and its checksums.
 const OBJECT_BYTES: u64 = 240;

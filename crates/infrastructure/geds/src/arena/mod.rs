@@ -24,7 +24,6 @@
 mod budget;
 mod client;
 mod domain;
-mod error;
 mod memory;
 mod object;
 mod pins;
@@ -43,13 +42,13 @@ use serde::Deserialize;
 pub use self::budget::Charge;
 pub use self::client::Client;
 pub use self::domain::Domain;
-pub use self::error::{Error, Kind, Result};
 use self::object::Counts;
 pub use self::object::{Object, ObjectNo, Opened, View};
 use self::segments::Segments;
 pub use self::share::{Admission, ClientNo, Found, Keeper, Share};
 pub use self::writer::Writer;
 use crate::core::extents::PAGE_BYTES;
+use crate::error::{Error, Kind, Result};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -9,11 +9,11 @@ use bytes::Bytes;
 
 use super::budget::Charge;
 use super::domain::Domain;
-use super::error::{Error, Kind, Result};
 use super::lock;
 use super::memory::Pages;
 use crate::core::sums::{CHUNK_BYTES, chunk_of};
 use crate::core::to_usize;
+use crate::error::{Error, Kind, Result};
 
 /// The number of an object in an arena. It is never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

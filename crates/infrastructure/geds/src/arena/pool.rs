@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::budget::Budget;
-use super::error::{Error, Kind, Result};
 use super::lock;
 use super::memory::{Home, Memory, Pages};
 use super::segments::{Owner, Segment, Segments};
 use crate::core::extents::{Extent, Extents, SegmentNo};
+use crate::error::{Error, Kind, Result};
 
 #[derive(Debug)]
 pub(crate) struct Pool {

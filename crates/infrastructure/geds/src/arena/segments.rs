@@ -11,11 +11,11 @@ use std::thread::JoinHandle;
 use rustix::fs::OFlags;
 
 use super::budget::{Budget, Charge};
-use super::error::{Error, Kind, Result};
 use super::memory::{self, Memory};
 use super::pool::Pool;
 use super::{NO_PANIC, lock};
 use crate::core::extents::{PAGE_BYTES, SegmentNo};
+use crate::error::{Error, Kind, Result};
 
 const THREAD_STACK_BYTES: usize = 128 << 10;
 

@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, Kind, Result};
 use super::socket::FDS_MAX;
 use crate::core::extents::{Extent, PAGE_BYTES};
 use crate::core::sums::CHUNK_BYTES;
+use crate::error::{Error, Kind, Result};
 
 pub(crate) const VERSION: u16 = 1;
 
@@ -192,6 +192,9 @@ fn code_of(kind: Kind) -> u8 {
         Kind::Unavailable => 5,
         Kind::Corrupt => 6,
         Kind::Internal => 7,
+        Kind::Denied => 8,
+        Kind::Fenced => 9,
+        Kind::Lost => 10,
     }
 }
 
@@ -203,6 +206,9 @@ pub(crate) fn kind_of(code: u8) -> Kind {
         4 => Kind::Exhausted,
         5 => Kind::Unavailable,
         6 => Kind::Corrupt,
+        8 => Kind::Denied,
+        9 => Kind::Fenced,
+        10 => Kind::Lost,
         _ => Kind::Internal,
     }
 }

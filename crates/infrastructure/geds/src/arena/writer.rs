@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::error::{Error, Kind, Result};
 use super::memory::{Home, Pages};
 use crate::core::extents::PAGE_BYTES;
 use crate::core::sums::Sums;
 use crate::core::to_usize;
+use crate::error::{Error, Kind, Result};
 
 /// Copied and summed at a time: short enough to be in the first cache when it is read again.
 const BLOCK_BYTES: usize = 8 << 10;

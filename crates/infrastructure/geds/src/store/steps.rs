@@ -25,7 +25,7 @@ impl Store {
         writer: Writer,
         terms: impl FnOnce(&Index) -> Result<Terms, E>,
     ) -> Result<(Arc<Entry>, Ack), E> {
-        let object = self.domain(tenant)?.1.seal(writer).map_err(Error::from)?;
+        let object = self.domain(tenant)?.1.seal(writer)?;
         let inner = &self.0;
         let (node, epoch) = (inner.node, inner.epoch);
         let mut id = None;

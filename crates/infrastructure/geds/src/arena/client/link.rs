@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arena::domain::{self, BOARD_WORDS};
-use crate::arena::error::{Error, Kind, Result};
 use crate::arena::lock;
 use crate::arena::memory::Words;
 use crate::arena::share::lent::{REFUSED, SLOTS, TOLD, WORDS, word_of};
 use crate::arena::socket::{self, PACKET_BYTES_MAX};
 use crate::arena::wire::{self, Reply, Request, Tell, VERSION};
+use crate::error::{Error, Kind, Result};
 
 #[derive(Debug)]
 pub(super) struct Link {

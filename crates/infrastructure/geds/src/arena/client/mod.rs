@@ -12,11 +12,11 @@ use std::sync::Arc;
 use self::link::Link;
 use self::reading::Reading;
 use self::space::Space;
-use super::error::{Error, Kind, Result};
 use super::memory::{Home, Pages};
 use super::object::Opened;
 use super::wire::{Place, Request, Seal, Tell};
 use super::writer::{Writer, Written};
+use crate::error::{Error, Kind, Result};
 
 /// A connection to the agent. What was opened or begun with it goes on when it is dropped.
 #[derive(Clone, Debug)]

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use super::link::{Link, unexpected};
 use super::space::Space;
-use crate::arena::error::{Error, Kind, Result};
 use crate::arena::lock;
 use crate::arena::memory::{Memory, Window};
 use crate::arena::object::{Opened, Pieces};
@@ -14,6 +13,7 @@ use crate::arena::pins::{self, Pin};
 use crate::arena::share::lent::SLOTS;
 use crate::arena::wire::{Place, Reply, Request};
 use crate::core::extents::{PAGE_BYTES, SegmentNo};
+use crate::error::{Error, Kind, Result};
 
 /// How often an object may be replaced or taken away while it is being opened.
 const TRIES: usize = 16;

@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use super::link::{Link, unexpected};
-use crate::arena::error::{Error, Kind, Result};
 use crate::arena::lock;
 use crate::arena::memory::{Home, Memory, Pages};
 use crate::arena::wire::{Place, Reply, Request};
 use crate::core::extents::{Extent, Extents, PAGE_BYTES, SegmentNo};
+use crate::error::{Error, Kind, Result};
 
 /// The first lease; each is twice as long as the one before, up to a segment.
 const PAGES_MIN: u32 = 64;

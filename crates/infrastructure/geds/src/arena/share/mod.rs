@@ -20,9 +20,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use self::server::Server;
 use self::session::Session;
 use super::domain::Domain;
-use super::error::{Error, Result};
 use super::object::Object;
 use super::{lock, socket};
+use crate::error::{Error, Result};
 
 const THREAD_STACK_BYTES: usize = 512 << 10;
 

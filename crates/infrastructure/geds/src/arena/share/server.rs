@@ -23,11 +23,11 @@ use rustix::net::SocketFlags;
 use super::session::Session;
 use super::{ClientNo, State};
 use crate::arena::domain::Domain;
-use crate::arena::error::{Error, Kind};
 use crate::arena::memory::Pages;
 use crate::arena::object::WeakObject;
 use crate::arena::socket::PACKET_BYTES_MAX;
 use crate::core::extents::SegmentNo;
+use crate::error::{Error, Kind};
 
 const EVENTS_AT_ONCE: usize = 64;
 const TICK: Timespec = Timespec {

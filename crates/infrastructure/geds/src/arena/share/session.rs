@@ -12,7 +12,6 @@ use super::lent::{Grant, Lent, REFUSED, SLOTS, TOLD, WORDS};
 use super::{Admission, ClientNo, Found, Keeper};
 use crate::arena::budget::Charge;
 use crate::arena::domain::Domain;
-use crate::arena::error::{Error, Kind, Result};
 use crate::arena::lock;
 use crate::arena::memory::{Home, Pages, Words};
 use crate::arena::object::{Lender, Object, ObjectNo, Placement, WeakObject};
@@ -23,6 +22,7 @@ use crate::arena::wire::{
     Tell, VERSION,
 };
 use crate::core::extents::{Extents, PAGE_BYTES, SegmentNo};
+use crate::error::{Error, Kind, Result};
 
 /// So many packets are taken from one client before another one's turn.
 const PACKETS_AT_ONCE: usize = 64;

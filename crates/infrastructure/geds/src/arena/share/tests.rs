@@ -15,8 +15,9 @@ use super::lent::{SLOTS, word_of};
 use super::{Admission, ClientNo, Found, Keeper, Share};
 use crate::arena::memory::{Home, Memory, Pages, Words};
 use crate::arena::wire::{self, Place, Reply, Request, Seal, Tell, VERSION};
-use crate::arena::{Arena, Client, Config, Domain, Error, Kind, Object, Result, socket};
+use crate::arena::{Arena, Client, Config, Domain, Object, socket};
 use crate::core::extents::{Extent, PAGE_BYTES, SegmentNo};
+use crate::error::{Error, Kind, Result};
 
 const PAGE: usize = 4096;
 const SEGMENT: usize = 256 * PAGE;

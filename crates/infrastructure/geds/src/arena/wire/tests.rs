@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Reply, Request, Seal, Tell, kind_of, packet, parse};
-use crate::arena::Kind;
+use crate::error::Kind;
 
 const PLACE: Place = Place {
     segment: 300,

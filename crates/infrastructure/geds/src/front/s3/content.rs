@@ -10,7 +10,6 @@ use s3::body::{Body, Piece, Verified};
 
 use super::S3;
 use crate::arena::Writer;
-use crate::error;
 use crate::store::Reader;
 
 /// So much memory is taken ahead for a body that has said how long it is: it may be long in coming.
@@ -52,9 +51,9 @@ impl S3 {
                     let end = writer.len() + data.len() as u64;
                     if let Some(length) = body.length() {
                         let ahead = end.next_multiple_of(AHEAD_BYTES).min(length);
-                        writer.reserve(ahead).map_err(error::Error::from)?;
+                        writer.reserve(ahead)?;
                     }
-                    writer.append(&data).map_err(error::Error::from)?;
+                    writer.append(&data)?;
                 }
                 Piece::End(verified) => return Ok((writer, verified)),
             }
@@ -66,7 +65,7 @@ impl S3 {
 pub(super) async fn append(writer: &mut Writer, reader: &Reader) -> Result<(), Error> {
     for view in reader.views() {
         for piece in view.chunks(TURN_BYTES) {
-            writer.append(piece).map_err(error::Error::from)?;
+            writer.append(piece)?;
             tokio::task::yield_now().await;
         }
     }

@@ -179,7 +179,7 @@ impl S3 {
             return Err(Error::Changed);
         }
         let mut writer = self.store.writer(&owner)?;
-        writer.reserve(reader.len()).map_err(error::Error::from)?;
+        writer.reserve(reader.len())?;
         content::append(&mut writer, &reader).await?;
         let seal = move |store: &Store| {
             store.seal_with(&owner, &copying.to, writer, |index| copying.terms(index))

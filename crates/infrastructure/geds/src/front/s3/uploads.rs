@@ -237,7 +237,7 @@ impl S3 {
         let owner = found.meta.of.owner;
         let mut writer = self.store.writer(&owner)?;
         let size = completing.complete.size;
-        writer.reserve(size).map_err(error::Error::from)?;
+        writer.reserve(size)?;
         for (part, id) in completing.complete.parts.iter().zip(&ids) {
             let place = completing.part(&found.bucket, part);
             let opened = self.store.open_object(&self.places.owner, &place);
