@@ -18,5 +18,5 @@ mod tls;
 mod token;
 
 pub use pin::{Fingerprint, JoinToken};
-pub use tls::{Authority, Identity, KeyRequest, Stream, Tls, peer_is, peer_key};
+pub use tls::{Authority, Identity, KeyRequest, Stream, Tls, peer_is, peer_key, pem};
 pub use token::{Secret, SecretHash};

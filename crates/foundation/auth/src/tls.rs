@@ -480,6 +480,14 @@ pub fn peer_is(certificates: Option<&[CertificateDer<'_>]>, name: &str) -> bool 
     certificate.verify_is_valid_for_subject_name(&name).is_ok()
 }
 
+/// A certificate as other tools read it (RFC 7468).
+#[must_use]
+pub fn pem(certificate: &[u8]) -> String {
+    let pem = ::pem::Pem::new("CERTIFICATE", certificate);
+    let lines = ::pem::EncodeConfig::new().set_line_ending(::pem::LineEnding::LF);
+    ::pem::encode_config(&pem, lines)
+}
+
 /// The public key in the certificate that a peer has shown, as [`KeyRequest::public_key`] gave it away.
 #[must_use]
 pub fn peer_key(certificates: Option<&[CertificateDer<'_>]>) -> Option<Vec<u8>> {

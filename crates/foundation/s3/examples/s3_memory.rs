@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     telemetry::init("s3_memory", telemetry::LogFormat::Text, "warn")?;
     let authority = auth::Authority::new()?;
     let ca = dir.join("ca.pem");
-    std::fs::write(&ca, pem(authority.certificate()))?;
+    std::fs::write(&ca, auth::pem(authority.certificate()))?;
     let identity = authority.identity("localhost")?;
     let tls = auth::Tls::new(&identity)?.server_config_admitting_anonymous();
     let backend = Arc::new(Memory::new());
@@ -73,24 +73,4 @@ fn parse(text: &str) -> Option<Users> {
         .map(user)
         .collect::<Option<Vec<_>>>()
         .map(Users::new)
-}
-
-/// A certificate as OpenSSL reads it.
-fn pem(der: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::from("-----BEGIN CERTIFICATE-----");
-    for (idx, triple) in der.chunks(3).enumerate() {
-        if idx % 16 == 0 {
-            text.push('\n');
-        }
-        let mut bytes = [0; 4];
-        bytes[1..=triple.len()].copy_from_slice(triple);
-        let bits = u32::from_be_bytes(bytes);
-        for place in 0..4 {
-            let is_digit = place <= triple.len();
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if is_digit { char::from(digit) } else { '=' });
-        }
-    }
-    text + "\n-----END CERTIFICATE-----\n"
 }

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&dir)?;
     let authority = auth::Authority::new()?;
     let ca = dir.join("ca.pem");
-    std::fs::write(&ca, pem(authority.certificate()))?;
+    std::fs::write(&ca, auth::pem(authority.certificate()))?;
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = Config {
         dir: dir.join("controller"),
@@ -72,24 +72,4 @@ async fn seed(controller: &Controller, org: &Name) -> Result<(), Box<dyn Error>>
         .apply_service(org, &service, &Terms::default())
         .await?;
     Ok(())
-}
-
-/// A certificate as OpenSSL reads it.
-fn pem(der: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::from("-----BEGIN CERTIFICATE-----");
-    for (idx, triple) in der.chunks(3).enumerate() {
-        if idx % 16 == 0 {
-            text.push('\n');
-        }
-        let mut bytes = [0; 4];
-        bytes[1..=triple.len()].copy_from_slice(triple);
-        let bits = u32::from_be_bytes(bytes);
-        for place in 0..4 {
-            let is_digit = place <= triple.len();
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if is_digit { char::from(digit) } else { '=' });
-        }
-    }
-    text + "\n-----END CERTIFICATE-----\n"
 }

@@ -6,7 +6,7 @@ use s3s::{S3Request, S3Response};
 use super::conditions::{Conditions, Selection, precondition};
 use super::render::{self, set_checksum};
 use super::write::{attributes_of, tags};
-use super::{At, Front, at, check_version, multipart};
+use super::{At, Front, check_version, multipart, name};
 use crate::backend::{Content, Error, Put};
 use crate::body::Body;
 use crate::checksum::Algorithm;
@@ -55,13 +55,7 @@ pub(super) async fn object(
     request: S3Request<CopyObjectInput>,
 ) -> Result<S3Response<CopyObjectOutput>, Fault> {
     let input = &request.input;
-    let to = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let to = name!(front, request);
     let from = source(
         front,
         &request,
@@ -196,13 +190,7 @@ pub(super) async fn part(
     let input = &request.input;
     let number = PartNumber::new(input.part_number);
     let number = number.ok_or(Fault::InvalidArgument("part numbers are 1 to 10000"))?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let upload = Upload {
         name,
         id: multipart::id(&input.upload_id)?,

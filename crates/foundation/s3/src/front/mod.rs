@@ -77,6 +77,16 @@ impl Front {
     }
 }
 
+/// The object that a request is about. What operations are asked has the same fields, and no type in common.
+macro_rules! name {
+    ($front:expr, $request:expr) => {{
+        let input = &$request.input;
+        let at = $crate::front::at(&input.bucket, &input.expected_bucket_owner);
+        $front.name(&$request, at, &input.key).await?
+    }};
+}
+use name;
+
 fn at<'a>(bucket: &'a str, owner: &'a Option<String>) -> At<'a> {
     let owner = owner.as_deref();
     At { bucket, owner }

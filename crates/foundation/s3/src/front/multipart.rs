@@ -9,7 +9,7 @@ use s3s::{S3Request, S3Response};
 use super::conditions::precondition;
 use super::render::{self, checksums, set_checksum};
 use super::write::{attributes_of, tags};
-use super::{Front, PAGE_ITEMS_MAX, PART_BYTES_MIN, at, content, read, reply};
+use super::{Front, PAGE_ITEMS_MAX, PART_BYTES_MIN, at, content, name, read, reply};
 use crate::backend::{Complete, Error, NewUpload};
 use crate::checksum::{self, Algorithm, Coverage, ObjectChecksum};
 use crate::fault::Fault;
@@ -32,13 +32,7 @@ pub(super) async fn create(
     let input = &request.input;
     let checksum = upload_checksum(input)?;
     let new = NewUpload {
-        name: front
-            .name(
-                &request,
-                at(&input.bucket, &input.expected_bucket_owner),
-                &input.key,
-            )
-            .await?,
+        name: name!(front, request),
         attributes: attributes_of!(input)?,
         tags: tags(input.tagging.as_deref())?,
         checksum,
@@ -100,13 +94,7 @@ pub(super) async fn put_part(
     let input = &request.input;
     let number = PartNumber::new(input.part_number);
     let number = number.ok_or(Fault::InvalidArgument("part numbers are 1 to 10000"))?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let upload = Upload {
         name,
         id: id(&input.upload_id)?,
@@ -136,13 +124,7 @@ pub(super) async fn complete(
     request: S3Request<CompleteMultipartUploadInput>,
 ) -> Result<S3Response<CompleteMultipartUploadOutput>, Fault> {
     let input = &request.input;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let upload = Upload {
         name,
         id: id(&input.upload_id)?,
@@ -321,13 +303,7 @@ pub(super) async fn abort(
     request: S3Request<AbortMultipartUploadInput>,
 ) -> Result<S3Response<AbortMultipartUploadOutput>, Fault> {
     let input = &request.input;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let id = id(&input.upload_id)?;
     front.backend.abort(&Upload { name, id }).await?;
     reply(AbortMultipartUploadOutput::default())

@@ -6,7 +6,7 @@ use s3s::{S3Request, S3Response};
 
 use super::conditions::{Conditions, Selection};
 use super::render::{self, set_checksum};
-use super::{Front, at, check_version, reply};
+use super::{Front, check_version, name, reply};
 use crate::checksum::ObjectChecksum;
 use crate::chunks::Download;
 use crate::fault::Fault;
@@ -52,13 +52,7 @@ pub(super) async fn get(
 ) -> Result<S3Response<GetObjectOutput>, Fault> {
     let input = &request.input;
     check_version(input.version_id.as_deref())?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let (object, content) = front.backend.open(&name).await?;
     let conditions = Conditions {
         if_match: input.if_match.as_ref(),
@@ -86,13 +80,7 @@ pub(super) async fn head(
 ) -> Result<S3Response<HeadObjectOutput>, Fault> {
     let input = &request.input;
     check_version(input.version_id.as_deref())?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let object = front.backend.head(&name).await?;
     let conditions = Conditions {
         if_match: input.if_match.as_ref(),
@@ -155,13 +143,7 @@ pub(super) async fn attributes(
 ) -> Result<S3Response<GetObjectAttributesOutput>, Fault> {
     let input = &request.input;
     check_version(input.version_id.as_deref())?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let object = front.backend.head(&name).await?;
     let is_asked = |attribute: &str| {
         // The library leaves a header with several of them as it is.

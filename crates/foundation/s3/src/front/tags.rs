@@ -3,7 +3,7 @@
 use s3s::dto::*;
 use s3s::{S3Request, S3Response};
 
-use super::{Front, at, check_version, reply};
+use super::{Front, at, check_version, name, reply};
 use crate::fault::Fault;
 use crate::object::{BUCKET_TAGS_MAX, OBJECT_TAGS_MAX, Tags};
 
@@ -27,13 +27,7 @@ pub(super) async fn get(
 ) -> Result<S3Response<GetObjectTaggingOutput>, Fault> {
     let input = &request.input;
     check_version(input.version_id.as_deref())?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let object = front.backend.head(&name).await?;
     reply(GetObjectTaggingOutput {
         tag_set: render(&object.tags),
@@ -47,13 +41,7 @@ pub(super) async fn put(
 ) -> Result<S3Response<PutObjectTaggingOutput>, Fault> {
     let input = &request.input;
     check_version(input.version_id.as_deref())?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let tags = parse(&input.tagging.tag_set, OBJECT_TAGS_MAX)?;
     front.backend.tag(&name, tags).await?;
     reply(PutObjectTaggingOutput::default())
@@ -65,13 +53,7 @@ pub(super) async fn delete(
 ) -> Result<S3Response<DeleteObjectTaggingOutput>, Fault> {
     let input = &request.input;
     check_version(input.version_id.as_deref())?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     front.backend.tag(&name, Tags::default()).await?;
     reply(DeleteObjectTaggingOutput::default())
 }

@@ -7,7 +7,7 @@ use s3s::{S3Request, S3Response};
 
 use super::conditions::precondition;
 use super::render::{self, set_checksum};
-use super::{Front, at, check_version, content, read, reply};
+use super::{Front, at, check_version, content, name, read, reply};
 use crate::backend::{Deletion, Put};
 use crate::fault::Fault;
 use crate::names::Key;
@@ -85,13 +85,7 @@ pub(super) async fn put(
 ) -> Result<S3Response<PutObjectOutput>, Fault> {
     let input = &request.input;
     let put = Put {
-        name: front
-            .name(
-                &request,
-                at(&input.bucket, &input.expected_bucket_owner),
-                &input.key,
-            )
-            .await?,
+        name: name!(front, request),
         attributes: attributes_of!(input)?,
         tags: tags(input.tagging.as_deref())?,
         when: precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?,
@@ -116,13 +110,7 @@ pub(super) async fn delete(
 ) -> Result<S3Response<DeleteObjectOutput>, Fault> {
     let input = &request.input;
     check_version(input.version_id.as_deref())?;
-    let name = front
-        .name(
-            &request,
-            at(&input.bucket, &input.expected_bucket_owner),
-            &input.key,
-        )
-        .await?;
+    let name = name!(front, request);
     let deletion = Deletion {
         key: name.key,
         when: precondition(input.if_match.as_ref(), None)?,
