@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auth::{Authority, Identity, KeyRequest, Secret};
 use ids::{Generation, Name};
-use meta::{Memory, MetaStore};
+use meta::{Memory, MetaStore, Write};
 use orchestrator::{Controller, Error, ErrorKind, Role, Selector, Terms};
 use workload::link::{Down, Sample};
 
@@ -247,6 +247,42 @@ async fn a_site_that_another_controller_has_forgotten_is_left() {
     edge.until("it is refused", |state| state.refused.is_some())
         .await;
     assert!(!is_known(&second.controller, "edge"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_names_are_remembered() {
+    const NAMES_MAX: usize = 10_000;
+    let authority = Authority::new().expect("an authority");
+    let store = Memory::new();
+    // All but one of what is remembered.
+    let records: Vec<_> = (1..NAMES_MAX)
+        .map(|n| {
+            Write::put(
+                format!("forgotten/site-{n}"),
+                &br#"{"at_ms":1,"admits":null}"#[..],
+            )
+        })
+        .collect();
+    store.commit(&[], &records).expect("it is taken");
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = controller(&dir, &authority, Some(Arc::new(store))).await;
+    let controller = &service.controller;
+    for site in ["edge", "edge-2"] {
+        let mut edge = quiet_site(&authority, site, "edge", 1.0);
+        edge.dial(service.link);
+        ready(controller, site).await;
+        edge.stop();
+        away(controller, site).await;
+    }
+    forget(controller, "edge").await.expect("there is room");
+    let error = forget(controller, "edge-2")
+        .await
+        .expect_err("there is none");
+    assert_eq!(error.kind, ErrorKind::Exhausted);
+    assert!(is_known(controller, "edge-2"));
+    forget(controller, "edge")
+        .await
+        .expect("it is forgotten already");
 }
 
 #[tokio::test(flavor = "multi_thread")]
