@@ -1,6 +1,6 @@
 //! Small files that outlive the process that has written them, and the directories that they are in.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 

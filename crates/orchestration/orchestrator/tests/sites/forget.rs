@@ -259,7 +259,7 @@ async fn only_so_many_names_are_remembered() {
         .map(|n| {
             Write::put(
                 format!("forgotten/site-{n}"),
-                &br#"{"at_ms":1,"admits":null}"#[..],
+                br#"{"at_ms":1,"admits":null}"#.to_vec(),
             )
         })
         .collect();
