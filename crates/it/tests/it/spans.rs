@@ -25,7 +25,7 @@ use workload::{
 };
 
 use crate::programs::compiled;
-use crate::site::{Site, expect_same};
+use crate::site::{Site, expect_same, open_gate};
 
 const SITES: [&str; 2] = ["edge", "cloud"];
 
@@ -153,29 +153,38 @@ impl Span {
 
     /// Lets the program end, and expects that it has written what it writes where nothing moves.
     fn finish(&self) -> Result<()> {
-        fs::write(self.dir.path().join("gate/open"), "")?;
+        let ranks = self.spec.placement.len();
+        let so_far = self.read_log()?;
+        open_gate(
+            &self.dir.path().join("gate"),
+            so_far.lines().count().div_ceil(ranks),
+        )?;
         let seen = self.wait("its end", |seen| seen.phase.is_final())?;
+        let log = self.read_log()?;
+        ensure!(seen.log_bytes == log.len() as u64, "{} bytes", log.len());
+        let ended = Ended {
+            code: seen.exit_code,
+            stdout: log,
+            stderr: format!("{seen:?}"),
+        };
+        let n_steps = ended.stdout.lines().count() / ranks;
+        let options = format!("-n {ranks}");
+        let still = Site::new()?.run_well(&options, &compiled("gated")?, &n_steps.to_string())?;
+        expect_same(&ended, &still.stdout)
+    }
+
+    /// All that is written.
+    fn read_log(&self) -> Result<String> {
         let home = &self.drivers[&self.spec.home];
         let mut log = Vec::new();
         loop {
             let (at, piece) = home.read_log(&self.spec.id, log.len() as u64, 1 << 20)?;
             ensure!(at == log.len() as u64, "the log has a gap at {at}");
             if piece.is_empty() {
-                break;
+                return Ok(String::from_utf8(log)?);
             }
             log.extend(piece);
         }
-        ensure!(seen.log_bytes == log.len() as u64, "{} bytes", log.len());
-        let ended = Ended {
-            code: seen.exit_code,
-            stdout: String::from_utf8(log)?,
-            stderr: format!("{seen:?}"),
-        };
-        let ranks = self.spec.placement.len();
-        let n_steps = ended.stdout.lines().count() / ranks;
-        let options = format!("-n {ranks}");
-        let still = Site::new()?.run_well(&options, &compiled("gated")?, &n_steps.to_string())?;
-        expect_same(&ended, &still.stdout)
     }
 
     /// Expects that a site tells how long an iteration takes.
