@@ -33,9 +33,9 @@ const POINTS_OVER_LRU: f64 = 10.0;
 fn main() -> Fallible<ExitCode> {
     let n = std::env::args().nth(1).map_or(Ok(20_000), |n| n.parse())?;
     let failed = bench(n)?;
+    costs(50 * n)?;
     let is_ok = failed.is_empty();
     println!(r#"{{"summary":true,"ok":{is_ok},"failed":{failed:?}}}"#);
-    costs(50 * n)?;
     Ok(ExitCode::from(u8::from(!is_ok)))
 }
 

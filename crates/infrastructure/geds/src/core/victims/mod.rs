@@ -144,7 +144,8 @@ impl Full {
 
 /// The objects in memory, each under a key that is not used again.
 ///
-/// One takes 48 bytes beside its key, 5 to 10 in the table of keys, 16 to 64 in the ghost, and what its [`Heat`] allocates.
+/// One takes 48 bytes beside its key, 6 to 12 in the table of keys, 16 to 32 in the ghost, and what its [`Heat`] allocates. The memory for
+/// entries stays as large as the most that there were; that of the ghost shrinks.
 #[derive(Debug)]
 pub(crate) struct Victims<K> {
     queues: Queues<Entry<K>, N_QUEUES>,
