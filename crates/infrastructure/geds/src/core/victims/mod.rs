@@ -263,18 +263,17 @@ impl<K: Copy + Eq + Hash> Victims<K> {
     /// Takes the next one out of the queues. Who cannot let it go gives it to [`Self::put_back`].
     pub(crate) fn next_victim(&mut self, now_ms: u64) -> Option<Victim<K>> {
         self.full.note(self.bytes, self.clock);
-        while let Some(&(expires_at_ms, slot)) = self.expiring.first()
-            && expires_at_ms <= now_ms
-        {
-            self.spend(slot);
-        }
-        let spent = self.queues.first(SPENT);
+        let expired = self.expiring.first();
+        let expired = expired.filter(|(expires_at_ms, _)| *expires_at_ms <= now_ms);
+        let spent = expired.map(|(_, slot)| *slot);
+        let spent = spent.or_else(|| self.queues.first(SPENT));
         let spent = spent.or_else(|| self.queues.first(SPENT_DIRTY));
+        let is_spent = spent.is_some();
         let slot = spent.or_else(|| self.best())?;
         let queue = self.queues.queue_of(slot);
         let hash = hash(&self.queues.get(slot).key);
         let entry = self.take(hash, slot);
-        if matches!(queue, SMALL | DIRTY_SMALL..SPENT_DIRTY) {
+        if !is_spent && queue != MAIN {
             let is_warm = entry.heat.get() > 0;
             self.ghost.remember(hash, is_warm, entry.bytes, self.len());
         }
@@ -282,20 +281,25 @@ impl<K: Copy + Eq + Hash> Victims<K> {
             key: entry.key,
             bytes: entry.bytes,
             is_dirty: queue >= DIRTY_SMALL,
-            is_spent: is_spent(queue),
+            is_spent,
             entry,
             queue,
         })
     }
 
-    /// Takes back one that could not go, at the end of the queue that it came from. A spent one is the next again as soon as there is no other:
-    /// so put back what is pinned when the round is over, or when it is pinned no more. Not for what has been removed meanwhile.
+    /// Takes back one that could not go, at the end of the queue that it came from. A spent one is the next again as soon as there is no
+    /// other spent one: so put back what is pinned when the round is over, or when it is pinned no more. Not for what has been removed meanwhile.
     pub(crate) fn put_back(&mut self, victim: Victim<K>) {
         let mut entry = victim.entry;
         let hash = hash(&entry.key);
         if self.find(hash, &entry.key).is_none() {
             entry.since = self.clock;
-            self.add(hash, entry, victim.queue);
+            let queue = match (victim.is_spent, victim.is_dirty) {
+                (false, _) => victim.queue,
+                (true, false) => SPENT,
+                (true, true) => SPENT_DIRTY,
+            };
+            self.add(hash, entry, queue);
         }
     }
 

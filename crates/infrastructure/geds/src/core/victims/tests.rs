@@ -416,6 +416,21 @@ fn a_dirty_object_that_was_written_has_its_place_by_age() {
 }
 
 #[test]
+fn who_gets_more_time_before_it_leaves_is_not_spent() {
+    let mut victims = Victims::default();
+    for key in 0..3 {
+        victims.insert(key, 1, Backing::Dirty);
+        victims.set_expiry(&key, Some(key));
+    }
+    let first = victims.next_victim(2).expect("all three have expired");
+    assert_eq!((first.key, first.is_spent), (0, true));
+    victims.set_expiry(&1, None);
+    let order = std::iter::from_fn(|| victims.next_victim(2));
+    let order: Vec<(u64, bool)> = order.map(|victim| (victim.key, victim.is_spent)).collect();
+    assert_eq!(order, [(2, true), (1, false)]);
+}
+
+#[test]
 fn what_is_put_back_goes_behind_the_others() {
     let mut victims = Victims::default();
     for key in 0..3 {
