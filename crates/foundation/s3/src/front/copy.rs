@@ -241,7 +241,7 @@ fn source_range(text: &str, object: &Object) -> Result<std::ops::Range<u64>, Fau
 
 fn part_result(part: &Part, with_checksum: bool) -> CopyPartResult {
     let mut result = CopyPartResult {
-        e_tag: Some(render::etag(&multipart::etag(part))),
+        e_tag: Some(render::etag(&part.etag())),
         last_modified: Some(render::time(part.modified)),
         ..CopyPartResult::default()
     };
