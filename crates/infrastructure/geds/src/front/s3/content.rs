@@ -1,6 +1,7 @@
 //! Bytes on their way in and out.
 
-use std::future::Future as _;
+use std::future::Future;
+use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,6 @@ use ids::Name as Tenant;
 use s3::Chunks;
 use s3::backend::{Content, Error};
 use s3::body::{Body, Piece, Verified};
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::S3;
 use crate::arena::{View, Writer};
@@ -41,8 +41,8 @@ impl Content for Opened {
 
 type Next = (Pieces, Option<error::Result<View>>);
 
-/// Pieces that are read from the disk, the next while one is sent.
-struct FromDisk(Option<JoinHandle<Next>>);
+/// Pieces that are read from the disk, each when it is asked for.
+struct FromDisk(Option<Pin<Box<dyn Future<Output = io::Result<Next>> + Send>>>);
 
 impl FromDisk {
     fn begin(mut pieces: Pieces) -> Self {
@@ -50,7 +50,7 @@ impl FromDisk {
             let piece = pieces.next();
             (pieces, piece)
         };
-        Self(Some(spawn_blocking(read)))
+        Self(Some(Box::pin(rt::blocking(read))))
     }
 }
 
@@ -64,7 +64,7 @@ impl Stream for FromDisk {
         let Some(reading) = &mut self.0 else {
             return Poll::Ready(None);
         };
-        let read = ready!(Pin::new(reading).poll(context));
+        let read = ready!(reading.as_mut().poll(context));
         self.0 = None;
         Poll::Ready(match read {
             Ok((pieces, Some(Ok(view)))) => {
@@ -73,10 +73,7 @@ impl Stream for FromDisk {
             }
             Ok((_, Some(Err(error)))) => Some(Err(error.into())),
             Ok((_, None)) => None,
-            Err(panicked) => Some(Err(Error::Internal {
-                context: "read from the disk".to_owned(),
-                source: Some(panicked.into()),
-            })),
+            Err(error) => Some(Err(Error::Unavailable(error.to_string()))),
         })
     }
 }
@@ -114,11 +111,8 @@ impl S3 {
         writer: Writer,
     ) -> Result<Unnamed, Error> {
         let (store, tenant) = (self.store.clone(), tenant.clone());
-        let finished = spawn_blocking(move || store.finish(&tenant, class, writer)).await;
-        Ok(finished.map_err(|panicked| Error::Internal {
-            context: "end what was written".to_owned(),
-            source: Some(panicked.into()),
-        })??)
+        let finished = rt::blocking(move || store.finish(&tenant, class, writer)).await;
+        Ok(finished.map_err(|error| Error::Unavailable(error.to_string()))??)
     }
 }
 
