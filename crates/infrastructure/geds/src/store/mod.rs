@@ -19,6 +19,7 @@ mod memory;
 mod objects;
 mod reader;
 mod residents;
+mod scrub;
 mod steps;
 mod tenants;
 #[cfg(test)]
@@ -40,6 +41,8 @@ pub use self::objects::Unnamed;
 use self::reader::Content;
 pub use self::reader::{Pieces, Reader};
 use self::residents::Residents;
+use self::scrub::Scrubber;
+pub use self::scrub::{Scrubbed, Scrubbing};
 pub(crate) use self::tenants::OWN;
 use self::tenants::Share;
 pub use self::tenants::tenant;
@@ -67,6 +70,8 @@ pub struct Config {
     pub tenant_bytes: u64,
     /// So long who writes waits for room in memory.
     pub room_wait: Duration,
+    /// All that is on the disk is looked at so often, by [`Store::maintain`].
+    pub scrub_every: Duration,
 }
 
 impl Default for Config {
@@ -78,6 +83,7 @@ impl Default for Config {
             tier1: tier1::Config::default(),
             tenant_bytes: 0,
             room_wait: Duration::from_secs(10),
+            scrub_every: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -107,6 +113,7 @@ struct Inner {
     /// To be brought to memory.
     wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
     moved: Mutex<Moved>,
+    scrubber: Mutex<Scrubber>,
     residents: Residents,
     warm: Arc<Warm>,
     /// Of the last object that was given a name, or was to be.
@@ -180,6 +187,7 @@ impl Store {
             freed: (Mutex::default(), Condvar::new()),
             wanted: Mutex::default(),
             moved: Mutex::default(),
+            scrubber: Mutex::new(Scrubber::every(config.scrub_every)),
             residents: Residents::default(),
             warm,
             last_serial: AtomicU64::new(0),
@@ -446,7 +454,7 @@ impl Store {
     }
 
     /// What is to be done from time to time: goes on after the disk was full, makes room in memory before somebody needs it, brings back what was
-    /// read from the disk, and makes a snapshot of the index if one pays.
+    /// read from the disk, looks for damage there, and makes a snapshot of the index if one pays. To be called about once a second.
     ///
     /// # Errors
     /// `Exhausted` while the disk is full; `Corrupt` when a restart would fail; what the log says.
@@ -458,6 +466,7 @@ impl Store {
         self.put_refused()?;
         self.keep_room()?;
         self.promote_wanted();
+        self.scrub_on()?;
         if namespace.wants_snapshot() {
             namespace.snapshot()?;
         }

@@ -24,7 +24,7 @@ pub(super) fn on_disk(id: ObjectId) -> tier1::Id {
     }
 }
 
-fn in_index(id: tier1::Id) -> ObjectId {
+pub(super) fn in_index(id: tier1::Id) -> ObjectId {
     ObjectId {
         node: NodeId(id.node),
         epoch: Epoch(id.epoch),
