@@ -22,7 +22,7 @@ pub(crate) mod meta;
 mod objects;
 mod places;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod uploads;
 
 use async_trait::async_trait;
@@ -70,6 +70,10 @@ impl S3 {
         face.make_own_bucket()?;
         face.sweep()?;
         Ok(face)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 }
 
