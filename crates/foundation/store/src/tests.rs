@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ::s3::users::{User, Users};
 use ::s3::{Memory, Service, Setup};
+use futures_util::TryStreamExt as _;
 use object_store::integration;
 use object_store::path::Path;
 use object_store::{
@@ -12,7 +13,7 @@ use object_store::{
 };
 use tokio::net::TcpListener;
 
-use crate::s3::{Config, Limits};
+use crate::s3::{Config, Counters, Limits};
 use crate::*;
 
 const SECRET: &str = "the secret of the test";
@@ -61,9 +62,13 @@ fn config(endpoint: &str, authorities: Option<Vec<u8>>) -> Config {
     }
 }
 
+fn endpoint_of(config: Config) -> Result<S3> {
+    S3::new(config, Counters::new(&telemetry::Metrics::new()))
+}
+
 async fn world() -> World {
     let service = serve(None).await;
-    let s3 = S3::new(config(&format!("http://{}", service.addr), None)).expect("it opens");
+    let s3 = endpoint_of(config(&format!("http://{}", service.addr), None)).expect("it opens");
     let registry = Registry::default();
     registry
         .register("s3", Arc::new(s3.clone()))
@@ -86,7 +91,6 @@ async fn contract(opened: &Opened, can_update: bool) {
     integration::get_opts(store).await;
     integration::put_opts(store, can_update).await;
     let fixtures = store.list(None);
-    use futures_util::TryStreamExt as _;
     let fixtures: Vec<_> = fixtures.try_collect().await.expect("a list");
     for fixture in fixtures {
         store.delete(&fixture.location).await.expect("deleted");
@@ -174,7 +178,7 @@ async fn s3_is_spoken_over_tls() {
     let endpoint = format!("https://localhost:{}", service.addr.port());
     let pem = auth::pem(authority.certificate()).into_bytes();
     let path = Path::from("a");
-    let s3 = S3::new(config(&endpoint, Some(pem))).expect("it opens");
+    let s3 = endpoint_of(config(&endpoint, Some(pem))).expect("it opens");
     let bucket = s3.bucket("data").expect("a bucket");
     bucket
         .objects()
@@ -184,7 +188,7 @@ async fn s3_is_spoken_over_tls() {
     let other = auth::Authority::new().expect("an authority");
     let mut config = config(&endpoint, Some(auth::pem(other.certificate()).into_bytes()));
     config.limits.retries = 0;
-    let s3 = S3::new(config).expect("it opens");
+    let s3 = endpoint_of(config).expect("it opens");
     let bucket = s3.bucket("data").expect("a bucket");
     bucket
         .objects()
@@ -277,8 +281,8 @@ fn endpoints_are_checked() {
         "http://host?a",
         "data:a",
     ] {
-        S3::new(config(url, None)).expect_err(url);
+        endpoint_of(config(url, None)).expect_err(url);
     }
     let pem = Some(b"none".to_vec());
-    S3::new(config("https://host", pem)).expect_err("no certificates");
+    endpoint_of(config("https://host", pem)).expect_err("no certificates");
 }

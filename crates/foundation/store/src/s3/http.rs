@@ -20,6 +20,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
     HttpResponse, HttpResponseBody, HttpService,
 };
+use prometheus::IntCounter;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -30,7 +31,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::conditions::Conditions;
-use super::{Config, Limits};
+use super::{Config, Counters, Limits};
 use crate::{Class, Error, Result};
 
 /// Where systems keep the authorities that they trust.
@@ -46,10 +47,11 @@ pub(super) struct Http {
     client: Client<Dialer, HttpRequestBody>,
     limits: Limits,
     conditions: Conditions,
+    counters: Counters,
 }
 
 impl Http {
-    pub(super) fn new(config: &Config, conditions: Conditions) -> Result<Self> {
+    pub(super) fn new(config: &Config, conditions: Conditions, counters: Counters) -> Result<Self> {
         let is_plain = |url: &url::Url| url.scheme() == "http";
         let tls = if config.endpoint.as_ref().is_some_and(is_plain) {
             None
@@ -74,6 +76,7 @@ impl Http {
             client: builder.build(dialer),
             limits,
             conditions,
+            counters,
         })
     }
 }
@@ -120,8 +123,16 @@ impl HttpService for Http {
         let n_bytes = request.body().content_length() as u64;
         let sending = Duration::from_secs(n_bytes / u64::from(self.limits.bytes_per_second.max(1)));
         let patience = self.limits.patience;
+        let method = request.method().clone();
         let answered = timeout(patience + sending, self.client.request(request)).await;
-        let answer = answered.map_err(|_| late())?.map_err(failed)?;
+        let answer = match answered {
+            Ok(answer) => answer.map_err(failed),
+            Err(_) => Err(late()),
+        };
+        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+        self.counters.answered(method.as_str(), status);
+        let answer = answer?;
+        self.counters.sent_bytes.inc_by(n_bytes);
         let (mut head, body) = answer.into_parts();
         if head
             .headers
@@ -135,6 +146,7 @@ impl HttpService for Http {
             patience,
             timer: Box::pin(tokio::time::sleep(patience)),
             is_waiting: false,
+            received_bytes: self.counters.received_bytes.clone(),
         };
         Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
     }
@@ -190,6 +202,7 @@ struct Patient {
     patience: Duration,
     timer: Pin<Box<Sleep>>,
     is_waiting: bool,
+    received_bytes: IntCounter,
 }
 
 impl Body for Patient {
@@ -202,6 +215,13 @@ impl Body for Patient {
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.is_waiting = false;
+            if let Some(Ok(data)) = frame
+                .as_ref()
+                .map(|frame| frame.as_ref().map(Frame::data_ref))
+            {
+                let n_bytes = data.map_or(0, Bytes::len);
+                self.received_bytes.inc_by(n_bytes as u64);
+            }
             return Poll::Ready(
                 frame.map(|frame| {
                     frame.map_err(|error| HttpError::new(kind_of(Some(&error)), error))

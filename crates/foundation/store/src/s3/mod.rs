@@ -2,6 +2,7 @@
 
 mod conditions;
 mod http;
+mod metrics;
 mod upload;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use url::Url;
 
 use self::conditions::Conditions;
 use self::http::Http;
+pub use self::metrics::Counters;
 pub use self::upload::Upload;
 use crate::registry::within;
 use crate::{Class, Credentials, Error, Opened, Result, Scheme};
@@ -73,7 +75,7 @@ pub struct Bucket {
 impl S3 {
     /// # Errors
     /// When the endpoint or the certificates are none.
-    pub fn new(config: Config) -> Result<Self> {
+    pub fn new(config: Config, counters: Counters) -> Result<Self> {
         if let Some(endpoint) = &config.endpoint {
             let is_plain = endpoint.path() == "/" && endpoint.query().is_none();
             let is_web = matches!(endpoint.scheme(), "http" | "https");
@@ -84,7 +86,7 @@ impl S3 {
             }
         }
         let conditions = Conditions::default();
-        let http = Http::new(&config, conditions.clone())?;
+        let http = Http::new(&config, conditions.clone(), counters)?;
         Ok(Self {
             config,
             http,
