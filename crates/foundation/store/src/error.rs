@@ -20,4 +20,4 @@ pub enum Error {
     Store(#[from] object_store::Error),
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 
 /// It comes before letters and digits in the order of paths: who lists from one of those on passes it over at once.
 pub(crate) const RESERVED: &str = "!geds-key/";
+/// The first path that is behind all of those.
+pub(crate) const RESERVED_END: &str = "!geds-key0";
 
 /// Whether it is a path, be it under [`RESERVED`] or not.
 pub(crate) fn is_path(text: &str) -> bool {
@@ -113,6 +115,8 @@ mod tests {
             let parsed = Path::parse(&path).expect("a path");
             prop_assert_eq!(parsed.as_ref(), &*path);
             prop_assert_eq!(is_own(&key), *path == *key);
+            let is_reserved = (RESERVED..RESERVED_END).contains(&&*path);
+            prop_assert_eq!(is_own(&key), !is_reserved);
         }
 
         #[test]

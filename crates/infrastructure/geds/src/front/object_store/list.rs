@@ -7,12 +7,12 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::path::{DELIMITER, Path};
-use object_store::{Extensions, ListResult, ObjectMeta, Result};
+use object_store::{Error, Extensions, ListResult, ObjectMeta, Result};
 
 use super::reading::meta_of;
 use super::{Bucket, generic, told};
 use crate::core::index::{Cursor, Folder, Item, Key, Prefix, Query};
-use crate::core::paths::{RESERVED, is_own, is_path, path_of};
+use crate::core::paths::{RESERVED, RESERVED_END, is_own, is_path, path_of};
 use crate::error;
 use crate::front::pages::{page, parse, render};
 
@@ -48,7 +48,7 @@ impl Bucket {
         let state = (self.clone(), self.walk(begin(prefix), after, ""));
         let pages = stream::try_unfold(state, |(bucket, mut walk)| async move {
             let found = bucket.page(&mut walk, PAGE_ITEMS_MAX)?;
-            Ok(found.map(|found| (stream::iter(found.objects).map(Ok), (bucket, walk))))
+            Ok::<_, Error>(found.map(|found| (stream::iter(found.objects).map(Ok), (bucket, walk))))
         });
         pages.try_flatten().boxed()
     }
@@ -64,11 +64,8 @@ impl Bucket {
             all.folders.extend(found.folders);
         }
         let reserved = parsed(RESERVED);
-        if is_root
-            && let Err(idx) = all.folders.binary_search(&reserved)
-            && self.has_others()?
-        {
-            all.folders.insert(idx, reserved);
+        if is_root && !all.folders.contains(&reserved) && self.has_others()? {
+            all.folders.insert(0, reserved);
         }
         Ok(all.told())
     }
@@ -77,7 +74,7 @@ impl Bucket {
         // Keys that are no paths are anywhere.
         let is_reserved = begin.starts_with(RESERVED);
         let is_anywhere = is_reserved || (delimiter.is_empty() && RESERVED.starts_with(&begin));
-        let is_behind = |after: &String| !is_reserved && after > &format!("{RESERVED}\u{10ffff}");
+        let is_behind = |after: &str| !is_reserved && after >= RESERVED_END;
         let from = match &after {
             Some(after) if !is_anywhere || is_behind(after) => format!("{after}\0"),
             _ => String::new(),

@@ -20,7 +20,6 @@ use tokio::sync::Mutex;
 use super::{Bucket, acknowledged, attributes, extensions, generic, told};
 use crate::arena::Writer;
 use crate::core::index::{Class, Name};
-use crate::error;
 use crate::store::{Store, Terms};
 
 /// One writer's parts. Where each lies is known when it is made, so each is written there at once, whichever comes first. They are in the
