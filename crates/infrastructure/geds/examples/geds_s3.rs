@@ -1,8 +1,9 @@
 //! A store of one node behind an S3 server, for those who test it from outside (conformance/s3-tests and conformance/s3-clients).
 //!
-//! `geds_s3 DIR USERS [DOMAIN…]`: USERS are lines of an access key, a secret and a tenant. It writes DIR/ca.pem and keeps its log in DIR/log,
+//! `geds_s3 DIR USERS [DOMAIN…]`: USERS are lines of an access key, a secret and a tenant. It writes DIR/ca.pem and keeps its log in DIR/log and
+//! objects in DIR/objects,
 //! serves HTTP and HTTPS on ports that the system chooses, and prints `{"http", "https", "ca"}` as one line. It runs until its standard input ends.
-//! Started again on the same DIR it knows all names; what was in memory is lost.
+//! Started again on the same DIR it knows all names; and what is durable; what was only in memory is lost.
 #![allow(clippy::print_stdout, reason = "it is what this program does")]
 
 use std::error::Error;
@@ -15,7 +16,8 @@ use std::time::Duration;
 
 use geds::front::s3::{METADATA_BYTES_MAX, S3};
 use geds::index::NodeId;
-use geds::store::{self, Store};
+use geds::store::{self, Disks, Store};
+use geds::tier1::Drive;
 use s3::users::{Secret, User, Users};
 use s3::{Config, Setup};
 use telemetry::Metrics;
@@ -38,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(&ca, auth::pem(authority.certificate()))?;
     let identity = authority.identity("localhost")?;
     let tls = auth::Tls::new(&identity)?.server_config_admitting_anonymous();
-    let store = open(&dir.join("log"))?;
+    let store = open(&dir)?;
     let (end, ended) = sync_channel(0);
     let upkeep = {
         let store = store.clone();
@@ -78,14 +80,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn open(dir: &std::path::Path) -> Result<Store, Box<dyn Error>> {
-    std::fs::create_dir_all(dir)?;
+    let [log, objects] = ["log", "objects"].map(|name| dir.join(name));
+    durable::make_dir(&log)?;
+    let disks = Disks {
+        log: Arc::new(Directory::open(&log)?),
+        objects: Arc::new(Drive::open(&objects)?),
+    };
     let mut config = store::Config::default();
     config.namespace.limits.metadata_bytes_max = METADATA_BYTES_MAX;
-    Ok(Store::open(
-        &config,
-        NodeId(1),
-        Arc::new(Directory::open(dir)?),
-    )?)
+    Ok(Store::open(&config, NodeId(1), disks)?)
 }
 
 /// Until `ended` is closed.

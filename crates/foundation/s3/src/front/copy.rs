@@ -5,7 +5,7 @@ use s3s::{S3Request, S3Response};
 
 use super::conditions::{Conditions, Selection, precondition};
 use super::render::{self, set_checksum};
-use super::write::{attributes_of, tags};
+use super::write::{attributes_of, tags, wanted_class};
 use super::{At, Front, check_version, multipart, name};
 use crate::backend::{Content, Error, Put};
 use crate::body::Body;
@@ -90,6 +90,7 @@ pub(super) async fn object(
                 found.tags.clone()
             },
             when: target_precondition(&request)?,
+            class: wanted_class(&request.headers)?,
         };
         let has_algorithm = |checksum: crate::checksum::ObjectChecksum| {
             Some(checksum.value.algorithm()) == algorithm
