@@ -24,8 +24,8 @@ pub(super) fn copy(
     let entry = reader.entry();
     let mut writer = store.writer(tenant)?;
     writer.reserve(reader.len())?;
-    for view in reader.views() {
-        writer.append(&view)?;
+    for piece in reader.pieces(0..reader.len()) {
+        writer.append(&piece?)?;
     }
     let terms = Terms {
         when,
@@ -33,7 +33,8 @@ pub(super) fn copy(
         etag: Some(entry.sealed.etag.clone()),
         ..Terms::default()
     };
-    Ok(store.seal(tenant, &to, writer, terms)?.1)
+    let class = entry.sealed.class;
+    Ok(store.seal(tenant, &to, (class, writer), terms)?.1)
 }
 
 /// `None`: it has as many names as it may have.

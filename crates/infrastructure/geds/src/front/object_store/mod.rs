@@ -7,7 +7,7 @@
 //!   uploads of S3.
 //! - An etag is in quotation marks, as S3 tells it. There are no versions.
 //! - Copying gives data one more name, and renaming gives it another one, in one step.
-//! - An answer means what its class says, which is with it: [`Class`] in the extensions of what is returned.
+//! - An answer means what its class says, which is with it: [`store::Class`](::store::Class) in the extensions of what is returned.
 //!
 //! [`MultipartStore`]: object_store::multipart::MultipartStore
 
@@ -56,16 +56,24 @@ struct Inner {
     face: Arc<S3>,
     tenant: Tenant,
     bucket: BucketName,
+    class: Class,
 }
 
 impl Bucket {
-    /// A bucket of the store behind `face`, which has its uploads. It need not be there yet.
+    /// A bucket of the store behind `face`, which has its uploads. It need not be there yet. What is put is durable.
     #[must_use]
     pub fn new(face: Arc<S3>, tenant: Tenant, bucket: BucketName) -> Self {
+        Self::of_class(face, tenant, bucket, Class::Durable)
+    }
+
+    /// The same, where what is put is of another class. Uploads that are shared by an id are durable.
+    #[must_use]
+    pub fn of_class(face: Arc<S3>, tenant: Tenant, bucket: BucketName, class: Class) -> Self {
         Self(Arc::new(Inner {
             face,
             tenant,
             bucket,
+            class,
         }))
     }
 
@@ -160,13 +168,14 @@ impl ObjectStore for Bucket {
             metadata: attributes::metadata(&opts.attributes, &opts.tags)?,
             ..Terms::default()
         };
+        let class = self.0.class;
         let put = move |store: &Store, tenant: &Tenant| {
             let mut writer = store.writer(tenant)?;
             writer.reserve(payload.content_length() as u64)?;
             for bytes in &payload {
                 writer.append(bytes)?;
             }
-            store.seal(tenant, &name, writer, terms)
+            store.seal(tenant, &name, (class, writer), terms)
         };
         let put = async { acknowledged(self.run(put).await?).await };
         put.await.map_err(|error| match (&opts.mode, error.kind) {
@@ -258,7 +267,10 @@ async fn acknowledged((entry, ack): (Arc<Entry>, Ack)) -> error::Result<PutResul
 
 fn extensions(class: Class) -> Extensions {
     let mut extensions = Extensions::new();
-    extensions.insert(class);
+    extensions.insert(match class {
+        Class::Ephemeral => ::store::Class::Ephemeral,
+        Class::Durable => ::store::Class::Durable,
+    });
     extensions
 }
 

@@ -80,20 +80,22 @@ fn selected(range: &GetRange, size: u64) -> Result<Range<u64>> {
     range.as_range(size).map_err(generic)
 }
 
-/// Where they lie, without a copy.
+/// Where they lie, without a copy, if they are in memory. From the disk each is read when it is asked for, where that may wait.
 fn pieces(reader: &Reader, range: &Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-    let mut start = 0;
-    let mut pieces = Vec::new();
-    for view in reader.views() {
-        let end = start + view.len() as u64;
-        let (from, to) = (range.start.max(start), range.end.min(end));
-        if from < to {
-            let view = view.slice(to_usize(from - start)..to_usize(to - start));
-            pieces.push(Ok(Bytes::from(view)));
-        }
-        start = end;
+    let pieces = reader.pieces(range.clone());
+    if reader.is_in_memory() {
+        let pieces = pieces.map(|piece| piece.map(Bytes::from).map_err(generic));
+        return stream::iter(pieces).boxed();
     }
-    stream::iter(pieces).boxed()
+    let from_disk = stream::try_unfold(pieces, |mut pieces| async move {
+        let read = move || (pieces.next(), pieces);
+        let (piece, pieces) = rt::blocking(read).await.map_err(generic)?;
+        match piece {
+            Some(piece) => Ok(Some((Bytes::from(piece.map_err(generic)?), pieces))),
+            None => Ok(None),
+        }
+    });
+    from_disk.boxed()
 }
 
 /// All in one, which is a copy only if there are several.

@@ -172,7 +172,7 @@ async fn every_key_can_be_had() {
         };
         world
             .store
-            .seal(&tenant, &name, writer, Terms::default())
+            .seal(&tenant, &name, (Class::Ephemeral, writer), Terms::default())
             .expect("sealed");
     }
     let all = listed(&bucket, None, None).await;
@@ -468,4 +468,56 @@ async fn lists_go_on_over_pages() {
     let rest: Vec<_> = pages.try_collect().await.expect("pages");
     assert_eq!(rest.len(), 2500);
     assert!(listed(&bucket, None, None).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_says_what_it_promises() {
+    let (world, durable) = world().await;
+    let (face, tenant) = (Arc::clone(&world.face), durable.0.tenant.clone());
+    let ephemeral = Bucket::of_class(face, tenant, durable.0.bucket.clone(), Class::Ephemeral);
+    let path = Path::from("a");
+    for (bucket, class) in [
+        (&durable, ::store::Class::Durable),
+        (&ephemeral, ::store::Class::Ephemeral),
+    ] {
+        for size in [10, 1 << 20] {
+            let put = bucket.put(&path, vec![1; size].into()).await.expect("put");
+            assert_eq!(put.extensions.get(), Some(&class));
+            let got = bucket.get(&path).await.expect("there");
+            assert_eq!(got.extensions.get(), Some(&class));
+            let mut upload = bucket.put_multipart(&path).await.expect("begun");
+            upload.put_part(vec![1; size].into()).await.expect("put");
+            let put = upload.complete().await.expect("completed");
+            assert_eq!(put.extensions.get(), Some(&class));
+        }
+    }
+}
+
+/// Memory has room for a small part of it.
+#[tokio::test]
+async fn what_is_on_the_disk_is_read_from_there() {
+    let world = world_with(&CrashDisk::default(), 20 << 20).await;
+    world.acme.put("/data", b"").await.expect(200);
+    let bucket = bucket(&world, "acme");
+    let content = |number: u8| (0..3_000_000_u32).map(move |at| number ^ at.to_le_bytes()[1]);
+    for number in 0..20 {
+        let path = Path::from(format!("{number:02}"));
+        let payload: Vec<u8> = content(number).collect();
+        bucket.put(&path, payload.into()).await.expect("there is room on the disk");
+    }
+    let mut n_on_disk = 0;
+    for number in 0..20 {
+        let path = Path::from(format!("{number:02}"));
+        let name = bucket.place(&path).expect("a key");
+        let reader = world.store.open_object(&bucket.0.tenant, &name).expect("there");
+        n_on_disk += usize::from(!reader.is_in_memory());
+        let all = bucket.get(&path).await.expect("there").bytes().await.expect("bytes");
+        let all: Vec<u8> = all.into();
+        assert!(all.into_iter().eq(content(number)), "{number}");
+        let range = 1_000_000..2_500_000;
+        let part = bucket.get_ranges(&path, &[range]).await.expect("there");
+        let expected = content(number).skip(1_000_000).take(1_500_000);
+        assert!(part[0].iter().copied().eq(expected), "{number}");
+    }
+    assert!(n_on_disk > 5, "{n_on_disk}");
 }

@@ -18,9 +18,8 @@ use s3::object::{self, Part, UploadChecksum};
 use tokio::sync::Mutex;
 
 use super::{Bucket, acknowledged, attributes, extensions, generic, told};
-use crate::arena::Writer;
 use crate::core::index::{Class, Name};
-use crate::store::{Store, Terms};
+use crate::store::{Store, Terms, Writer};
 
 /// One writer's parts. Where each lies is known when it is made, so each is written there at once, whichever comes first. They are in the
 /// memory of the tenant, and gone with this.
@@ -113,8 +112,9 @@ impl MultipartUpload for InOrder {
             metadata: self.metadata.clone(),
             ..Terms::default()
         };
+        let class = self.bucket.0.class;
         let seal =
-            move |store: &Store, tenant: &ids::Name| store.seal(tenant, &name, writer, terms);
+            move |store: &Store, tenant: &ids::Name| store.seal(tenant, &name, (class, writer), terms);
         let sealed = async { acknowledged(self.bucket.run(seal).await?).await };
         sealed.await.map_err(|error| told(&self.location, error))
     }
