@@ -503,15 +503,27 @@ async fn what_is_on_the_disk_is_read_from_there() {
     for number in 0..20 {
         let path = Path::from(format!("{number:02}"));
         let payload: Vec<u8> = content(number).collect();
-        bucket.put(&path, payload.into()).await.expect("there is room on the disk");
+        bucket
+            .put(&path, payload.into())
+            .await
+            .expect("there is room on the disk");
     }
     let mut n_on_disk = 0;
     for number in 0..20 {
         let path = Path::from(format!("{number:02}"));
         let name = bucket.place(&path).expect("a key");
-        let reader = world.store.open_object(&bucket.0.tenant, &name).expect("there");
+        let reader = world
+            .store
+            .open_object(&bucket.0.tenant, &name)
+            .expect("there");
         n_on_disk += usize::from(!reader.is_in_memory());
-        let all = bucket.get(&path).await.expect("there").bytes().await.expect("bytes");
+        let all = bucket
+            .get(&path)
+            .await
+            .expect("there")
+            .bytes()
+            .await
+            .expect("bytes");
         let all: Vec<u8> = all.into();
         assert!(all.into_iter().eq(content(number)), "{number}");
         let range = 1_000_000..2_500_000;

@@ -113,8 +113,9 @@ impl MultipartUpload for InOrder {
             ..Terms::default()
         };
         let class = self.bucket.0.class;
-        let seal =
-            move |store: &Store, tenant: &ids::Name| store.seal(tenant, &name, (class, writer), terms);
+        let seal = move |store: &Store, tenant: &ids::Name| {
+            store.seal(tenant, &name, (class, writer), terms)
+        };
         let sealed = async { acknowledged(self.bucket.run(seal).await?).await };
         sealed.await.map_err(|error| told(&self.location, error))
     }
