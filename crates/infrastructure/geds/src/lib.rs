@@ -4,6 +4,7 @@
 //! - [`namespace`]: its owner, with the log and snapshots.
 //! - [`arena`]: immutable objects in memory that processes of one node share without copying.
 //! - [`tier1`]: immutable objects on a disk of the node, small ones in the log. The store does not use it yet.
+//! - [`tier2`]: objects in a store that speaks S3. The store does not use it yet.
 //! - [`store`]: names and memory together: what a node offers to tenants.
 //!
 //! Read in this order: `core/index` and `namespace`; then `core/extents.rs` (who has which pages), `arena/memory.rs` (the only unsafe code),
@@ -20,6 +21,7 @@ pub mod front;
 pub mod namespace;
 pub mod store;
 pub mod tier1;
+pub mod tier2;
 
 pub use self::core::index;
 pub use self::error::{Error, Kind, Result};

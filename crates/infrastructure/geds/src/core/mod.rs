@@ -3,6 +3,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod extents;
 pub mod index;
+pub(crate) mod paths;
 pub(crate) mod sums;
 pub(crate) mod victims;
 

@@ -23,7 +23,7 @@ pub(crate) mod meta;
 mod objects;
 mod places;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod uploads;
 
 use async_trait::async_trait;
@@ -71,6 +71,10 @@ impl S3 {
         face.make_own_bucket()?;
         face.sweep()?;
         Ok(face)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 }
 

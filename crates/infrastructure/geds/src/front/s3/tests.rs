@@ -1,6 +1,6 @@
 //! The contract of S3's stores, and the same over real HTTP.
 
-mod client;
+pub(in crate::front) mod client;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -54,15 +54,15 @@ fn store(disk: &CrashDisk, arena_bytes: u64) -> Store {
 }
 
 /// A server, and a client of each of two tenants.
-struct World {
-    store: Store,
-    face: Arc<S3>,
+pub(in crate::front) struct World {
+    pub store: Store,
+    pub face: Arc<S3>,
     service: Service,
-    acme: Client,
+    pub acme: Client,
     other: Client,
 }
 
-async fn world_with(disk: &CrashDisk, arena_bytes: u64) -> World {
+pub(in crate::front) async fn world_with(disk: &CrashDisk, arena_bytes: u64) -> World {
     let store = store(disk, arena_bytes);
     let face = Arc::new(S3::open(store.clone()).expect("it opens"));
     let user = |access_key: &'static str, secret: &str, text| User {

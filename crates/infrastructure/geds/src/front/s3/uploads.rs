@@ -8,7 +8,6 @@ use s3::names::{BucketName, Etag, Name, PartNumber, Upload, UploadId};
 use s3::object::{Object, Part, Uploading};
 
 use super::buckets::{check, find};
-use super::list::page;
 use super::meta::{
     Head, Incarnation, PartMeta, UploadMeta, head_of, modified_of, object_of, part_of,
 };
@@ -17,6 +16,7 @@ use super::places::{self, Places};
 use super::{S3, content};
 use crate::core::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
 use crate::error;
+use crate::front::pages::page;
 use crate::store::{Store, Terms};
 
 /// An upload that is going on, and where.
@@ -222,7 +222,7 @@ impl S3 {
                 delimiter: "",
                 items_max: parts_max.min(PAGE_ITEMS_MAX),
             };
-            page(index, &query, (None, from))
+            Ok::<_, Error>(page(index, &query, (None, from))?)
         })?;
         let part = |item| match item {
             Item::Object(key, entry) => part_of(Places::parse_part(&key)?, &entry),
