@@ -19,7 +19,8 @@ use self::proxy::{Fault, Proxy};
 use super::*;
 use crate::core::index::{BucketName, Etag, Key, NodeId, ObjectId, Precondition};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Where answers do not come.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
 struct World {
     tier2: Tier2,
@@ -29,6 +30,10 @@ struct World {
 
 /// `retries`: of each request.
 async fn world(retries: usize) -> World {
+    world_with(retries, ::store::s3::Limits::default().patience).await
+}
+
+async fn world_with(retries: usize, patience: Duration) -> World {
     let backend = Memory::new();
     let tenant = s3::names::Tenant::new("one").expect("a tenant");
     let bucket = s3::names::BucketName::new("data").expect("a bucket");
@@ -62,7 +67,7 @@ async fn world(retries: usize) -> World {
         },
         authorities: None,
         limits: ::store::s3::Limits {
-            patience: PATIENCE,
+            patience,
             bytes_per_second: 8 << 20,
             // Each request has a connection of its own, and so a fault.
             idle_connections: 0,
@@ -200,7 +205,7 @@ async fn only_what_may_be_replaced_is() {
 
 #[tokio::test]
 async fn what_is_read_is_whole_however_connections_end() {
-    let world = world(4).await;
+    let world = world_with(4, LITTLE_PATIENCE).await;
     let content = content(3 << 20);
     let what = object("a", 1, content.len(), Precondition::None);
     let in_s3 = world.persist(&what, &content).await.expect("persisted");
@@ -222,7 +227,7 @@ async fn what_is_read_is_whole_however_connections_end() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_an_error() {
-    let world = world(0).await;
+    let world = world_with(0, LITTLE_PATIENCE).await;
     let content = content(3 << 20);
     let what = object("a", 1, content.len(), Precondition::None);
     let in_s3 = world.persist(&what, &content).await.expect("persisted");
@@ -243,21 +248,34 @@ async fn what_cannot_be_read_is_an_error() {
 
 #[tokio::test]
 async fn what_is_written_is_there_once_however_connections_end() {
-    for size in [1000, 17 << 20] {
-        let world = world(4).await;
-        let content = content(size);
-        // One request, or those that begin, put two parts, and end.
-        let n_requests = if size == 1000 { 1 } else { 4 };
-        for at in 0..n_requests {
-            for fault in [Fault::Busy, Fault::Cut(20), Fault::Stall(0), Fault::Lose] {
-                let key = format!("{at}-{fault:?}");
-                let what = object(&key, 1, size, Precondition::Absent);
-                let before = std::iter::repeat_n(Fault::None, at);
-                world.proxy.spoil(before.chain([fault]));
-                let in_s3 = world.persist(&what, &content).await.expect("persisted");
-                let all = world.read(&in_s3, 0..size as u64).await.expect("read");
-                assert!(all == content, "{at} {fault:?}");
-            }
+    let world = world_with(4, LITTLE_PATIENCE).await;
+    let faults = [Fault::Busy, Fault::Cut(20), Fault::Stall(0), Fault::Lose];
+    // One request.
+    survives(&world, 1000, 1, &faults).await;
+    // Those that begin an upload, put two parts, and end it. They take their time.
+    let world = self::world(4).await;
+    survives(
+        &world,
+        17 << 20,
+        4,
+        &[Fault::Busy, Fault::Cut(20), Fault::Lose],
+    )
+    .await;
+}
+
+/// Each of the faults, in each of the requests.
+async fn survives(world: &World, size: usize, n_requests: usize, faults: &[Fault]) {
+    let content = content(size);
+    for at in 0..n_requests {
+        for fault in faults {
+            let key = format!("{at}-{fault:?}");
+            let what = object(&key, 1, size, Precondition::Absent);
+            let before = std::iter::repeat_n(Fault::None, at);
+            world.proxy.spoil(before.chain([*fault]));
+            let in_s3 = world.persist(&what, &content).await.expect("persisted");
+            assert_eq!(world.proxy.n_left(), 0, "{at} {fault:?}");
+            let all = world.read(&in_s3, 0..size as u64).await.expect("read");
+            assert!(all == content, "{at} {fault:?}");
         }
     }
 }
