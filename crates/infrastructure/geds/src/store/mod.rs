@@ -13,6 +13,7 @@
 
 mod ack;
 mod residents;
+mod stats;
 mod steps;
 mod tenants;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use wal::{Disk, Wal};
 
 pub use self::ack::Ack;
 use self::residents::Residents;
+pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
 pub use self::tenants::tenant;
 use self::warm::Warm;

@@ -1,0 +1,158 @@
+//! What a node tells about itself. Where IBM's GEDS has such a number, it is called as there.
+
+use std::sync::Weak;
+
+use prometheus::{IntCounter, IntGauge};
+use telemetry::Metrics;
+
+use crate::store::{Stats, Store};
+
+type Value = fn(&Stats) -> u64;
+
+/// Declares all of them. They are asked for when somebody reads them, as long as there is the store.
+pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
+    let (levels, numbers) = (levels(metrics), numbers(metrics));
+    metrics.before_reading(move || {
+        let Some(store) = store.upgrade() else {
+            return;
+        };
+        let stats = store.stats();
+        for (level, value) in &levels {
+            level.set(i64::try_from(value(&stats)).unwrap_or(i64::MAX));
+        }
+        for (number, value) in &numbers {
+            number.inc_by(value(&stats).saturating_sub(number.get()));
+        }
+    });
+}
+
+fn levels(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
+    let level = |name, help, value: Value| (metrics.gauge(name, help), value);
+    vec![
+        level(
+            "geds__local_memory_used",
+            "Bytes of memory that objects have, or that is kept for them.",
+            |s| s.memory_used_bytes,
+        ),
+        level(
+            "geds__local_memory_free",
+            "Bytes of memory that are left.",
+            |s| s.memory_limit_bytes.saturating_sub(s.memory_used_bytes),
+        ),
+        level(
+            "geds__local_memory_allocated",
+            "Bytes of memory that objects may have.",
+            |s| s.memory_limit_bytes,
+        ),
+        level("geds_buckets", "Buckets of all tenants.", |s| s.n_buckets),
+        level("geds_names", "Names in all buckets.", |s| s.n_names),
+        level(
+            "geds_objects",
+            "Objects that have a name, also those that are lost.",
+            |s| s.n_objects,
+        ),
+        level(
+            "geds_names_bytes",
+            "Memory that names take, roughly; geds_names_bytes_limit is the most.",
+            |s| s.names_bytes,
+        ),
+        level(
+            "geds_names_bytes_limit",
+            "No name is taken that would need more memory.",
+            |s| s.names_bytes_max,
+        ),
+        level(
+            "geds_log_queued_bytes",
+            "Bytes that wait for the log's disk; geds_log_queued_bytes_limit is the most.",
+            |s| s.log.queued_bytes,
+        ),
+        level(
+            "geds_log_queued_bytes_limit",
+            "Who would let more bytes wait for the log's disk waits.",
+            |s| s.log.queue_bytes_max,
+        ),
+        level(
+            "geds_log_segments",
+            "Files that the log has. A snapshot of the index lets some go.",
+            |s| s.log.n_segments as u64,
+        ),
+        level(
+            "geds_log_full",
+            "1 while the disk has no room for the log, and nothing can be changed.",
+            |s| u64::from(s.log.is_full),
+        ),
+    ]
+}
+
+fn numbers(metrics: &Metrics) -> Vec<(IntCounter, Value)> {
+    let theirs = |name, help, value: Value| (metrics.foreign_counter(name, help), value);
+    let ours = |name, help, value: Value| (metrics.counter(name, help), value);
+    vec![
+        theirs("geds__files_created", "Objects that were sealed.", |s| {
+            s.n_sealed
+        }),
+        ours(
+            "geds_copied_bytes_total",
+            "Bytes of objects that were copied in memory.",
+            |s| s.copied_bytes,
+        ),
+        ours(
+            "geds_log_syncs_total",
+            "Times that the log was synced to its disk.",
+            |s| s.log.n_syncs,
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wal::testing::CrashDisk;
+
+    use super::*;
+    use crate::index::NodeId;
+
+    fn read(metrics: &Metrics, name: &str) -> u64 {
+        let text = metrics.render();
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
+        value.parse().expect("a number")
+    }
+
+    #[test]
+    fn they_are_those_of_the_store_when_they_are_read() {
+        let metrics = Metrics::new();
+        let config = crate::store::Config::default();
+        let disk = Arc::new(CrashDisk::default());
+        let store = Arc::new(Store::open(&config, NodeId(1), disk).expect("it opens"));
+        declare(&metrics, Arc::downgrade(&store));
+        let limit = read(&metrics, "geds__local_memory_allocated");
+        assert_eq!(limit, config.arena.limit_bytes);
+        assert_eq!(read(&metrics, "geds_names"), 0);
+        let tenant = crate::store::tenant("acme").expect("a tenant");
+        let bucket = crate::index::BucketName::new("data").expect("a bucket");
+        let ack = store.create_bucket(&tenant, &bucket).expect("made");
+        ack.wait().expect("kept");
+        for n in 1..=3 {
+            let name = crate::index::Name {
+                bucket: bucket.clone(),
+                key: crate::index::Key::new(&format!("{n}")).expect("a key"),
+            };
+            let mut writer = store.writer(&tenant).expect("memory");
+            writer.append(&[n; 5000]).expect("room");
+            let terms = crate::store::Terms::default();
+            let (_, ack) = store.seal(&tenant, &name, writer, terms).expect("sealed");
+            ack.wait().expect("kept");
+            assert_eq!(read(&metrics, "geds_names"), n.into());
+            assert_eq!(read(&metrics, "geds__files_created"), n.into());
+        }
+        let used = read(&metrics, "geds__local_memory_used");
+        let free = read(&metrics, "geds__local_memory_free");
+        assert!(used >= 15_000 && used + free == limit, "{used} {free}");
+        assert!(read(&metrics, "geds_log_syncs_total") > 0);
+        drop(store);
+        assert_eq!(read(&metrics, "geds_names"), 3, "the last that was known");
+    }
+}
