@@ -1,0 +1,116 @@
+//! `cloudskin geds serve`, and who may use what is served.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use geds::users::{self, Credentials};
+
+use super::say;
+use crate::roles;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Geds {
+    /// Be a node: serve S3, keep the names of objects on the disk, and objects in memory.
+    Serve(roles::geds::Serve),
+    /// Say who may use a node. A node that runs takes it up within a second or two.
+    #[command(subcommand)]
+    User(User),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum User {
+    /// Make a user of a tenant, and print the credentials, which cannot be shown again.
+    Add {
+        /// Users of one tenant have the same buckets.
+        tenant: String,
+        #[command(flatten)]
+        of: Of,
+        /// Write them to a file for AWS_SHARED_CREDENTIALS_FILE instead.
+        #[arg(long, value_name = "FILE")]
+        credentials: Option<PathBuf>,
+        /// What the credentials say that buckets are in.
+        #[arg(long, default_value = "us-east-1")]
+        region: String,
+    },
+    /// List access keys and their tenants.
+    Ls {
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Let a user in no more.
+    Rm {
+        access_key: String,
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Of {
+    /// The node's directory.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The node's file of users, if that is elsewhere.
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+}
+
+impl Geds {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Serve(serve) => return serve.run(),
+            Self::User(user) => user.run()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl User {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Add {
+                tenant,
+                of,
+                credentials,
+                region,
+            } => {
+                let user = users::add(&of.path(), &tenant)?;
+                match credentials {
+                    Some(path) => write(&path, &user, &region),
+                    None => say(user.ini(&region).trim_end()),
+                }
+            }
+            Self::Ls { of } => {
+                for user in users::read(&of.path())? {
+                    say(&format!("{}  {}", user.access_key, user.tenant))?;
+                }
+                Ok(())
+            }
+            Self::Rm { access_key, of } => Ok(users::remove(&of.path(), &access_key)?),
+        }
+    }
+}
+
+impl Of {
+    fn path(self) -> PathBuf {
+        let beside = |dir: PathBuf| dir.join("users");
+        (self.users)
+            .or_else(|| self.dir.map(beside))
+            .expect("clap wants one of them")
+    }
+}
+
+/// Writes credentials where only the owner can read them.
+pub(crate) fn write(path: &Path, user: &Credentials, region: &str) -> anyhow::Result<()> {
+    let partial = path.with_added_extension("partial");
+    let write = || {
+        let mut file = durable::create_private(&partial)?;
+        file.write_all(user.ini(region).as_bytes())?;
+        durable::publish(&file, &partial, path)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
