@@ -1,12 +1,10 @@
 //! `cloudskin geds serve`, and who may use what is served.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use geds::users::{self, Credentials};
+use geds::users;
 
 use super::say;
 use crate::roles;
@@ -80,7 +78,7 @@ impl User {
             } => {
                 let user = users::add(&of.path(), &tenant)?;
                 match credentials {
-                    Some(path) => write(&path, &user, &region),
+                    Some(path) => Ok(user.write(&path, &region)?),
                     None => say(user.ini(&region).trim_end()),
                 }
             }
@@ -102,15 +100,4 @@ impl Of {
             .or_else(|| self.dir.map(beside))
             .expect("clap wants one of them")
     }
-}
-
-/// Writes credentials where only the owner can read them.
-pub(crate) fn write(path: &Path, user: &Credentials, region: &str) -> anyhow::Result<()> {
-    let partial = path.with_added_extension("partial");
-    let write = || {
-        let mut file = durable::create_private(&partial)?;
-        file.write_all(user.ini(region).as_bytes())?;
-        durable::publish(&file, &partial, path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }

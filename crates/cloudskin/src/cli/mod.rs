@@ -5,7 +5,7 @@ mod cc;
 mod cell;
 mod ctl;
 mod demo;
-pub(crate) mod geds_serve;
+mod geds_serve;
 mod prove;
 mod up;
 

@@ -113,7 +113,7 @@ pub(super) fn make_user(platform: &Path) -> anyhow::Result<()> {
         private_dir(&dir(platform))?;
         let users = dir(platform).join("users");
         let user = users::add(&users, ORG).context("make a user of the object store")?;
-        crate::cli::geds_serve::write(&credentials, &user, REGION)?;
+        user.write(&credentials, REGION)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use ids::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Signals};
+use super::Signals;
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -76,7 +76,7 @@ impl Serve {
         self.say(&ready, &config)?;
         let failed = runtime.block_on(async {
             tokio::select! {
-                Asked::Interrupt | Asked::Terminate = signals.any() => None,
+                _ = signals.any() => None,
                 why = node.failed() => Some(why),
             }
         });
@@ -147,7 +147,11 @@ mod tests {
         let config: geds::Config = serde_saphyr::from_str(yaml).expect("settings");
         assert_eq!(config, geds::Config::default());
         let sections = ["memory", "log", "s3"];
-        assert!(sections.iter().all(|name| yaml.contains(&format!("\n{name}:\n"))));
+        assert!(
+            sections
+                .iter()
+                .all(|name| yaml.contains(&format!("\n{name}:\n")))
+        );
     }
 
     #[test]

@@ -49,13 +49,21 @@ impl Credentials {
         }
     }
 
-    /// As the file that S3 clients read: `AWS_SHARED_CREDENTIALS_FILE`.
+    /// As in the file that S3 clients read: `AWS_SHARED_CREDENTIALS_FILE`.
     #[must_use]
     pub fn ini(&self, region: &str) -> String {
         let Self { access_key, secret } = self;
         format!(
             "[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret}\nregion = {region}\n"
         )
+    }
+
+    /// Writes that file, for its owner only.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn write(&self, path: &Path, region: &str) -> Result<()> {
+        write(path, &self.ini(region))
     }
 }
 
@@ -224,27 +232,31 @@ fn reading(path: &Path, error: io::Error) -> Error {
 
 /// Puts another version in its place. Others who want to do so wait.
 fn change(path: &Path, edit: impl FnOnce(&mut String) -> Result<()>) -> Result<()> {
-    let written = |result: io::Result<()>| {
-        result.map_err(|error| Error::io(format!("write {}", path.display()), error))
-    };
-    let [partial, lock] = ["partial", "lock"].map(|end| path.with_added_extension(end));
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        written(durable::make_private_dir(dir))?;
+        let making = |error| Error::io(format!("make {}", dir.display()), error);
+        durable::make_private_dir(dir).map_err(making)?;
     }
-    let lock = written(File::create(&lock))?;
-    written(lock.lock())?;
+    let lock = File::create(path.with_added_extension("lock"));
+    let lock = lock.and_then(|lock| lock.lock().map(|()| lock));
+    let locking = |error| Error::io(format!("lock {}", path.display()), error);
+    let _lock = lock.map_err(locking)?;
     let mut text = match text(path) {
         Err(error) if error.kind == Kind::NotFound => String::new(),
         text => text?,
     };
     edit(&mut text)?;
     parse(path, &text)?;
+    write(path, &text)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let partial = path.with_added_extension("partial");
     let write = || {
         let mut file = durable::create_private(&partial)?;
         file.write_all(text.as_bytes())?;
         durable::publish(&file, &partial, path)
     };
-    written(write())
+    write().map_err(|error| Error::io(format!("write {}", path.display()), error))
 }
 
 #[cfg(test)]
