@@ -11,7 +11,7 @@ use crate::roles;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Geds {
-    /// Be a node: serve S3, keep the names of objects on the disk, and objects in memory.
+    /// Be a node: keep objects in memory and on the disk, and serve them to S3 clients.
     Serve(roles::geds::Serve),
     /// Say who may use a node. A node that runs takes it up within a second or two.
     #[command(subcommand)]

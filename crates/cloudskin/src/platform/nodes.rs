@@ -11,8 +11,9 @@ use geds::users;
 use super::{Guarded, ORG, Plan, first_line, private_dir};
 use crate::roles::geds::Ready;
 
-/// Of each node: a laptop has other things to do with its memory.
+/// Of each node: a laptop has other things to do.
 const MEMORY: &str = "256Mi";
+const DISK: &str = "4Gi";
 const REGION: &str = "us-east-1";
 
 /// A running node. It comes back where it was.
@@ -72,7 +73,7 @@ impl Started {
         let mut command = Command::new(&self.program);
         command
             .args(["geds", "serve", "--json", "--with-parent"])
-            .args(["--memory", MEMORY, "--log", &self.log])
+            .args(["--memory", MEMORY, "--disk", DISK, "--log", &self.log])
             .args(["--s3", &s3.to_string(), "--metrics", &metrics.to_string()])
             .arg("--dir")
             .arg(&self.dir)

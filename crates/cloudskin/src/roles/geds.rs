@@ -14,7 +14,7 @@ use super::Signals;
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where it keeps its log and its users; one node at a time lives there.
+    /// Where it keeps its log, objects and users; one node at a time lives there.
     #[arg(long, value_name = "DIR", required_unless_present = "config")]
     dir: Option<PathBuf>,
     /// Settings, as YAML or JSON (docs/geds.md); options here go before it.
@@ -26,6 +26,9 @@ pub(crate) struct Serve {
     /// How much memory objects may have: `256Mi`.
     #[arg(long, value_name = "BYTES")]
     memory: Option<ByteSize>,
+    /// How much of the disk objects may take: `16Gi`.
+    #[arg(long, value_name = "BYTES")]
+    disk: Option<ByteSize>,
     /// Who may come in; `cloudskin geds user add` writes it. Without it, `users` in the directory.
     #[arg(long, value_name = "FILE")]
     users: Option<PathBuf>,
@@ -105,6 +108,9 @@ impl Serve {
         if let Some(limit) = self.memory {
             config.memory.limit = limit;
         }
+        if let Some(limit) = self.disk {
+            config.disk.limit = limit;
+        }
         Ok(config)
     }
 
@@ -146,7 +152,7 @@ mod tests {
         let (yaml, _) = yaml.split_once("```").expect("an end");
         let config: geds::Config = serde_saphyr::from_str(yaml).expect("settings");
         assert_eq!(config, geds::Config::default());
-        let sections = ["memory", "log", "s3"];
+        let sections = ["memory", "disk", "log", "s3"];
         assert!(
             sections
                 .iter()
@@ -166,6 +172,7 @@ mod tests {
             config: Some(path.clone()),
             s3: None,
             memory,
+            disk: None,
             users: None,
             metrics: ([127, 0, 0, 1], 0).into(),
             json: true,

@@ -52,6 +52,7 @@ mod payload;
 mod serve;
 mod signing;
 mod text;
+mod whole;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! A store of one node behind an S3 server, for those who test it from outside (conformance/s3-tests and conformance/s3-clients).
 //!
-//! `geds_s3 DIR USERS [DOMAIN…]`: USERS are lines of an access key, a secret and a tenant. It writes DIR/ca.pem and keeps its log in DIR/log,
+//! `geds_s3 DIR USERS [DOMAIN…]`: USERS are lines of an access key, a secret and a tenant. It writes DIR/ca.pem and keeps log, objects
+//! and users in DIR,
 //! serves HTTP and HTTPS on ports that the system chooses, and prints `{"http", "https", "ca"}` as one line. It runs until its standard input ends.
-//! Started again on the same DIR it knows all names; what was in memory is lost.
+//! Started again on the same DIR it knows all names, and what is durable; what was only in memory is lost.
 #![allow(clippy::print_stdout, reason = "it is what this program does")]
 
 use std::error::Error;

@@ -8,7 +8,7 @@ use ids::ByteSize;
 use serde::Deserialize;
 
 use crate::front::s3::METADATA_BYTES_MAX;
-use crate::{arena, namespace, store};
+use crate::{arena, namespace, store, tier1};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +18,7 @@ pub struct Config {
     /// Who may come in: see [`users`](crate::users). Without it, `users` in the directory.
     pub users: Option<PathBuf>,
     pub memory: Memory,
+    pub disk: Disk,
     pub log: Log,
     pub s3: S3,
 }
@@ -29,6 +30,15 @@ pub struct Memory {
     pub limit: ByteSize,
     /// What one tenant may have of it. Without it: all.
     pub tenant_limit: Option<ByteSize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Disk {
+    /// Of the files that objects are in.
+    pub limit: ByteSize,
+    /// Such a file. The node takes room on the disk in such pieces, and keeps it.
+    pub segment: ByteSize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -79,6 +89,15 @@ impl Default for Memory {
         Self {
             limit: ByteSize(1 << 30),
             tenant_limit: None,
+        }
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            limit: ByteSize(16 << 30),
+            segment: ByteSize(64 << 20),
         }
     }
 }
@@ -147,6 +166,11 @@ impl Config {
                 segment_bytes: segment.0,
                 // The log takes what is too much as the most that it can.
                 queue_bytes: usize::try_from(queue.0).unwrap_or(usize::MAX),
+            },
+            tier1: tier1::Config {
+                limit_bytes: self.disk.limit.0,
+                segment_bytes: self.disk.segment.0.min(self.disk.limit.0),
+                ..tier1::Config::default()
             },
             tenant_bytes: self.memory.tenant_limit.map_or(0, |limit| limit.0),
         };

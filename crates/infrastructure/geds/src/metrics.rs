@@ -44,6 +44,44 @@ fn levels(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
             "Bytes of memory that objects may have.",
             |s| s.memory_limit_bytes,
         ),
+        level(
+            "geds__local_storage_used",
+            "Bytes of the disk that objects take, or are promised.",
+            |s| s.disk.used_bytes,
+        ),
+        level(
+            "geds__local_storage_free",
+            "Bytes of the disk that are left.",
+            |s| s.disk.limit_bytes.saturating_sub(s.disk.used_bytes),
+        ),
+        level(
+            "geds__local_storage_allocated",
+            "Bytes of the disk that objects may take.",
+            |s| s.disk.limit_bytes,
+        ),
+        level(
+            "geds_disk_files_bytes",
+            "Bytes of the files that objects are in.",
+            |s| s.disk.segments_bytes,
+        ),
+        level(
+            "geds_disk_apart_bytes",
+            "Bytes of those files that are not used any more because the disk has failed there.",
+            |s| s.disk.apart_bytes,
+        ),
+        level("geds_disk_objects", "Objects that are on the disk.", |s| {
+            s.disk.objects
+        }),
+        level(
+            "geds_disk_log_bytes",
+            "Bytes that a restart would read to know the objects on the disk.",
+            |s| s.disk.log_bytes,
+        ),
+        level(
+            "geds_disk_waiting",
+            "Writers that wait for room on the disk.",
+            |s| s.disk.waiting,
+        ),
         level("geds_buckets", "Buckets of all tenants.", |s| s.n_buckets),
         level("geds_names", "Names in all buckets.", |s| s.n_names),
         level(
@@ -111,7 +149,8 @@ mod tests {
     use wal::testing::CrashDisk;
 
     use super::*;
-    use crate::index::NodeId;
+    use crate::index::{Class, NodeId};
+    use crate::store::Disks;
 
     fn read(metrics: &Metrics, name: &str) -> u64 {
         let text = metrics.render();
@@ -124,9 +163,16 @@ mod tests {
     #[test]
     fn they_are_those_of_the_store_when_they_are_read() {
         let metrics = Metrics::new();
-        let config = crate::store::Config::default();
+        let mut config = crate::Config::default();
+        config.disk.segment = ids::ByteSize(1 << 20);
+        config.log.segment = config.disk.segment;
+        let config = config.store();
         let disk = Arc::new(CrashDisk::default());
-        let store = Arc::new(Store::open(&config, NodeId(1), disk).expect("it opens"));
+        let disks = Disks {
+            log: disk.clone(),
+            objects: disk,
+        };
+        let store = Arc::new(Store::open(&config, NodeId(1), disks).expect("it opens"));
         declare(&metrics, Arc::downgrade(&store));
         let limit = read(&metrics, "geds__local_memory_allocated");
         assert_eq!(limit, config.arena.limit_bytes);
@@ -143,8 +189,8 @@ mod tests {
             let mut writer = store.writer(&tenant).expect("memory");
             writer.append(&[n; 5000]).expect("room");
             let terms = crate::store::Terms::default();
-            let (_, ack) = store.seal(&tenant, &name, writer, terms).expect("sealed");
-            ack.wait().expect("kept");
+            let sealed = store.seal(&tenant, &name, (Class::Durable, writer), terms);
+            sealed.expect("sealed").1.wait().expect("kept");
             assert_eq!(read(&metrics, "geds_names"), n.into());
             assert_eq!(read(&metrics, "geds__files_created"), n.into());
         }
@@ -152,6 +198,7 @@ mod tests {
         let free = read(&metrics, "geds__local_memory_free");
         assert!(used >= 15_000 && used + free == limit, "{used} {free}");
         assert!(read(&metrics, "geds_log_syncs_total") > 0);
+        assert_eq!(read(&metrics, "geds_disk_objects"), 3);
         drop(store);
         assert_eq!(read(&metrics, "geds_names"), 3, "the last that was known");
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use s3::Setup;
 use telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use wal::Directory;
 
 use crate::config::Config;
@@ -21,13 +20,13 @@ use crate::error::{Error, Kind, Result};
 use crate::front::s3::S3;
 use crate::index::NodeId;
 use crate::metrics;
-use crate::store::Store;
+use crate::store::{Disks, Store};
 use crate::tasks::{Tick, Upkeep};
+use crate::tier1::Drive;
 use crate::users::Watched;
 
 /// The index of a directory is its node's own, and has no other.
 const NODE: NodeId = NodeId(1);
-const STACK_BYTES: usize = 2 << 20;
 
 /// What the process has for its node.
 #[derive(Debug)]
@@ -152,10 +151,13 @@ fn recover(config: &Config) -> Result<Recovered> {
     durable::make_private_dir(&config.dir).map_err(making)?;
     let lock = lock(&config.dir)?;
     let users = Watched::open(config.users())?;
-    let log = config.dir.join("log");
-    let disk = Directory::open(&log);
-    let disk = disk.map_err(|error| Error::io(format!("open {}", log.display()), error))?;
-    let store = Store::open(&config.store(), NODE, Arc::new(disk))?;
+    let [log, objects] = ["log", "objects"].map(|name| config.dir.join(name));
+    let opening = |dir: &Path| format!("open {}", dir.display());
+    let disks = Disks {
+        log: Arc::new(Directory::open(&log).map_err(|e| Error::io(opening(&log), e))?),
+        objects: Arc::new(Drive::open(&objects).map_err(|e| Error::io(opening(&objects), e))?),
+    };
+    let store = Store::open(&config.store(), NODE, disks)?;
     Ok(Recovered {
         lock,
         face: Arc::new(S3::open(store.clone())?),
@@ -186,15 +188,8 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener> {
     listener.map_err(|error| Error::io(format!("listen on {addr}"), error))
 }
 
-/// Does what may wait for a disk on a thread of its own.
+/// Does what may wait for a disk where that is allowed.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let (done, result) = oneshot::channel();
-    let work = move || {
-        // Whoever waited for it may be gone.
-        done.send(work()).ok();
-    };
-    let starting = |error| Error::caused(Kind::Unavailable, "start a thread", error);
-    rt::thread("geds".to_owned(), STACK_BYTES, work).map_err(starting)?;
-    let panicked = |_| Error::new(Kind::Internal, "a thread of the node has panicked");
-    result.await.map_err(panicked)
+    let done = rt::blocking(work).await;
+    done.map_err(|error| Error::io("wait for a thread", error))
 }

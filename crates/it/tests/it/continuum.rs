@@ -239,17 +239,13 @@ fn each_site_has_an_object_store_that_comes_back_where_it_was() -> Result<()> {
         ensure!(content == site.as_bytes(), "{site}");
         it::kill(node["pid"].as_u64().context("a process")?)?;
         let end = rt::now() + DEADLINE;
-        let list = loop {
-            match client.get("/data") {
-                Ok(list) => break list.expect(200)?,
+        let content = loop {
+            match client.get("/data/of-this-site") {
+                Ok(found) => break found.expect(200)?.body,
                 Err(error) => ensure!(rt::now() < end, "{site} stays away: {error:#}"),
             }
         };
-        ensure!(
-            list.text().contains("<Key>of-this-site</Key>"),
-            "{}",
-            list.text()
-        );
+        ensure!(content == site.as_bytes(), "{site}");
     }
     up.stop()
 }

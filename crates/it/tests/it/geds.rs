@@ -69,26 +69,27 @@ impl Node {
 }
 
 #[test]
-fn names_outlive_a_node_that_is_killed_and_what_was_in_memory_is_lost() -> Result<()> {
+fn a_node_that_is_killed_keeps_what_is_durable_and_says_what_is_lost() -> Result<()> {
     let dir = TempDir::new()?;
     let dir = dir.path().join("node");
     let credentials = run(&dir, "user add acme")?;
+    let large: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let durable = [("small", b"small".as_slice()), ("large", &large)];
     let mut node = Node::start(&dir, &credentials)?;
     ensure!(
         fetch(&node.metrics, "/readyz")?.status == 200,
         "it is ready"
     );
-    node.client.put("/data", b"")?.expect(200)?;
-    for name in ["a", "b"] {
-        node.client
-            .put(&format!("/data/{name}"), name.as_bytes())?
-            .expect(200)?;
+    let client = &node.client;
+    client.put("/data", b"")?.expect(200)?;
+    for (name, content) in durable {
+        client.put(&format!("/data/{name}"), content)?.expect(200)?;
     }
-    ensure!(
-        node.client.get("/data/a")?.expect(200)?.body == b"a",
-        "what was put is got"
-    );
-    ensure!(node.metric("geds__files_created")? >= 2, "two were made");
+    client.put_ephemeral("/data/brief", b"brief")?.expect(200)?;
+    let content = client.get("/data/brief")?.expect(200)?.body;
+    ensure!(content == b"brief", "what was put is got");
+    ensure!(node.metric("geds__files_created")? >= 3, "three were made");
+    ensure!(node.metric("geds_names")? >= 3, "they have names");
     ensure!(
         node.metric("geds__local_memory_allocated")? == 64 << 20,
         "the limit"
@@ -97,22 +98,23 @@ fn names_outlive_a_node_that_is_killed_and_what_was_in_memory_is_lost() -> Resul
     node.process.finish()?;
 
     let node = Node::start(&dir, &credentials)?;
-    let list = node.client.get("/data?list-type=2")?.expect(200)?.text();
-    for name in ["a", "b"] {
+    let client = &node.client;
+    let list = client.get("/data?list-type=2")?.expect(200)?.text();
+    for name in ["brief", "large", "small"] {
         ensure!(list.contains(&format!("<Key>{name}</Key>")), "{list}");
     }
-    let lost = node.client.get("/data/a")?.expect(410)?.text();
+    for (name, content) in durable {
+        let found = client.get(&format!("/data/{name}"))?.expect(200)?.body;
+        ensure!(found == content, "{name} is another");
+    }
+    let lost = client.get("/data/brief")?.expect(410)?.text();
     ensure!(lost.contains("<Code>ObjectLost</Code>"), "{lost}");
-    node.client.put("/data/a", b"again")?.expect(200)?;
-    ensure!(
-        node.client.get("/data/a")?.expect(200)?.body == b"again",
-        "it is made anew"
-    );
+    client.put("/data/brief", b"again")?.expect(200)?;
     node.end("TERM")?;
 
     let node = Node::start(&dir, &credentials)?;
-    let list = node.client.get("/data?list-type=2")?.expect(200)?.text();
-    ensure!(list.contains("<Key>a</Key>"), "{list}");
+    let content = node.client.get("/data/brief")?.expect(200)?.body;
+    ensure!(content == b"again", "it was made anew");
     node.end("INT")
 }
 

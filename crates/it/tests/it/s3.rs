@@ -75,27 +75,42 @@ impl Client {
     }
 
     pub(crate) fn get(&self, target: &str) -> Result<Response> {
-        self.send("GET", target, b"")
+        self.send("GET", target, &[], b"")
     }
 
     pub(crate) fn put(&self, target: &str, body: &[u8]) -> Result<Response> {
-        self.send("PUT", target, body)
+        self.send("PUT", target, &[], body)
     }
 
-    /// `target`: a path and perhaps a query, both encoded, the query in order and each name with `=`.
-    fn send(&self, method: &str, target: &str, body: &[u8]) -> Result<Response> {
+    /// What the end of the server may lose.
+    pub(crate) fn put_ephemeral(&self, target: &str, body: &[u8]) -> Result<Response> {
+        let class = ("x-cloudskin-acknowledgement", "ephemeral");
+        self.send("PUT", target, &[class], body)
+    }
+
+    /// `target`: a path and perhaps a query, both encoded, the query in order and each name with `=`. `more` headers come after `x-amz-date` in the
+    /// alphabet.
+    fn send(
+        &self,
+        method: &str,
+        target: &str,
+        more: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Response> {
         let now = date(rt::wall().duration_since(UNIX_EPOCH)?);
         let day = now.split('T').next().context("a day")?;
         let digest = hex(&Sha256::digest(body));
-        let headers = [
+        let mut headers = vec![
             ("host", &*self.addr),
             ("x-amz-content-sha256", &digest),
             ("x-amz-date", &now),
         ];
-        let signed = headers.map(|(name, _)| name).join(";");
+        headers.extend_from_slice(more);
+        let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
+        let signed = names.join(";");
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut canonical = format!("{method}\n{path}\n{query}\n");
-        for (name, value) in headers {
+        for (name, value) in &headers {
             writeln!(canonical, "{name}:{value}")?;
         }
         write!(canonical, "\n{signed}\n{digest}")?;
@@ -107,7 +122,7 @@ impl Client {
             key = hmac(&key, step.as_bytes())?;
         }
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
-        for (name, value) in headers {
+        for (name, value) in &headers {
             write!(head, "{name}: {value}\r\n")?;
         }
         write!(

@@ -348,6 +348,19 @@ impl Opened {
         (view.len() as u64 == self.len).then_some(view)
     }
 
+    /// The rest of the piece that has `position`; `None` behind the end.
+    pub(crate) fn view_from(&self, position: u64) -> Option<View> {
+        let mut start = 0;
+        let mut views = self.views().map(|view| {
+            let at = start;
+            start += view.len() as u64;
+            (at, view)
+        });
+        let (start, view) = views.find(|(at, view)| position < at + view.len() as u64)?;
+        let skipped = to_usize(position - start);
+        Some(view.slice(skipped..view.len()))
+    }
+
     /// Its pieces, in order.
     pub fn views(&self) -> impl Iterator<Item = View> + '_ {
         let pieces = (0..).map_while(|idx| Some((idx, self.source.piece(idx)?.len())));
@@ -384,7 +397,28 @@ pub struct View {
     range: Range<usize>,
 }
 
+/// Bytes that are nobody else's.
+#[derive(Debug)]
+struct Own<T>(T);
+
+impl<T: Deref<Target = [u8]> + Debug + Send + Sync> Pieces for Own<T> {
+    fn piece(&self, idx: usize) -> Option<&[u8]> {
+        (idx == 0).then_some(&self.0)
+    }
+}
+
 impl View {
+    /// Of bytes that lie in no arena.
+    pub(crate) fn of(bytes: impl Deref<Target = [u8]> + Debug + Send + Sync + 'static) -> Self {
+        let range = 0..bytes.len();
+        let source = Source::Other(Arc::new(Own(bytes)));
+        Self {
+            source,
+            idx: 0,
+            range,
+        }
+    }
+
     /// A part of it.
     ///
     /// # Panics

@@ -133,22 +133,20 @@ impl Namespace {
     /// # Errors
     /// Why the index refuses, or what the log says: nothing is changed.
     pub fn commit(&self, command: Command) -> Result<Committed> {
-        self.commit_with(|_| Ok(Some(command)))
+        self.commit_with(|index| Ok(index.decide(command)?))
     }
 
-    /// The same for a command that depends on what there is, if there is one. Nothing is committed between the two.
+    /// The same for a command that depends on what there is: carries out what the index has just [decided](Index::decide), if there is something
+    /// to do. Nothing is committed between the two.
     ///
     /// # Errors
-    /// Those of [`commit`](Self::commit) and of `command`.
-    pub fn commit_with<E: From<Error>>(
+    /// Those of [`commit`](Self::commit) and of `decide`.
+    pub(crate) fn commit_with<E: From<Error>>(
         &self,
-        command: impl FnOnce(&Index) -> std::result::Result<Option<Command>, E>,
+        decide: impl FnOnce(&Index) -> std::result::Result<Option<Record>, E>,
     ) -> std::result::Result<Committed, E> {
         let mut writer = lock(&self.writer);
-        let decided = self.read(|index| match command(index)? {
-            Some(command) => Ok(index.decide(command).map_err(Error::from)?),
-            None => Ok::<_, E>(None),
-        })?;
+        let decided = self.read(decide)?;
         let Some(record) = decided else {
             let ticket = self.records.barrier();
             return Ok(Committed {

@@ -1,17 +1,22 @@
-//! The store of one node: names and what they stand for from the [`Namespace`], bytes from the arena.
+//! The store of one node: names and what they stand for from the [`Namespace`], bytes from the arena and from the disk.
 //!
 //! ```text
-//!  writer ──▶ arena extents          seal ──▶ resident under a new ObjectId ──▶ Namespace::commit ──▶ Sealed, with an Ack
+//!  writer ──▶ arena extents    seal ──▶ [durable: to the disk] ──▶ resident under a new ObjectId ──▶ Namespace::commit ──▶ Sealed, with an Ack
 //!  open ──▶ the name's entry ──▶ the resident object ──▶ Reader: views without a copy
+//!                          └───▶ the object on the disk ──▶ Reader: read piece by piece
 //! ```
 //!
 //! - What is written is private until it is sealed, and immutable from then on. Writing a name again gives it other data; who reads the old goes
 //!   on reading it.
 //! - A reader never gets an older generation than the one that was sealed before it opened the name.
-//! - Every change is answered with an [`Ack`]: seen by all, and kept as long as the node lives. When it is awaited, it is durable.
+//! - Every change is answered with an [`Ack`]: seen by all, and kept as long as the node lives. When it is awaited, it is durable. An object of
+//!   the class [`Durable`](Class::Durable) is so with its bytes; of an [`Ephemeral`](Class::Ephemeral) one only the name is.
+//! - The index tells of the copies that count: in memory if there is no other, on the disk else. What is in memory besides is a cache.
 //! - Memory is that of tenants: each has a domain of the arena, and buckets that nobody else can open.
 
 mod ack;
+mod objects;
+mod reader;
 mod residents;
 mod stats;
 mod steps;
@@ -20,33 +25,50 @@ mod tenants;
 mod tests;
 mod warm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ids::{Epoch, Name as Tenant};
-use wal::{Disk, Wal};
+use wal::{Disk, LogId, Wal};
 
 pub use self::ack::Ack;
+pub use self::objects::Unnamed;
+use self::reader::Content;
+pub use self::reader::{Pieces, Reader};
 use self::residents::Residents;
 pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
 pub use self::tenants::tenant;
 use self::warm::Warm;
-use crate::arena::{self, Arena, Domain, Opened, View, Writer};
+use crate::arena::{self, Arena, Domain, Writer};
 use crate::core::index::{
-    Bucket, BucketName, By, Change, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index, Name,
-    NodeId, Op, Page, Placement, Precondition, Query, Revision, Scope,
+    Bucket, BucketName, By, Change, Class, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index,
+    Name, NodeId, ObjectId, Op, Page, Placement, Precondition, Query, Residency, Revision, Scope,
 };
 use crate::error::{Error, Kind, Result};
 use crate::namespace::{self, Committed, Namespace, RECORDS, SNAPSHOTS};
+use crate::tier1;
+
+/// The log of the objects on the disk, beside those of the index.
+const OBJECTS: LogId = LogId(3);
 
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     pub arena: arena::Config,
     pub namespace: namespace::Config,
     pub log: wal::Config,
+    pub tier1: tier1::Config,
     /// How much of the arena's memory a tenant may use at most. 0: all of it.
     pub tenant_bytes: u64,
+}
+
+/// Where a store keeps what lasts.
+#[derive(Clone, Debug)]
+pub struct Disks {
+    pub log: Arc<dyn Disk>,
+    /// See [`tier1::Drive`].
+    pub objects: Arc<dyn Disk>,
 }
 
 /// Shared by its clones.
@@ -62,7 +84,12 @@ struct Inner {
     domains: Mutex<BTreeMap<Arc<Tenant>, Domain>>,
     residents: Residents,
     warm: Arc<Warm>,
-    // Before the log, which it uses to its end.
+    /// Of the last object that was given a name, or was to be.
+    last_serial: AtomicU64,
+    /// Should be on the disk, whose log has refused them when it was full.
+    refused: Mutex<BTreeSet<ObjectId>>,
+    // Before the log, which they use to their end.
+    disk: tier1::Store,
     namespace: Namespace,
     wal: Wal,
 }
@@ -100,24 +127,16 @@ pub struct Status {
     pub placement: Placement,
 }
 
-/// An object that is open. Its bytes stay, whatever its name stands for meanwhile.
-#[derive(Clone, Debug)]
-pub struct Reader(Arc<Read>);
-
-#[derive(Debug)]
-struct Read {
-    entry: Arc<Entry>,
-    opened: Opened,
-}
-
 impl Store {
-    /// The store whose log is on `disk`. What was in memory when it ended before is lost.
+    /// The store that is on those disks. What was in memory only when it ended before is lost.
     ///
     /// # Errors
-    /// When the log cannot be read, or there is no memory.
-    pub fn open(config: &Config, node: NodeId, disk: Arc<dyn Disk>) -> Result<Self> {
-        let wal = Wal::open(disk, config.log)?;
+    /// When the log or the disk cannot be read, or there is no memory.
+    pub fn open(config: &Config, node: NodeId, disks: Disks) -> Result<Self> {
+        let wal = Wal::open(disks.log, config.log)?;
         let [records, snapshots] = [wal.log(RECORDS)?, wal.log(SNAPSHOTS)?];
+        let objects = Arc::new(wal.log(OBJECTS)?);
+        let disk = tier1::Store::open(&config.tier1, disks.objects, objects)?;
         let names = config.namespace.clone();
         let warm = Arc::new(Warm::default());
         let observer = {
@@ -134,10 +153,14 @@ impl Store {
             domains: Mutex::default(),
             residents: Residents::default(),
             warm,
+            last_serial: AtomicU64::new(0),
+            refused: Mutex::default(),
+            disk,
             namespace,
             wal,
         }));
         store.commit(Precondition::None, Op::NodeJoined(node, epoch))?;
+        store.reconcile()?;
         Ok(store)
     }
 
@@ -188,42 +211,65 @@ impl Store {
         Ok(self.domain(tenant)?.1.writer())
     }
 
-    /// Gives a name to what was written. It is in memory only: the end of the node loses it.
+    /// Ends what was written in the memory of a tenant. If it is to be durable and has more than 64 KiB, it is on the disk when this returns.
     ///
     /// # Errors
-    /// `Conflict` when it is not as the terms say; nothing was changed then, and what was written is gone.
+    /// `Exhausted` when there is no room on the disk; what was written is gone then.
+    pub fn finish(&self, tenant: &Tenant, class: Class, writer: Writer) -> Result<Unnamed> {
+        let object = self.domain(tenant)?.1.seal(writer)?;
+        let prepared = match class {
+            Class::Ephemeral => None,
+            Class::Durable => Some(self.prepare(&object)?),
+        };
+        Ok(Unnamed { object, prepared })
+    }
+
+    /// Gives a name to what was written. Of an ephemeral object the end of the node loses the bytes. Those of a durable one are on the disk when the
+    /// [`Ack`] says that it is durable.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish); `Conflict` when it is not as the terms say: nothing was changed then, and what was written is gone.
     pub fn seal(
         &self,
         tenant: &Tenant,
         name: &Name,
-        writer: Writer,
+        (class, writer): (Class, Writer),
         terms: Terms,
     ) -> Result<(Arc<Entry>, Ack)> {
-        self.seal_with(tenant, name, writer, |index| {
+        let unnamed = self.finish(tenant, class, writer)?;
+        self.seal_with(name, unnamed, |index| {
             check(tenant, &name.bucket, index.bucket(&name.bucket)?)?;
             Ok(terms)
         })
     }
 
+    /// Opens what a name stands for, without waiting for the disk.
+    ///
     /// # Errors
     /// `NotFound`; `Lost` when all copies are gone.
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
-        if let Some(reader) = self.0.warm.get(tenant, name) {
+        let inner = &*self.0;
+        if let Some(reader) = inner.warm.get(tenant, name) {
             return Ok(reader);
         }
         let owner = self.domain(tenant)?.0;
-        self.0.namespace.read(|index| {
+        inner.namespace.read(|index| {
             let Status { entry, placement } = status(index, tenant, name)?;
             if let Placement::Lost(loss) = placement {
                 let what = format!("`{}` in `{}` is lost: {loss:?}", name.key, name.bucket);
                 return Err(Error::new(Kind::Lost, what));
             }
-            let missing = || Error::new(Kind::Internal, "a copy that is here is not");
-            let object = self.0.residents.get(entry.sealed.id).ok_or_else(missing)?;
-            let opened = object.open()?;
-            let reader = Reader(Arc::new(Read { entry, opened }));
-            self.0.warm.insert(&owner, name, reader.clone());
-            Ok(reader)
+            let id = entry.sealed.id;
+            if let Some(object) = inner.residents.get(id) {
+                let reader = Reader::new(entry, Content::Memory(object.open()?));
+                inner.warm.insert(&owner, name, reader.clone());
+                return Ok(reader);
+            }
+            if !placement.copies().contains(&Residency::Disk(inner.node)) {
+                return Err(Error::new(Kind::Internal, "a copy that is here is not"));
+            }
+            let pinned = inner.disk.pin(objects::on_disk(id))?;
+            Ok(Reader::new(entry, Content::Disk(pinned)))
         })
     }
 
@@ -360,10 +406,11 @@ impl Store {
     /// # Errors
     /// `Exhausted` while the disk is full; `Corrupt` when a restart would fail; what the log says.
     pub fn maintain(&self) -> Result<()> {
-        let Inner { namespace, wal, .. } = &*self.0;
-        if wal.stats().is_full {
-            namespace.resume(|| wal.resume())?;
+        let namespace = &self.0.namespace;
+        if self.0.wal.stats().is_full {
+            self.resume()?;
         }
+        self.put_refused()?;
         if namespace.wants_snapshot() {
             namespace.snapshot()?;
         }
@@ -380,8 +427,11 @@ impl Store {
     fn settle(&self, committed: Committed) -> Ack {
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         for change in changes {
-            if let Change::Released { id, .. } = change {
+            if let Change::Released { id, copies } = change {
                 self.0.residents.remove(*id);
+                if copies.contains(&Residency::Disk(self.0.node)) {
+                    self.free(*id);
+                }
             }
         }
         Ack::new(committed.ticket)
@@ -410,40 +460,6 @@ impl Store {
         self.0
             .namespace
             .read(|index| check(tenant, bucket, index.bucket(bucket)?))
-    }
-}
-
-impl Reader {
-    /// What its name said when it was opened.
-    #[must_use]
-    pub fn entry(&self) -> &Arc<Entry> {
-        &self.0.entry
-    }
-
-    /// All of it, if it lies in one piece.
-    #[must_use]
-    pub fn view(&self) -> Option<View> {
-        self.0.opened.view()
-    }
-
-    /// Its pieces, in order.
-    pub fn views(&self) -> impl Iterator<Item = View> + '_ {
-        self.0.opened.views()
-    }
-
-    /// Copies bytes from `position` on; gives their number.
-    pub fn read_at(&self, position: u64, into: &mut [u8]) -> usize {
-        self.0.opened.read_at(position, into)
-    }
-
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.0.opened.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.opened.is_empty()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a node has and does, in numbers.
 
 use super::Store;
+use crate::tier1;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
@@ -18,6 +19,7 @@ pub struct Stats {
     /// Objects that were sealed since the node began.
     pub n_sealed: u64,
     pub log: wal::Stats,
+    pub disk: tier1::Stats,
 }
 
 impl Store {
@@ -38,6 +40,7 @@ impl Store {
             names_bytes_max: index.limits.names_bytes_max as u64,
             n_sealed: index.node(inner.node).map_or(0, |node| node.last_serial),
             log: inner.wal.stats(),
+            disk: inner.disk.stats(),
         })
     }
 }

@@ -1,7 +1,17 @@
-use wal::testing::CrashDisk;
+use wal::testing::{Choices, CrashDisk};
 
 use super::*;
 use crate::core::index::{Item, Key, Prefix};
+
+impl Disks {
+    fn both(disk: &CrashDisk) -> Self {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        Self {
+            log: Arc::clone(&disk),
+            objects: disk,
+        }
+    }
+}
 
 fn tenant(name: &str) -> Tenant {
     name.parse().expect("a tenant")
@@ -37,9 +47,14 @@ fn store(disk: &CrashDisk) -> Store {
             segment_bytes: 1 << 20,
             ..wal::Config::default()
         },
+        tier1: tier1::Config {
+            limit_bytes: 64 << 20,
+            segment_bytes: 1 << 20,
+            ..tier1::Config::default()
+        },
         ..Config::default()
     };
-    let store = Store::open(&config, NodeId(1), Arc::new(disk.clone())).expect("it opens");
+    let store = Store::open(&config, NodeId(1), Disks::both(disk)).expect("it opens");
     match store.create_bucket(&tenant("acme"), &bucket("data")) {
         Ok(ack) => ack.wait().expect("durable"),
         Err(error) => assert_eq!(error.kind, Kind::Conflict),
@@ -47,7 +62,19 @@ fn store(disk: &CrashDisk) -> Store {
     store
 }
 
+/// Ephemeral.
 fn put(store: &Store, key: &str, bytes: &[u8], when: Precondition) -> Result<Arc<Entry>> {
+    let (entry, _) = put_as(Class::Ephemeral, store, key, bytes, when)?;
+    Ok(entry)
+}
+
+fn put_as(
+    class: Class,
+    store: &Store,
+    key: &str,
+    bytes: &[u8],
+    when: Precondition,
+) -> Result<(Arc<Entry>, Ack)> {
     let acme = tenant("acme");
     let mut writer = store.writer(&acme)?;
     writer.append(bytes)?;
@@ -55,15 +82,17 @@ fn put(store: &Store, key: &str, bytes: &[u8], when: Precondition) -> Result<Arc
         when,
         ..Terms::default()
     };
-    let (entry, _) = store.seal(&acme, &name(key), writer, terms)?;
-    Ok(entry)
+    store.seal(&acme, &name(key), (class, writer), terms)
 }
 
 fn read(store: &Store, key: &str) -> Result<Vec<u8>> {
     let reader = store.open_object(&tenant("acme"), &name(key))?;
-    let view = reader.view().expect("one piece");
-    assert_eq!(reader.len(), view.len() as u64);
-    Ok(view.to_vec())
+    let mut bytes = Vec::new();
+    for piece in reader.pieces(0..u64::MAX) {
+        bytes.extend_from_slice(&piece?);
+    }
+    assert_eq!(reader.len(), bytes.len() as u64);
+    Ok(bytes)
 }
 
 fn keys(store: &Store) -> Vec<String> {
@@ -162,7 +191,12 @@ fn a_tenant_sees_and_changes_only_its_own() {
         store.delete_bucket(&other, &bucket("data")).map(drop),
         store.consume(&other, &name("a"), ConsumerId(1)).map(drop),
         store
-            .seal(&other, &name("a"), writer, Terms::default())
+            .seal(
+                &other,
+                &name("a"),
+                (Class::Ephemeral, writer),
+                Terms::default(),
+            )
             .map(drop),
         store
             .changes_since(&other, Revision(0), &Scope::All)
@@ -238,4 +272,144 @@ fn a_full_disk_stops_changes_until_there_is_room() {
     disk.set_room(u64::MAX);
     store.maintain().expect("there is room");
     put(&store, "after", b"y", Precondition::None).expect("there is room");
+}
+
+/// Of so many bytes.
+fn content(len: usize, seed: u64) -> Vec<u8> {
+    (0..len as u64)
+        .map(|n| (n.wrapping_mul(seed | 1) >> 7).to_le_bytes()[0])
+        .collect()
+}
+
+#[test]
+fn what_is_durable_is_there_after_a_restart_and_read_from_the_disk() {
+    let disk = CrashDisk::default();
+    let before = store(&disk);
+    let sizes = [0, 1, 4096, 64 << 10, (64 << 10) + 1, (3 << 20) + 17];
+    for len in sizes {
+        let (key, bytes) = (len.to_string(), content(len, 77));
+        let sealed = put_as(Class::Durable, &before, &key, &bytes, Precondition::None);
+        let (entry, ack) = sealed.expect("sealed");
+        assert_eq!(entry.sealed.class, Class::Durable);
+        ack.wait().expect("durable");
+        assert_eq!(read(&before, &key).expect("in memory"), bytes);
+    }
+    drop(before);
+    let again = store(&disk);
+    for len in sizes {
+        let (key, bytes) = (len.to_string(), content(len, 77));
+        let reader = again.open_object(&tenant("acme"), &name(&key));
+        let reader = reader.expect("it is there");
+        assert!(!reader.is_in_memory() && reader.view().is_none());
+        assert!(read(&again, &key).expect("it is there") == bytes, "{len}");
+        let mut part = [0; 100];
+        let from = len.saturating_sub(50);
+        let n = reader.read_at(from as u64, &mut part).expect("it is there");
+        assert_eq!(&part[..n], &bytes[from..]);
+    }
+}
+
+#[test]
+fn what_nobody_names_frees_the_disk() {
+    let disk = CrashDisk::default();
+    let store_now = store(&disk);
+    let used = |store: &Store| store.0.disk.stats().objects;
+    for round in 0..3 {
+        let bytes = content(100_000, round);
+        put_as(Class::Durable, &store_now, "a", &bytes, Precondition::None).expect("sealed");
+    }
+    let refused = put_as(Class::Durable, &store_now, "a", b"x", Precondition::Absent);
+    assert_eq!(refused.expect_err("it is there").kind, Kind::Conflict);
+    let (_, ack) =
+        put_as(Class::Durable, &store_now, "b", b"y", Precondition::None).expect("sealed");
+    ack.wait().expect("durable");
+    drop(store_now);
+    let again = store(&disk);
+    assert_eq!(used(&again), 2);
+    assert!(read(&again, "a").expect("there") == content(100_000, 2));
+    again
+        .delete(&tenant("acme"), &name("a"), Precondition::None)
+        .expect("there");
+    drop(again);
+    assert_eq!(used(&store(&disk)), 1);
+}
+
+/// Whenever the crash comes: what was acknowledged as durable is there with its bytes, and what is there is whole.
+#[test]
+fn a_crash_loses_nothing_that_was_acknowledged() {
+    let disk = CrashDisk::default();
+    let before = store(&disk);
+    let mut acknowledged = Vec::new();
+    for (n, len) in [100, 70_000, 0, 5_000, 200_000].into_iter().enumerate() {
+        let key = format!("key-{}", n % 4);
+        let bytes = content(len, n as u64);
+        let (_, ack) =
+            put_as(Class::Durable, &before, &key, &bytes, Precondition::None).expect("sealed");
+        ack.wait().expect("durable");
+        acknowledged.push((disk.n_ops(), key, bytes));
+    }
+    let first = acknowledged[0].0;
+    for n_ops in (first..=disk.n_ops()).step_by(3) {
+        for seed in 0..3 {
+            let crashed = disk.crash(n_ops, &mut Choices::random(seed));
+            let after = store(&crashed);
+            for n in 0..4 {
+                let key = format!("key-{n}");
+                let found = read(&after, &key).ok();
+                let mut last = None;
+                let mut begun = Vec::new();
+                for (at, of, bytes) in &acknowledged {
+                    if *of == key {
+                        if *at <= n_ops {
+                            last = Some(bytes)
+                        } else {
+                            begun.push(bytes)
+                        }
+                    }
+                }
+                let is_right = found.as_ref() == last
+                    || begun.iter().any(|bytes| found.as_ref() == Some(*bytes));
+                assert!(
+                    is_right,
+                    "{n_ops} {seed} {key}: {:?}",
+                    found.map(|found| found.len())
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_full_disk_has_refused_is_put_when_there_is_room() {
+    let disk = CrashDisk::default();
+    let now = store(&disk);
+    disk.set_room(0);
+    let mut n = 0;
+    let error = loop {
+        let (key, bytes) = (format!("key-{n:060}"), content(3_000, n));
+        let sealed = put_as(Class::Durable, &now, &key, &bytes, Precondition::None);
+        match sealed.and_then(|(_, ack)| ack.wait()) {
+            Ok(()) => n += 1,
+            Err(error) => break error,
+        }
+        assert!(n < 100_000, "the disk is full");
+    };
+    assert_eq!(error.kind, Kind::Exhausted, "{error}");
+    disk.set_room(u64::MAX);
+    now.maintain().expect("there is room");
+    let keys = keys(&now);
+    // Those that were answered, and perhaps the one that was not.
+    assert!(
+        keys.len() as u64 == n || keys.len() as u64 == n + 1,
+        "{} {n}",
+        keys.len()
+    );
+    drop(now);
+    let again = store(&disk);
+    for (n, key) in keys.iter().enumerate() {
+        assert!(
+            read(&again, key).expect("it is there") == content(3_000, n as u64),
+            "{key}"
+        );
+    }
 }

@@ -26,10 +26,9 @@ pub(crate) struct Tick {
 impl Tick {
     /// `Break`: the store has ended, and only a new one goes on.
     fn tick(&mut self) -> ControlFlow<String> {
-        if self.store.stats().log.has_ended {
-            return ControlFlow::Break(
-                "the log has ended: its disk failed, or it has another owner".to_owned(),
-            );
+        let stats = self.store.stats();
+        if stats.log.has_ended || stats.disk.has_failed {
+            return ControlFlow::Break("its disk has failed, or has another owner".to_owned());
         }
         match self.store.maintain() {
             Ok(()) => self.health.clear("store"),

@@ -1,16 +1,23 @@
 //! Bytes on their way in and out.
 
+use std::future::Future;
+use std::io;
 use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use ids::Name as Tenant;
 use s3::Chunks;
 use s3::backend::{Content, Error};
 use s3::body::{Body, Piece, Verified};
 
 use super::S3;
-use crate::arena::Writer;
-use crate::store::Reader;
+use crate::arena::{View, Writer};
+use crate::core::index::Class;
+use crate::error;
+use crate::store::{Pieces, Reader, Unnamed};
 
 /// So much memory is taken ahead for a body that has said how long it is: it may be long in coming.
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -22,18 +29,52 @@ pub(super) struct Opened(pub Reader);
 
 impl Content for Opened {
     fn read(self: Box<Self>, range: Range<u64>) -> Chunks {
-        let mut start = 0;
-        let mut pieces = Vec::new();
-        for view in self.0.views() {
-            let end = start + view.len() as u64;
-            let (from, to) = (range.start.max(start), range.end.min(end));
-            if from < to {
-                let within = |at: u64| usize::try_from(at - start).expect("it is in memory");
-                pieces.push(Bytes::from(view.slice(within(from)..within(to))));
-            }
-            start = end;
+        let pieces = self.0.pieces(range);
+        if self.0.is_in_memory() {
+            // None of them fails.
+            Chunks::memory(pieces.flatten().map(Bytes::from))
+        } else {
+            Chunks::stream(FromDisk::begin(pieces))
         }
-        Chunks::memory(pieces)
+    }
+}
+
+type Next = (Pieces, Option<error::Result<View>>);
+
+/// Pieces that are read from the disk, each when it is asked for.
+struct FromDisk(Option<Pin<Box<dyn Future<Output = io::Result<Next>> + Send>>>);
+
+impl FromDisk {
+    fn begin(mut pieces: Pieces) -> Self {
+        let read = move || {
+            let piece = pieces.next();
+            (pieces, piece)
+        };
+        Self(Some(Box::pin(rt::blocking(read))))
+    }
+}
+
+impl Stream for FromDisk {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Error>>> {
+        let Some(reading) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let read = ready!(reading.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(match read {
+            Ok((pieces, Some(Ok(view)))) => {
+                *self = Self::begin(pieces);
+                Some(Ok(view.into()))
+            }
+            Ok((_, Some(Err(error)))) => Some(Err(error.into())),
+            Ok((_, None)) => None,
+            Err(error) => Some(Err(Error::Unavailable(error.to_string()))),
+        })
     }
 }
 
@@ -61,10 +102,26 @@ impl S3 {
     }
 }
 
+impl S3 {
+    /// Ends what was written: brings it to the disk, if it is to be durable.
+    pub(super) async fn finish(
+        &self,
+        tenant: &Tenant,
+        class: Class,
+        writer: Writer,
+    ) -> Result<Unnamed, Error> {
+        let (store, tenant) = (self.store.clone(), tenant.clone());
+        let finished = rt::blocking(move || store.finish(&tenant, class, writer)).await;
+        Ok(finished.map_err(|error| Error::Unavailable(error.to_string()))??)
+    }
+}
+
 /// Appends all of an object to another one.
 pub(super) async fn append(writer: &mut Writer, reader: &Reader) -> Result<(), Error> {
-    for view in reader.views() {
-        for piece in view.chunks(TURN_BYTES) {
+    let whole = Box::new(Opened(reader.clone()));
+    let mut chunks = whole.read(0..reader.len());
+    while let Some(chunk) = chunks.next().await {
+        for piece in chunk?.chunks(TURN_BYTES) {
             writer.append(piece)?;
             tokio::task::yield_now().await;
         }

@@ -104,6 +104,13 @@ pub(super) fn object_of(entry: &Entry) -> Object {
     }
 }
 
+pub(super) fn class_of(class: Class) -> index::Class {
+    match class {
+        Class::Ephemeral => index::Class::Ephemeral,
+        Class::Durable => index::Class::Durable,
+    }
+}
+
 /// S3's etags have no quotation marks; those of others may.
 pub(super) fn etag_of(entry: &Entry) -> Etag {
     let text = entry.sealed.etag.to_string().replace('"', "'");

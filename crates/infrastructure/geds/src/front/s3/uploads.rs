@@ -15,7 +15,7 @@ use super::meta::{
 use super::objects::check_precondition;
 use super::places::{self, Places};
 use super::{S3, content};
-use crate::core::index::{self, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
+use crate::core::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
 use crate::error;
 use crate::store::{Store, Terms};
 
@@ -80,8 +80,9 @@ impl S3 {
             checksum: new.checksum,
         };
         let writer = self.store.writer(&of.owner)?;
+        let unnamed = self.finish(&of.owner, Class::Durable, writer).await?;
         let begin = move |store: &Store| {
-            store.seal_with(&of.owner, &place, writer, |index| {
+            store.seal_with(&place, unnamed, |index| {
                 check(index, &bucket, &of)?;
                 Ok(Terms {
                     metadata: meta.encode(),
@@ -194,8 +195,10 @@ impl S3 {
             ..Terms::default()
         };
         let (places, upload) = (Places::new(), upload.clone());
+        let owner = &meta.of.owner;
+        let unnamed = self.finish(owner, Class::Durable, writer).await?;
         let seal = move |store: &Store| {
-            store.seal_with(&meta.of.owner, &place, writer, |index| {
+            store.seal_with(&place, unnamed, |index| {
                 places.find(index, &upload).map(|_| terms)
             })
         };
@@ -250,9 +253,10 @@ impl S3 {
             }
             content::append(&mut writer, &reader).await?;
         }
+        let unnamed = self.finish(&owner, Class::Durable, writer).await?;
         let seal = move |store: &Store| {
             let Completing { complete, name, .. } = &completing;
-            let sealed = store.seal_with(&owner, name, writer, |index| {
+            let sealed = store.seal_with(name, unnamed, |index| {
                 let (found, now) = completing.look(index)?;
                 if now != ids {
                     return Err(Error::Changed);
