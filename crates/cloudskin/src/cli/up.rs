@@ -48,6 +48,8 @@ impl Up {
             log: self.log,
         };
         let platform = Platform::start(&plan)?;
+        // What is printed can be used from anywhere.
+        let credentials = credentials(&std::path::absolute(&plan.dir)?);
         let ready = &platform.controller;
         if self.json {
             let pids: serde_json::Map<_, _> = platform
@@ -66,7 +68,7 @@ impl Up {
             let line = serde_json::json!({
                 "nbi": format!("https://{}", ready.nbi), "link": ready.link.to_string(),
                 "metrics": ready.metrics.to_string(), "dir": plan.dir, "pids": pids,
-                "join": platform.join, "geds": geds, "credentials": credentials(&plan.dir),
+                "join": platform.join, "geds": geds, "credentials": credentials,
             });
             say(&line.to_string())?;
         } else {
@@ -86,7 +88,7 @@ impl Up {
                 ready.link,
                 nodes.join(", "),
                 plan.dir.display(),
-                credentials(&plan.dir).display(),
+                credentials.display(),
                 platform.nodes[0].ready.s3,
                 ready.link,
                 platform.join,

@@ -165,7 +165,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("cloudskin-geds-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");
         let path = dir.join("geds.yaml");
-        let text = "dir: /d\nmemory:\n  limit: 64Mi\ns3:\n  listen: 127.0.0.1:9000\n";
+        let text = "dir: /d\nmemory:\n  limit: 64Mi\ns3:\n  region: here\n";
         std::fs::write(&path, text).expect("written");
         let serve = |memory| Serve {
             dir: None,
@@ -182,7 +182,7 @@ mod tests {
         let config = serve(None).config().expect("one");
         assert_eq!(config.dir, Path::new("/d"));
         assert_eq!(config.memory.limit, ByteSize(64 << 20));
-        assert_eq!(config.s3.listen.port(), 9000);
+        assert_eq!(config.s3.region, "here");
         let config = serve(Some(ByteSize(1 << 20))).config().expect("one");
         assert_eq!(config.memory.limit, ByteSize(1 << 20));
         std::fs::write(&path, "memory:\n  limits: 64Mi\n").expect("written");
