@@ -191,8 +191,8 @@ mod tests {
             let terms = crate::store::Terms::default();
             let sealed = store.seal(&tenant, &name, (Class::Durable, writer), terms);
             sealed.expect("sealed").1.wait().expect("kept");
-            assert_eq!(read(&metrics, "geds_names"), n.into());
-            assert_eq!(read(&metrics, "geds__files_created"), n.into());
+            assert_eq!(read(&metrics, "geds_names"), u64::from(n));
+            assert_eq!(read(&metrics, "geds__files_created"), u64::from(n));
         }
         let used = read(&metrics, "geds__local_memory_used");
         let free = read(&metrics, "geds__local_memory_free");
