@@ -11,6 +11,7 @@ use super::budget::Charge;
 use super::domain::Domain;
 use super::lock;
 use super::memory::Pages;
+use crate::core::extents::PAGE_BYTES;
 use crate::core::sums::{CHUNK_BYTES, chunk_of};
 use crate::core::to_usize;
 use crate::error::{Error, Kind, Result};
@@ -87,6 +88,14 @@ impl Object {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.len == 0
+    }
+
+    /// What is not for anybody else as long as it is here.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let placement = self.placement();
+        let pages = placement.pages().iter().map(Pages::len).sum::<u64>();
+        // One without content takes something too.
+        pages.max(PAGE_BYTES)
     }
 
     /// CRC32C of each 64 KiB, as its writer has made them.

@@ -4,6 +4,7 @@ pub(crate) mod catalogue;
 pub(crate) mod extents;
 pub mod index;
 pub(crate) mod sums;
+pub(crate) mod victims;
 
 /// For bytes that are in memory, or shall be.
 pub(crate) fn to_usize(bytes: u64) -> usize {

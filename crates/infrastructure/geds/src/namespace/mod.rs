@@ -168,6 +168,12 @@ impl Namespace {
         })
     }
 
+    /// When it is kept, everything that was committed before is durable.
+    #[must_use]
+    pub fn barrier(&self) -> Ticket {
+        self.records.barrier()
+    }
+
     /// Goes on after the disk was full. `resume` is [`wal::Wal::resume`].
     ///
     /// # Errors

@@ -15,6 +15,7 @@
 //! - Memory is that of tenants: each has a domain of the arena, and buckets that nobody else can open.
 
 mod ack;
+mod memory;
 mod objects;
 mod reader;
 mod residents;
@@ -24,24 +25,29 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod warm;
+mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use ids::{Epoch, Name as Tenant};
 use wal::{Disk, LogId, Wal};
 
 pub use self::ack::Ack;
+pub use self::memory::Moved;
 pub use self::objects::Unnamed;
 use self::reader::Content;
 pub use self::reader::{Pieces, Reader};
 use self::residents::Residents;
 pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
+use self::tenants::Share;
 pub use self::tenants::tenant;
 use self::warm::Warm;
-use crate::arena::{self, Arena, Domain, Writer};
+pub use self::writer::Writer;
+use crate::arena::{self, Arena};
 use crate::core::index::{
     Bucket, BucketName, By, Change, Class, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index,
     Name, NodeId, ObjectId, Op, Page, Placement, Precondition, Query, Residency, Revision, Scope,
@@ -53,7 +59,7 @@ use crate::tier1;
 /// The log of the objects on the disk, beside those of the index.
 const OBJECTS: LogId = LogId(3);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub arena: arena::Config,
     pub namespace: namespace::Config,
@@ -61,6 +67,21 @@ pub struct Config {
     pub tier1: tier1::Config,
     /// How much of the arena's memory a tenant may use at most. 0: all of it.
     pub tenant_bytes: u64,
+    /// So long who writes waits for room in memory.
+    pub room_wait: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            arena: arena::Config::default(),
+            namespace: namespace::Config::default(),
+            log: wal::Config::default(),
+            tier1: tier1::Config::default(),
+            tenant_bytes: 0,
+            room_wait: Duration::from_secs(10),
+        }
+    }
 }
 
 /// Where a store keeps what lasts.
@@ -81,7 +102,13 @@ struct Inner {
     epoch: Epoch,
     tenant_bytes: u64,
     arena: Arena,
-    domains: Mutex<BTreeMap<Arc<Tenant>, Domain>>,
+    room_wait: Duration,
+    shares: RwLock<BTreeMap<Tenant, Arc<Share>>>,
+    /// Of those that have asked; there was more room since. What it was is nobody's business.
+    freed: (Mutex<()>, Condvar),
+    /// To be brought to memory.
+    wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
+    moved: Mutex<Moved>,
     residents: Residents,
     warm: Arc<Warm>,
     /// Of the last object that was given a name, or was to be.
@@ -150,7 +177,11 @@ impl Store {
             epoch,
             tenant_bytes: config.tenant_bytes,
             arena: Arena::start(&config.arena)?,
-            domains: Mutex::default(),
+            room_wait: config.room_wait,
+            shares: RwLock::default(),
+            freed: (Mutex::default(), Condvar::new()),
+            wanted: Mutex::default(),
+            moved: Mutex::default(),
             residents: Residents::default(),
             warm,
             last_serial: AtomicU64::new(0),
@@ -208,20 +239,24 @@ impl Store {
     /// # Errors
     /// When there is no memory.
     pub fn writer(&self, tenant: &Tenant) -> Result<Writer> {
-        Ok(self.domain(tenant)?.1.writer())
+        Ok(Writer::new(self.clone(), self.share(tenant)?))
     }
 
-    /// Ends what was written in the memory of a tenant. If it is to be durable and has more than 64 KiB, it is on the disk when this returns.
+    /// Ends what was written. If it is to be durable and has more than 64 KiB, it is on the disk when this returns.
     ///
     /// # Errors
     /// `Exhausted` when there is no room on the disk; what was written is gone then.
-    pub fn finish(&self, tenant: &Tenant, class: Class, writer: Writer) -> Result<Unnamed> {
-        let object = self.domain(tenant)?.1.seal(writer)?;
+    pub fn finish(&self, class: Class, writer: Writer) -> Result<Unnamed> {
+        let (object, share) = writer.finish()?;
         let prepared = match class {
             Class::Ephemeral => None,
-            Class::Durable => Some(self.prepare(&object)?),
+            Class::Durable => Some(self.prepare(&object, self.room_by())?),
         };
-        Ok(Unnamed { object, prepared })
+        Ok(Unnamed {
+            object,
+            share,
+            prepared,
+        })
     }
 
     /// Gives a name to what was written. Of an ephemeral object the end of the node loses the bytes. Those of a durable one are on the disk when the
@@ -236,7 +271,13 @@ impl Store {
         (class, writer): (Class, Writer),
         terms: Terms,
     ) -> Result<(Arc<Entry>, Ack)> {
-        let unnamed = self.finish(tenant, class, writer)?;
+        if writer.share.tenant != *tenant {
+            return Err(Error::new(
+                Kind::Invalid,
+                "a tenant seals what it has written",
+            ));
+        }
+        let unnamed = self.finish(class, writer)?;
         self.seal_with(name, unnamed, |index| {
             check(tenant, &name.bucket, index.bucket(&name.bucket)?)?;
             Ok(terms)
@@ -250,9 +291,10 @@ impl Store {
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         let inner = &*self.0;
         if let Some(reader) = inner.warm.get(tenant, name) {
+            reader.touch();
             return Ok(reader);
         }
-        let owner = self.domain(tenant)?.0;
+        let share = self.share(tenant)?;
         inner.namespace.read(|index| {
             let Status { entry, placement } = status(index, tenant, name)?;
             if let Placement::Lost(loss) = placement {
@@ -260,15 +302,19 @@ impl Store {
                 return Err(Error::new(Kind::Lost, what));
             }
             let id = entry.sealed.id;
-            if let Some(object) = inner.residents.get(id) {
-                let reader = Reader::new(entry, Content::Memory(object.open()?));
-                inner.warm.insert(&owner, name, reader.clone());
+            if let Some(resident) = inner.residents.get(id) {
+                resident.touch();
+                let reader = Reader::new(entry, Content::Memory(resident));
+                inner.warm.insert(&share, name, reader.clone());
                 return Ok(reader);
             }
             if !placement.copies().contains(&Residency::Disk(inner.node)) {
                 return Err(Error::new(Kind::Internal, "a copy that is here is not"));
             }
             let pinned = inner.disk.pin(objects::on_disk(id))?;
+            if memory::may_be_promoted(pinned.len()) {
+                self.want(id, &share);
+            }
             Ok(Reader::new(entry, Content::Disk(pinned)))
         })
     }
@@ -401,7 +447,8 @@ impl Store {
         })
     }
 
-    /// What is to be done from time to time: goes on after the disk was full, and makes a snapshot of the index if one pays.
+    /// What is to be done from time to time: goes on after the disk was full, makes room in memory before somebody needs it, brings back what was
+    /// read from the disk, and makes a snapshot of the index if one pays.
     ///
     /// # Errors
     /// `Exhausted` while the disk is full; `Corrupt` when a restart would fail; what the log says.
@@ -411,6 +458,8 @@ impl Store {
             self.resume()?;
         }
         self.put_refused()?;
+        self.keep_room()?;
+        self.promote_wanted();
         if namespace.wants_snapshot() {
             namespace.snapshot()?;
         }
@@ -427,33 +476,51 @@ impl Store {
     fn settle(&self, committed: Committed) -> Ack {
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         for change in changes {
-            if let Change::Released { id, copies } = change {
-                self.0.residents.remove(*id);
-                if copies.contains(&Residency::Disk(self.0.node)) {
-                    self.free(*id);
+            match change {
+                Change::Released { id, copies } => {
+                    self.0.residents.remove(*id);
+                    self.0.freed.1.notify_all();
+                    if copies.contains(&Residency::Disk(self.0.node)) {
+                        self.free(*id);
+                    }
                 }
+                Change::Named {
+                    after: Some(entry), ..
+                } if entry.hints.readers > 0 => self.note_consumed(entry.sealed.id),
+                _ => {}
             }
         }
         Ack::new(committed.ticket)
     }
 
-    fn domain(&self, tenant: &Tenant) -> Result<(Arc<Tenant>, Domain)> {
-        let mut domains = self
-            .0
-            .domains
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((tenant, domain)) = domains.get_key_value(tenant) {
-            return Ok((Arc::clone(tenant), domain.clone()));
+    fn share(&self, tenant: &Tenant) -> Result<Arc<Share>> {
+        if let Some(share) = self.read_shares().get(tenant) {
+            return Ok(Arc::clone(share));
         }
         let limit = match self.0.tenant_bytes {
             0 => self.0.arena.limit_bytes(),
             bytes => bytes,
         };
-        let domain = self.0.arena.domain(limit)?;
-        let tenant = Arc::new(tenant.clone());
-        domains.insert(Arc::clone(&tenant), domain.clone());
-        Ok((tenant, domain))
+        let share = Share::new(tenant.clone(), self.0.arena.domain(limit)?);
+        let mut shares = self
+            .0
+            .shares
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let share = shares.entry(tenant.clone()).or_insert(Arc::new(share));
+        Ok(Arc::clone(share))
+    }
+
+    fn read_shares(&self) -> RwLockReadGuard<'_, BTreeMap<Tenant, Arc<Share>>> {
+        self.0.shares.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shares(&self) -> Vec<Arc<Share>> {
+        self.read_shares().values().cloned().collect()
+    }
+
+    fn moved_mut(&self) -> MutexGuard<'_, Moved> {
+        self.0.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, tenant: &Tenant, bucket: &BucketName) -> Result<()> {

@@ -1,18 +1,18 @@
 //! The objects on the disk, as the index knows them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ids::Epoch;
+use wal::Ticket;
 
 use super::Store;
+use super::tenants::Share;
 use crate::arena::Object;
 use crate::core::index::{By, Cause, Command, NodeId, ObjectId, Op, Precondition, Residency};
 use crate::error::Result;
 use crate::tier1::{self, Prepared};
 
-/// So long who seals waits for room on the disk.
-const ROOM_WAIT: Duration = Duration::from_secs(10);
 /// So many are looked at in one step.
 const BATCH: usize = 1_000;
 
@@ -36,18 +36,24 @@ fn in_index(id: tier1::Id) -> ObjectId {
 #[derive(Debug)]
 pub struct Unnamed {
     pub(super) object: Object,
+    pub(super) share: Arc<Share>,
     /// `None`: it is ephemeral.
     pub(super) prepared: Option<Prepared>,
 }
 
 impl Store {
-    /// Brings an object to the disk, where it wants a name and a record.
-    pub(super) fn prepare(&self, object: &Object) -> Result<Prepared> {
+    /// Brings an object to the disk, where it wants a name and a record. If there is no room, waits for some until `room_by`.
+    pub(super) fn prepare(&self, object: &Object, room_by: Instant) -> Result<Prepared> {
         let opened = object.open()?;
         let views: Vec<_> = opened.views().collect();
         let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
-        let room_by = rt::now() + ROOM_WAIT;
         Ok(self.0.disk.prepare(&pieces, object.sums(), room_by)?)
+    }
+
+    /// The same for one that has a name. It is on the disk when the ticket is kept.
+    pub(super) fn put(&self, id: ObjectId, object: &Object, room_by: Instant) -> Result<Ticket> {
+        let prepared = self.prepare(object, room_by)?;
+        Ok(self.0.disk.put_prepared(on_disk(id), prepared)?)
     }
 
     /// Nobody names it any more.
@@ -120,9 +126,9 @@ impl Store {
             });
             if is_wanted {
                 match inner.residents.get(id) {
-                    Some(object) => {
-                        let put = inner.disk.put_prepared(on_disk(id), self.prepare(&object)?);
-                        put?.wait()?;
+                    Some(resident) => {
+                        let put = self.put(id, &resident.object, rt::now())?;
+                        put.wait()?;
                     }
                     None => self.place(Op::DropCopy(id, here.clone(), Cause::Corrupt))?,
                 }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::arena::{Opened, View};
+use super::residents::Resident;
+use crate::arena::View;
 use crate::core::index::Entry;
 use crate::core::to_usize;
 use crate::error::Result;
@@ -24,7 +25,7 @@ struct Read {
 
 #[derive(Debug)]
 pub(super) enum Content {
-    Memory(Opened),
+    Memory(Arc<Resident>),
     Disk(tier1::Pinned),
 }
 
@@ -38,6 +39,18 @@ pub struct Pieces {
 impl Reader {
     pub(super) fn new(entry: Arc<Entry>, content: Content) -> Self {
         Self(Arc::new(Read { entry, content }))
+    }
+
+    /// Somebody opens it again.
+    pub(super) fn touch(&self) {
+        if let Content::Memory(resident) = &self.0.content {
+            resident.touch();
+        }
+    }
+
+    /// It was in memory, and has left it since.
+    pub(super) fn is_out(&self) -> bool {
+        matches!(&self.0.content, Content::Memory(resident) if resident.is_out())
     }
 
     /// What its name said when it was opened.
@@ -56,7 +69,7 @@ impl Reader {
     #[must_use]
     pub fn view(&self) -> Option<View> {
         match &self.0.content {
-            Content::Memory(opened) => opened.view(),
+            Content::Memory(resident) => resident.opened.view(),
             Content::Disk(_) => None,
         }
     }
@@ -77,7 +90,7 @@ impl Reader {
     /// `Corrupt`, `Unavailable`: the disk does not give what was written. What is in `into` then is nothing to rely on.
     pub fn read_at(&self, position: u64, into: &mut [u8]) -> Result<usize> {
         match &self.0.content {
-            Content::Memory(opened) => Ok(opened.read_at(position, into)),
+            Content::Memory(resident) => Ok(resident.opened.read_at(position, into)),
             Content::Disk(pinned) => Ok(pinned.read_at(position, into)?),
         }
     }
@@ -102,8 +115,8 @@ impl Iterator for Pieces {
             return None;
         }
         let piece = match &self.reader.0.content {
-            Content::Memory(opened) => {
-                let view = opened.view_from(start)?;
+            Content::Memory(resident) => {
+                let view = resident.opened.view_from(start)?;
                 let len = view.len().min(to_usize(end - start));
                 Ok(view.slice(0..len))
             }

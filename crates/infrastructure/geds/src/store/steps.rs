@@ -10,6 +10,7 @@ use crate::core::index::{
     By, Change, Class, Command, Entry, Etag, Index, Name, ObjectId, Op, Precondition, Residency,
     Seal, Sealed,
 };
+use crate::core::victims::Backing;
 use crate::error::Error;
 
 impl Store {
@@ -24,14 +25,21 @@ impl Store {
         terms: impl FnOnce(&Index) -> Result<Terms, E>,
     ) -> Result<(Arc<Entry>, Ack), E> {
         let inner = &self.0;
-        let Unnamed { object, prepared } = unnamed;
-        let class = match prepared {
-            Some(_) => Class::Durable,
-            None => Class::Ephemeral,
+        let Unnamed {
+            object,
+            share,
+            prepared,
+        } = unnamed;
+        let (class, backing) = match prepared {
+            Some(_) => (Class::Durable, Backing::Clean),
+            None => (Class::Ephemeral, Backing::Dirty),
         };
+        let mut expires_at_ms = None;
         let mut sealed = None;
         let committed = inner.namespace.commit_with(|index| {
-            let (id, command) = self.seal_command(name, class, object.len(), terms(index)?)?;
+            let terms = terms(index)?;
+            expires_at_ms = terms.expires_at_ms;
+            let (id, command) = self.seal_command(name, class, object.len(), terms)?;
             let record = index.decide(command).map_err(Error::from)?;
             if let Some(prepared) = prepared {
                 let put = inner.disk.put_prepared(on_disk(id), prepared);
@@ -39,7 +47,10 @@ impl Store {
                 drop(put.map_err(Error::from)?);
             }
             // Whoever sees the name finds the data.
-            inner.residents.insert(id, object);
+            inner
+                .residents
+                .insert(id, object, &share, backing)
+                .map_err(E::from)?;
             sealed = Some(id);
             Ok::<_, E>(record)
         });
@@ -52,6 +63,11 @@ impl Store {
             }
         }
         let committed = committed?;
+        if let Some(id) = sealed
+            && expires_at_ms.is_some()
+        {
+            share.victims().set_expiry(&id, expires_at_ms);
+        }
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         let entry = entry_of(changes, name)?;
         Ok((entry, self.settle(committed)))

@@ -13,7 +13,7 @@ impl Disks {
     }
 }
 
-fn tenant(name: &str) -> Tenant {
+pub(super) fn tenant(name: &str) -> Tenant {
     name.parse().expect("a tenant")
 }
 
@@ -21,7 +21,7 @@ fn bucket(name: &str) -> BucketName {
     BucketName::new(name).expect("a bucket")
 }
 
-fn name(key: &str) -> Name {
+pub(super) fn name(key: &str) -> Name {
     Name {
         bucket: bucket("data"),
         key: Key::new(key).expect("a key"),
@@ -35,11 +35,27 @@ fn folder(prefix: &str) -> Folder {
     }
 }
 
+pub(super) struct Sizes {
+    pub arena_bytes: u64,
+    pub tenant_bytes: u64,
+    pub disk_bytes: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            arena_bytes: 64 << 20,
+            tenant_bytes: 0,
+            disk_bytes: 64 << 20,
+        }
+    }
+}
+
 /// With the bucket `data` of `acme`.
-fn store(disk: &CrashDisk) -> Store {
+pub(super) fn store_of(disk: &CrashDisk, sizes: &Sizes) -> Store {
     let config = Config {
         arena: arena::Config {
-            limit_bytes: 64 << 20,
+            limit_bytes: sizes.arena_bytes,
             segment_bytes: 1 << 20,
             spare_segments: 1,
         },
@@ -48,10 +64,12 @@ fn store(disk: &CrashDisk) -> Store {
             ..wal::Config::default()
         },
         tier1: tier1::Config {
-            limit_bytes: 64 << 20,
+            limit_bytes: sizes.disk_bytes,
             segment_bytes: 1 << 20,
             ..tier1::Config::default()
         },
+        tenant_bytes: sizes.tenant_bytes,
+        room_wait: Duration::from_millis(200),
         ..Config::default()
     };
     let store = Store::open(&config, NodeId(1), Disks::both(disk)).expect("it opens");
@@ -62,13 +80,17 @@ fn store(disk: &CrashDisk) -> Store {
     store
 }
 
+fn store(disk: &CrashDisk) -> Store {
+    store_of(disk, &Sizes::default())
+}
+
 /// Ephemeral.
 fn put(store: &Store, key: &str, bytes: &[u8], when: Precondition) -> Result<Arc<Entry>> {
     let (entry, _) = put_as(Class::Ephemeral, store, key, bytes, when)?;
     Ok(entry)
 }
 
-fn put_as(
+pub(super) fn put_as(
     class: Class,
     store: &Store,
     key: &str,
@@ -85,7 +107,7 @@ fn put_as(
     store.seal(&acme, &name(key), (class, writer), terms)
 }
 
-fn read(store: &Store, key: &str) -> Result<Vec<u8>> {
+pub(super) fn read(store: &Store, key: &str) -> Result<Vec<u8>> {
     let reader = store.open_object(&tenant("acme"), &name(key))?;
     let mut bytes = Vec::new();
     for piece in reader.pieces(0..u64::MAX) {
@@ -275,7 +297,7 @@ fn a_full_disk_stops_changes_until_there_is_room() {
 }
 
 /// Of so many bytes.
-fn content(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn content(len: usize, seed: u64) -> Vec<u8> {
     (0..len as u64)
         .map(|n| (n.wrapping_mul(seed | 1) >> 7).to_le_bytes()[0])
         .collect()

@@ -292,14 +292,14 @@ impl Inner {
 
     /// Waits until there may be more room.
     fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, by: Instant) -> Result<()> {
-        let now = rt::now();
-        if now >= by {
-            return Err(Error::Exhausted("on the disk"));
-        }
         if state.catalogue.is_freeing() {
             self.say_freed(state)?;
             self.log.barrier().wait()?;
             return Ok(());
+        }
+        let now = rt::now();
+        if now >= by {
+            return Err(Error::Exhausted("on the disk"));
         }
         state.n_waiting += 1;
         let waited = self.room.wait_timeout(state, by - now);

@@ -138,7 +138,7 @@ impl S3 {
             return Ok(self.commits.run(untag).await?.await?);
         }
         let writer = self.store.writer(&of.owner)?;
-        let unnamed = self.finish(&of.owner, Class::Durable, writer).await?;
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let tag = move |store: &Store| {
             let (_, ack) = store.seal_with(&place, unnamed, |index| {
                 check(index, &bucket, &of)?;

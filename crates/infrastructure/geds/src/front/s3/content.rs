@@ -14,10 +14,10 @@ use s3::backend::{Content, Error};
 use s3::body::{Body, Piece, Verified};
 
 use super::S3;
-use crate::arena::{View, Writer};
+use crate::arena::View;
 use crate::core::index::Class;
 use crate::error;
-use crate::store::{Pieces, Reader, Unnamed};
+use crate::store::{Pieces, Reader, Unnamed, Writer};
 
 /// So much memory is taken ahead for a body that has said how long it is: it may be long in coming.
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -90,11 +90,10 @@ impl S3 {
             match body.next().await? {
                 Piece::Data(data) => {
                     let end = writer.len() + data.len() as u64;
-                    if let Some(length) = body.length() {
-                        let ahead = end.next_multiple_of(AHEAD_BYTES).min(length);
-                        writer.reserve(ahead)?;
-                    }
-                    writer.append(&data)?;
+                    let ahead = body
+                        .length()
+                        .map_or(end, |length| end.next_multiple_of(AHEAD_BYTES).min(length));
+                    writer = append_to(writer, ahead, data).await?;
                 }
                 Piece::End(verified) => return Ok((writer, verified)),
             }
@@ -104,27 +103,40 @@ impl S3 {
 
 impl S3 {
     /// Ends what was written: brings it to the disk, if it is to be durable.
-    pub(super) async fn finish(
-        &self,
-        tenant: &Tenant,
-        class: Class,
-        writer: Writer,
-    ) -> Result<Unnamed, Error> {
-        let (store, tenant) = (self.store.clone(), tenant.clone());
-        let finished = rt::blocking(move || store.finish(&tenant, class, writer)).await;
+    pub(super) async fn finish(&self, class: Class, writer: Writer) -> Result<Unnamed, Error> {
+        let store = self.store.clone();
+        let finished = rt::blocking(move || store.finish(class, writer)).await;
         Ok(finished.map_err(|error| Error::Unavailable(error.to_string()))??)
     }
 }
 
+/// Appends some bytes, and has room for `ahead` in all. Waits for room elsewhere.
+async fn append_to(mut writer: Writer, ahead: u64, bytes: Bytes) -> Result<Writer, Error> {
+    if writer.try_reserve(ahead).is_ok() && writer.try_append(&bytes).is_ok() {
+        return Ok(writer);
+    }
+    let appended = rt::blocking(move || {
+        writer.reserve(ahead)?;
+        writer.append(&bytes)?;
+        Ok::<_, error::Error>(writer)
+    });
+    Ok(appended
+        .await
+        .map_err(|error| Error::Unavailable(error.to_string()))??)
+}
+
 /// Appends all of an object to another one.
-pub(super) async fn append(writer: &mut Writer, reader: &Reader) -> Result<(), Error> {
+pub(super) async fn append(mut writer: Writer, reader: &Reader) -> Result<Writer, Error> {
     let whole = Box::new(Opened(reader.clone()));
     let mut chunks = whole.read(0..reader.len());
     while let Some(chunk) = chunks.next().await {
-        for piece in chunk?.chunks(TURN_BYTES) {
-            writer.append(piece)?;
+        let mut chunk = chunk?;
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(chunk.len().min(TURN_BYTES));
+            let end = writer.len() + piece.len() as u64;
+            writer = append_to(writer, end, piece).await?;
             tokio::task::yield_now().await;
         }
     }
-    Ok(())
+    Ok(writer)
 }

@@ -126,7 +126,7 @@ impl S3 {
             etag: Some(index::Etag::digest(verified.md5())),
             ..Terms::default()
         };
-        let unnamed = self.finish(&of.owner, class, writer).await?;
+        let unnamed = self.finish(class, writer).await?;
         let seal = move |store: &Store| {
             store.seal_with(&place, unnamed, |index| {
                 check(index, &place.bucket, &of)?;
@@ -181,10 +181,11 @@ impl S3 {
             return Err(Error::Changed);
         }
         let mut writer = self.store.writer(&owner)?;
-        writer.reserve(reader.len())?;
-        content::append(&mut writer, &reader).await?;
+        // In one piece, if there is one.
+        writer.try_reserve(reader.len()).ok();
+        writer = content::append(writer, &reader).await?;
         let class = reader.entry().sealed.class;
-        let unnamed = self.finish(&owner, class, writer).await?;
+        let unnamed = self.finish(class, writer).await?;
         let seal = move |store: &Store| {
             store.seal_with(&copying.to, unnamed, |index| copying.terms(index))
         };

@@ -80,7 +80,7 @@ impl S3 {
             checksum: new.checksum,
         };
         let writer = self.store.writer(&of.owner)?;
-        let unnamed = self.finish(&of.owner, Class::Durable, writer).await?;
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let begin = move |store: &Store| {
             store.seal_with(&place, unnamed, |index| {
                 check(index, &bucket, &of)?;
@@ -195,8 +195,7 @@ impl S3 {
             ..Terms::default()
         };
         let (places, upload) = (Places::new(), upload.clone());
-        let owner = &meta.of.owner;
-        let unnamed = self.finish(owner, Class::Durable, writer).await?;
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let seal = move |store: &Store| {
             store.seal_with(&place, unnamed, |index| {
                 places.find(index, &upload).map(|_| terms)
@@ -240,7 +239,8 @@ impl S3 {
         let owner = found.meta.of.owner;
         let mut writer = self.store.writer(&owner)?;
         let size = completing.complete.size;
-        writer.reserve(size)?;
+        // In one piece, if there is one.
+        writer.try_reserve(size).ok();
         for (part, id) in completing.complete.parts.iter().zip(&ids) {
             let place = completing.part(&found.bucket, part);
             let opened = self.store.open_object(&self.places.owner, &place);
@@ -251,9 +251,9 @@ impl S3 {
             if reader.entry().sealed.id != *id {
                 return Err(Error::Changed);
             }
-            content::append(&mut writer, &reader).await?;
+            writer = content::append(writer, &reader).await?;
         }
-        let unnamed = self.finish(&owner, Class::Durable, writer).await?;
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let seal = move |store: &Store| {
             let Completing { complete, name, .. } = &completing;
             let sealed = store.seal_with(name, unnamed, |index| {

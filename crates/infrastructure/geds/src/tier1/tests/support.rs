@@ -56,11 +56,15 @@ pub(super) fn at_once() -> Instant {
 }
 
 pub(super) fn open_wal(disk: Arc<dyn Disk>, segment_bytes: u64) -> Wal {
+    try_open_wal(disk, segment_bytes).expect("nothing is damaged")
+}
+
+pub(super) fn try_open_wal(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Wal> {
     let config = wal::Config {
         segment_bytes,
         queue_bytes: 64 << 10,
     };
-    Wal::open(disk, config).expect("nothing is damaged")
+    Ok(Wal::open(disk, config)?)
 }
 
 pub(super) fn log_of(wal: &Wal) -> Arc<dyn DurableLog> {
