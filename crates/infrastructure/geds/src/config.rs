@@ -30,6 +30,9 @@ pub struct Memory {
     pub limit: ByteSize,
     /// What one tenant may have of it. Without it: all.
     pub tenant_limit: Option<ByteSize>,
+    /// So long who writes waits until others were moved to the disk.
+    #[serde(deserialize_with = "ids::duration")]
+    pub room_wait: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -89,6 +92,7 @@ impl Default for Memory {
         Self {
             limit: ByteSize(1 << 30),
             tenant_limit: None,
+            room_wait: Duration::from_secs(10),
         }
     }
 }
@@ -173,6 +177,7 @@ impl Config {
                 ..tier1::Config::default()
             },
             tenant_bytes: self.memory.tenant_limit.map_or(0, |limit| limit.0),
+            room_wait: self.memory.room_wait,
         };
         config.namespace.limits.metadata_bytes_max = METADATA_BYTES_MAX;
         config

@@ -126,9 +126,49 @@ fn numbers(metrics: &Metrics) -> Vec<(IntCounter, Value)> {
     let theirs = |name, help, value: Value| (metrics.foreign_counter(name, help), value);
     let ours = |name, help, value: Value| (metrics.counter(name, help), value);
     vec![
+        theirs(
+            "geds__files_opened",
+            "Times that an object was opened, also in vain.",
+            |s| s.n_opened,
+        ),
         theirs("geds__files_created", "Objects that were sealed.", |s| {
             s.n_sealed
         }),
+        theirs(
+            "gedslocalfilehandle__bytes_written",
+            "Bytes of objects that were sealed.",
+            |s| s.sealed_bytes,
+        ),
+        ours(
+            "geds_spilled_objects_total",
+            "Objects that were moved from memory to the disk.",
+            |s| s.moved.spilled_objects,
+        ),
+        ours(
+            "geds_spilled_bytes_total",
+            "Bytes of objects that were moved from memory to the disk.",
+            |s| s.moved.spilled_bytes,
+        ),
+        ours(
+            "geds_forgotten_objects_total",
+            "Objects that memory forgot, because there was another copy.",
+            |s| s.moved.forgotten_objects,
+        ),
+        ours(
+            "geds_promoted_objects_total",
+            "Objects that came back from the disk to memory.",
+            |s| s.moved.promoted_objects,
+        ),
+        ours(
+            "geds_promoted_bytes_total",
+            "Bytes of objects that came back from the disk to memory.",
+            |s| s.moved.promoted_bytes,
+        ),
+        ours(
+            "geds_deleted_objects_total",
+            "Objects that were spent, and deleted because room was needed.",
+            |s| s.moved.deleted_objects,
+        ),
         ours(
             "geds_copied_bytes_total",
             "Bytes of objects that were copied in memory.",
@@ -193,12 +233,15 @@ mod tests {
             sealed.expect("sealed").1.wait().expect("kept");
             assert_eq!(read(&metrics, "geds_names"), u64::from(n));
             assert_eq!(read(&metrics, "geds__files_created"), u64::from(n));
+            store.open_object(&tenant, &name).expect("it is there");
+            assert_eq!(read(&metrics, "geds__files_opened"), u64::from(n));
         }
         let used = read(&metrics, "geds__local_memory_used");
         let free = read(&metrics, "geds__local_memory_free");
         assert!(used >= 15_000 && used + free == limit, "{used} {free}");
         assert!(read(&metrics, "geds_log_syncs_total") > 0);
         assert_eq!(read(&metrics, "geds_disk_objects"), 3);
+        assert_eq!(read(&metrics, "gedslocalfilehandle__bytes_written"), 15_000);
         drop(store);
         assert_eq!(read(&metrics, "geds_names"), 3, "the last that was known");
     }

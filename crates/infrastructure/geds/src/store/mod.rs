@@ -41,6 +41,7 @@ pub use self::objects::Unnamed;
 use self::reader::Content;
 pub use self::reader::{Pieces, Reader};
 use self::residents::Residents;
+use self::stats::Counts;
 pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
 use self::tenants::Share;
@@ -109,6 +110,7 @@ struct Inner {
     /// To be brought to memory.
     wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
     moved: Mutex<Moved>,
+    counts: Counts,
     residents: Residents,
     warm: Arc<Warm>,
     /// Of the last object that was given a name, or was to be.
@@ -182,6 +184,7 @@ impl Store {
             freed: (Mutex::default(), Condvar::new()),
             wanted: Mutex::default(),
             moved: Mutex::default(),
+            counts: Counts::default(),
             residents: Residents::default(),
             warm,
             last_serial: AtomicU64::new(0),
@@ -290,6 +293,7 @@ impl Store {
     /// `NotFound`; `Lost` when all copies are gone.
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         let inner = &*self.0;
+        inner.counts.opened();
         if let Some(reader) = inner.warm.get(tenant, name) {
             reader.touch();
             return Ok(reader);
