@@ -20,6 +20,7 @@ mod objects;
 mod reader;
 mod residents;
 mod scrub;
+mod stats;
 mod steps;
 mod tenants;
 #[cfg(test)]
@@ -43,6 +44,8 @@ pub use self::reader::{Pieces, Reader};
 use self::residents::Residents;
 use self::scrub::Scrubber;
 pub use self::scrub::{Scrubbed, Scrubbing};
+use self::stats::Counts;
+pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
 use self::tenants::Share;
 pub use self::tenants::tenant;
@@ -114,6 +117,7 @@ struct Inner {
     wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
     moved: Mutex<Moved>,
     scrubber: Mutex<Scrubber>,
+    counts: Counts,
     residents: Residents,
     warm: Arc<Warm>,
     /// Of the last object that was given a name, or was to be.
@@ -188,6 +192,7 @@ impl Store {
             wanted: Mutex::default(),
             moved: Mutex::default(),
             scrubber: Mutex::new(Scrubber::every(config.scrub_every)),
+            counts: Counts::default(),
             residents: Residents::default(),
             warm,
             last_serial: AtomicU64::new(0),
@@ -296,6 +301,7 @@ impl Store {
     /// `NotFound`; `Lost` when all copies are gone.
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         let inner = &*self.0;
+        inner.counts.opened();
         if let Some(reader) = inner.warm.get(tenant, name) {
             reader.touch();
             return Ok(reader);

@@ -70,6 +70,7 @@ impl Store {
         }
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         let entry = entry_of(changes, name)?;
+        inner.counts.sealed(entry.sealed.size);
         Ok((entry, self.settle(committed)))
     }
 
