@@ -5,7 +5,7 @@
 //!
 //! - [`now`], [`wall`]: the monotonic and the wall clock.
 //! - [`fill_random`]: the kernel's entropy.
-//! - [`thread`]: a named thread; [`spawn`]: a named asynchronous task that ends when its handle is dropped.
+//! - [`thread`]: a named thread; [`spawn`]: a named asynchronous task that ends when its handle is dropped; [`blocking`]: what may wait for a disk.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -88,6 +88,22 @@ pub fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'stat
     Task(tokio::spawn(
         future.instrument(tracing::debug_span!("task", name)),
     ))
+}
+
+/// Runs `work`, which may wait for a disk, on one of the runtime's threads for that, and waits for its end. `work` is run to its end even if
+/// nobody waits for it any more. The runtime has at most 512 such threads, if it was not made otherwise; more waits for one of them.
+///
+/// # Errors
+/// When the runtime is ending: `work` was not run.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 /// The number of processors this process may run on.

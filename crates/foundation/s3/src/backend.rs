@@ -10,7 +10,7 @@ use crate::checksum::ObjectChecksum;
 use crate::chunks::Chunks;
 use crate::names::{BucketName, Etag, Key, Name, PartNumber, Tenant, Upload};
 use crate::object::{
-    Attributes, Bucket, Object, Part, Precondition, Tags, UploadChecksum, Uploading,
+    Attributes, Bucket, Class, Object, Part, Precondition, Tags, UploadChecksum, Uploading,
 };
 
 /// A store behind the front door.
@@ -151,6 +151,8 @@ pub struct Put {
     pub attributes: Attributes,
     pub tags: Tags,
     pub when: Precondition,
+    /// What the acknowledgement is to mean. A store may do more than is asked.
+    pub class: Class,
 }
 
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::checksum::{Algorithm, Checksum, Coverage, Hasher, ObjectChecksum};
 use crate::front::common_prefix;
 use crate::names::{BucketName, Etag, Key, Name, PartNumber, Tenant, Upload, UploadId};
-use crate::object::{Attributes, Object, Part, Precondition, Tags, UploadChecksum};
+use crate::object::{Attributes, Class, Object, Part, Precondition, Tags, UploadChecksum};
 
 /// Runs the contract. The store must have no bucket of the tenant `contract`, and has none afterwards.
 ///
@@ -100,6 +100,7 @@ impl Contract<'_> {
             attributes: Attributes::default(),
             tags: Tags::default(),
             when: Precondition::None,
+            class: Class::Durable,
         }
     }
 

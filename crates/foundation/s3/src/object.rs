@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::backend::Error;
 use crate::checksum::{Algorithm, Checksum, Coverage, ObjectChecksum};
 use crate::names::{BucketName, Etag, PartNumber, Tenant, Upload, UploadId};
-use crate::text::from_form;
+use crate::text::{from_form, hex};
 
 /// Of the names and values in [`Attributes::user`].
 pub const USER_METADATA_BYTES_MAX: usize = 8 << 10;
@@ -80,8 +80,9 @@ impl Tags {
         is_valid.then_some(Self(tags))
     }
 
-    /// As the header `x-amz-tagging` has them.
-    pub(crate) fn from_header(text: &str) -> Option<Self> {
+    /// As the header `x-amz-tagging` has them. `None` as in [`Tags::new`].
+    #[must_use]
+    pub fn from_header(text: &str) -> Option<Self> {
         let mut tags = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -107,6 +108,14 @@ pub struct Part {
     pub modified: SystemTime,
 }
 
+impl Part {
+    /// As S3 clients know it.
+    #[must_use]
+    pub fn etag(&self) -> Etag {
+        Etag::new(&hex(&self.md5)).expect("digits are graphic")
+    }
+}
+
 /// What all parts of an upload have, and what the object is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadChecksum {
@@ -114,6 +123,17 @@ pub struct UploadChecksum {
     pub coverage: Coverage,
     /// The client has asked for it, and is told at each occasion.
     pub is_asked: bool,
+}
+
+/// If nobody asks for another.
+impl Default for UploadChecksum {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Crc64Nvme,
+            coverage: Coverage::Whole,
+            is_asked: false,
+        }
+    }
 }
 
 /// An upload that is neither completed nor aborted.

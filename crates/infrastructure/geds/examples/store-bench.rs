@@ -10,8 +10,9 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use geds::index::{BucketName, Key, Name, NodeId};
-use geds::store::{Config, Store, Terms};
+use geds::index::{BucketName, Class, Key, Name, NodeId};
+use geds::store::{Config, Disks, Store, Terms};
+use geds::tier1::Drive;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -21,10 +22,13 @@ const ROUNDS: usize = 5;
 fn main() -> Fallible<()> {
     let n = std::env::args().nth(1).map_or(Ok(100_000), |n| n.parse())?;
     let dir = tempfile::tempdir_in(".")?;
-    let disk = wal::Directory::open(dir.path())?;
     let mut config = Config::default();
     config.arena.limit_bytes = (n as u64 * BYTES as u64 * 2).max(256 << 20);
-    let store = Store::open(&config, NodeId(1), Arc::new(disk))?;
+    let disks = Disks {
+        log: Arc::new(wal::Directory::open(dir.path())?),
+        objects: Arc::new(Drive::open(&dir.path().join("objects"))?),
+    };
+    let store = Store::open(&config, NodeId(1), disks)?;
     let acme: ids::Name = "acme".parse()?;
     let bucket = BucketName::new("data")?;
     store.create_bucket(&acme, &bucket)?.wait()?;
@@ -44,7 +48,7 @@ fn main() -> Fallible<()> {
         seals.time(|| {
             let mut writer = store.writer(&acme)?;
             writer.append(&bytes)?;
-            Ok(store.seal(&acme, name, writer, Terms::default())?)
+            Ok(store.seal(&acme, name, (Class::Ephemeral, writer), Terms::default())?)
         })?;
     }
     seals.tell("seal 4 KiB, ephemeral");

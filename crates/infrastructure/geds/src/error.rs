@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::core::index;
+use crate::tier1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -114,5 +115,21 @@ impl From<wal::Error> for Error {
             E::Closed | E::Failed { .. } => Kind::Unavailable,
         };
         Self::caused(kind, "the log", error)
+    }
+}
+
+impl From<tier1::Error> for Error {
+    fn from(error: tier1::Error) -> Self {
+        use tier1::Kind as K;
+        let kind = match error.kind() {
+            K::Invalid => Kind::Invalid,
+            K::NotFound => Kind::NotFound,
+            K::Conflict => Kind::Conflict,
+            K::Fenced => Kind::Fenced,
+            K::Exhausted => Kind::Exhausted,
+            K::Unavailable => Kind::Unavailable,
+            K::Corrupt => Kind::Corrupt,
+        };
+        Self::caused(kind, "the disk tier", error)
     }
 }

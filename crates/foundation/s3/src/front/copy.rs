@@ -5,7 +5,7 @@ use s3s::{S3Request, S3Response};
 
 use super::conditions::{Conditions, Selection, precondition};
 use super::render::{self, set_checksum};
-use super::write::{attributes_of, tags};
+use super::write::{attributes_of, tags, wanted_class};
 use super::{At, Front, check_version, multipart, name};
 use crate::backend::{Content, Error, Put};
 use crate::body::Body;
@@ -90,6 +90,7 @@ pub(super) async fn object(
                 found.tags.clone()
             },
             when: target_precondition(&request)?,
+            class: wanted_class(&request.headers)?,
         };
         let has_algorithm = |checksum: crate::checksum::ObjectChecksum| {
             Some(checksum.value.algorithm()) == algorithm
@@ -240,7 +241,7 @@ fn source_range(text: &str, object: &Object) -> Result<std::ops::Range<u64>, Fau
 
 fn part_result(part: &Part, with_checksum: bool) -> CopyPartResult {
     let mut result = CopyPartResult {
-        e_tag: Some(render::etag(&multipart::etag(part))),
+        e_tag: Some(render::etag(&part.etag())),
         last_modified: Some(render::time(part.modified)),
         ..CopyPartResult::default()
     };

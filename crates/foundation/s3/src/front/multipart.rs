@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::*;
 use s3s::{S3Request, S3Response};
 
@@ -11,18 +10,13 @@ use super::render::{self, checksums, set_checksum};
 use super::write::{attributes_of, tags};
 use super::{Front, PAGE_ITEMS_MAX, PART_BYTES_MIN, at, content, name, read, reply};
 use crate::backend::{Complete, Error, NewUpload};
-use crate::checksum::{self, Algorithm, Coverage, ObjectChecksum};
+use crate::checksum::{Algorithm, Coverage, ObjectChecksum};
 use crate::fault::Fault;
-use crate::names::{Etag, Name, PART_NUMBER_MAX, PartNumber, Upload, UploadId};
+use crate::names::{Name, PART_NUMBER_MAX, PartNumber, Upload, UploadId};
 use crate::object::{self, Object, UploadChecksum, Uploading};
-use crate::text::hex;
 
 pub(super) fn id(text: &str) -> Result<UploadId, Fault> {
     UploadId::new(text).ok_or(Fault::Backend(Error::NoSuchUpload))
-}
-
-pub(super) fn etag(part: &object::Part) -> Etag {
-    Etag::new(&hex(&part.md5)).expect("digits are graphic")
 }
 
 pub(super) async fn create(
@@ -59,11 +53,7 @@ fn upload_checksum(input: &CreateMultipartUploadInput) -> Result<UploadChecksum,
                 "there is a checksum type without an algorithm",
             ));
         }
-        return Ok(UploadChecksum {
-            algorithm: Algorithm::Crc64Nvme,
-            coverage: Coverage::Whole,
-            is_asked: false,
-        });
+        return Ok(UploadChecksum::default());
     };
     let algorithm = Algorithm::from_name(name.as_str());
     let algorithm = algorithm.ok_or(Fault::Invalid("the checksum algorithm is not understood"))?;
@@ -108,7 +98,7 @@ pub(super) async fn put_part(
     let sent = body.checksum();
     let part = front.backend.put_part(&upload, number, body).await?;
     let mut output = UploadPartOutput {
-        e_tag: Some(render::etag(&etag(&part))),
+        e_tag: Some(render::etag(&part.etag())),
         ..UploadPartOutput::default()
     };
     // What the client has sent is what it is told; of its own choice of an algorithm nothing is kept if the upload has none.
@@ -177,23 +167,16 @@ async fn complete_now(
         .and_then(|asked| asked.parts.as_deref())
         .unwrap_or(&[]);
     let parts = choose(asked, &there)?;
-    let checksum = whole_checksum(&uploading.checksum, &parts)?;
-    check_whole(input, checksum.as_ref(), parts.len())?;
-    let size = parts.iter().map(|part| part.size).sum();
+    let when = precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let complete = Complete::new(upload.clone(), &uploading.checksum, parts, when);
+    let complete = complete.ok_or(Fault::InvalidPart)?;
+    check_whole(input, complete.checksum.as_ref(), complete.parts.len())?;
     if input
         .mpu_object_size
-        .is_some_and(|wanted| u64::try_from(wanted) != Ok(size))
+        .is_some_and(|wanted| u64::try_from(wanted) != Ok(complete.size))
     {
         return Err(Fault::Invalid("the object has another size"));
     }
-    let complete = Complete {
-        upload: upload.clone(),
-        etag: whole_etag(&parts),
-        parts,
-        size,
-        checksum,
-        when: precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?,
-    };
     match front.backend.complete(complete).await {
         // A part that was sent again is another part than the one that was meant.
         Err(Error::Changed) => Err(Fault::InvalidPart),
@@ -223,7 +206,7 @@ fn choose(
         let is_meant = asked
             .e_tag
             .as_ref()
-            .is_some_and(|tag| tag.value() == etag(part).as_str());
+            .is_some_and(|tag| tag.value() == part.etag().as_str());
         let mut sums = checksums!(asked);
         let differs = |(algorithm, text): (Algorithm, &str)| {
             algorithm == part.checksum.algorithm() && text != part.checksum.to_text()
@@ -238,41 +221,6 @@ fn choose(
         return Err(Fault::PartTooSmall);
     }
     Ok(parts)
-}
-
-/// As S3 clients know it: the MD5 of the parts' MD5s, and how many there are.
-fn whole_etag(parts: &[object::Part]) -> Etag {
-    let mut hasher = Md5::new();
-    for part in parts {
-        hasher.update(&part.md5);
-    }
-    let text = format!("{}-{}", hex(&hasher.finalize()), parts.len());
-    Etag::new(&text).expect("digits are graphic")
-}
-
-fn whole_checksum(
-    upload: &UploadChecksum,
-    parts: &[object::Part],
-) -> Result<Option<ObjectChecksum>, Fault> {
-    let mut sums = parts.iter().map(|part| (part.checksum, part.size));
-    if parts
-        .iter()
-        .any(|part| part.checksum.algorithm() != upload.algorithm)
-    {
-        return Err(Fault::InvalidPart);
-    }
-    let value = match upload.coverage {
-        Coverage::Whole => {
-            let first = sums.next().map(|(sum, _)| sum);
-            sums.fold(first, |all, (sum, size)| all?.followed_by(&sum, size))
-        }
-        Coverage::Composite => {
-            let bytes: Vec<u8> = sums.flat_map(|(sum, _)| sum.bytes().to_vec()).collect();
-            Some(checksum::Hasher::of(upload.algorithm, &bytes))
-        }
-    };
-    let coverage = upload.coverage;
-    Ok(value.map(|value| ObjectChecksum { value, coverage }))
 }
 
 /// What the client says of the whole.
@@ -336,7 +284,7 @@ pub(super) async fn list_parts(
     let is_asked = uploading.checksum.is_asked;
     let shown = parts.into_iter().map(|part| {
         let mut shown = Part {
-            e_tag: Some(render::etag(&etag(&part))),
+            e_tag: Some(render::etag(&part.etag())),
             last_modified: Some(render::time(part.modified)),
             part_number: Some(part.number.get().into()),
             size: Some(render::size(part.size)),

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::object::{Class, Object};
 
 /// Says that an object is not durable. There is none on those that are.
-const CLASS: HeaderName = HeaderName::from_static("x-cloudskin-acknowledgement");
+pub(super) const CLASS: HeaderName = HeaderName::from_static("x-cloudskin-acknowledgement");
 
 /// The fields that the answers to GET and HEAD share.
 macro_rules! describe {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response};
 
@@ -11,7 +13,7 @@ use super::{Front, at, check_version, content, name, read, reply};
 use crate::backend::{Deletion, Put};
 use crate::fault::Fault;
 use crate::names::Key;
-use crate::object::{Attributes, Precondition, Tags, USER_METADATA_BYTES_MAX};
+use crate::object::{Attributes, Class, Precondition, Tags, USER_METADATA_BYTES_MAX};
 
 /// More are not deleted by one request.
 const DELETIONS_MAX: usize = 1000;
@@ -79,6 +81,17 @@ pub(super) fn tags(header: Option<&str>) -> Result<Tags, Fault> {
     tags.ok_or(Fault::InvalidTag)
 }
 
+/// What the client wants to be told with the answer. Other stores do not read it, and do what is asked if nothing is.
+pub(super) fn wanted_class(headers: &HeaderMap) -> Result<Class, Fault> {
+    match headers.get(read::CLASS).map(HeaderValue::as_bytes) {
+        None | Some(b"durable") => Ok(Class::Durable),
+        Some(b"ephemeral") => Ok(Class::Ephemeral),
+        Some(_) => Err(Fault::InvalidArgument(
+            "an acknowledgement is durable or ephemeral",
+        )),
+    }
+}
+
 pub(super) async fn put(
     front: &Front,
     request: S3Request<PutObjectInput>,
@@ -89,6 +102,7 @@ pub(super) async fn put(
         attributes: attributes_of!(input)?,
         tags: tags(input.tagging.as_deref())?,
         when: precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?,
+        class: wanted_class(&request.headers)?,
     };
     let body = content(&request, None)?;
     let object = front.backend.put(put, body).await?;

@@ -10,6 +10,7 @@ use super::object::{Counts, Object, ObjectNo, Placement};
 use super::pool::Pool;
 use super::segments::{Owner, Segments};
 use super::writer::{Writer, Written};
+use crate::core::sums::CHUNK_BYTES;
 use crate::error::{Error, Kind, Result};
 
 /// What an object takes beside its pages: itself, what says where they are, and its checksums.
@@ -68,14 +69,32 @@ impl Domain {
     /// # Errors
     /// `Exhausted`: there is no room for one more. `Invalid`: the writer is not of this domain.
     pub fn seal(&self, writer: Writer) -> Result<Object> {
+        let charges = self.admission(&writer)?;
+        self.seal_admitted(writer, charges)
+    }
+
+    /// What an object takes beside its pages.
+    ///
+    /// # Errors
+    /// `Exhausted`: there is no room for one more.
+    pub(crate) fn admission(&self, writer: &Writer) -> Result<[Charge; 2]> {
+        self.charge(object_bytes(
+            writer.pieces(),
+            writer.len().div_ceil(CHUNK_BYTES),
+        ))
+    }
+
+    /// The same as [`seal`](Self::seal) for one that was admitted.
+    ///
+    /// # Errors
+    /// `Invalid`: the writer is not of this domain.
+    pub(crate) fn seal_admitted(&self, writer: Writer, charges: [Charge; 2]) -> Result<Object> {
         if !writer.is_at(&self.home()) {
             let what = "an object is sealed in the domain in which it was begun";
             return Err(Error::new(Kind::Invalid, what));
         }
         let Written { pages, len, sums } = writer.finish();
-        let placement = Placement::new(pages, len);
-        let charges = self.charge(object_bytes(&placement, &sums))?;
-        Ok(Object::new(self, placement, sums, charges))
+        Ok(Object::new(self, Placement::new(pages, len), sums, charges))
     }
 
     /// Copies an object of any domain into this one. Memory is not shared between domains.
@@ -84,7 +103,7 @@ impl Domain {
     /// `Exhausted`: there is no room. `Corrupt`: its writer has altered it.
     pub fn copy(&self, object: &Object) -> Result<Object> {
         let placement = object.copy_to(self)?;
-        let charges = self.charge(object_bytes(&placement, object.sums()))?;
+        let charges = self.charge(bytes_of(&placement, object.sums()))?;
         Ok(Object::new(self, placement, object.sums().into(), charges))
     }
 
@@ -123,7 +142,7 @@ impl Domain {
     /// Of an object that a client has sealed, and perhaps told others of: it is not refused for what it takes beside its pages. That is
     /// the less, the more its pages are, and those were counted before.
     pub(crate) fn admit(&self, placement: Placement, sums: Box<[u32]>) -> Result<Object> {
-        let bytes = object_bytes(&placement, &sums);
+        let bytes = bytes_of(&placement, &sums);
         let charges = match self.charge(bytes) {
             Err(_) if !placement.pages().is_empty() => {
                 [&self.0.segments.budget, &self.0.budget].map(|budget| budget.overcharge(bytes))
@@ -173,7 +192,10 @@ pub(crate) fn touch(board: &Words, name: &[u8]) {
     word_of(board, name).fetch_add(1, Ordering::SeqCst);
 }
 
-fn object_bytes(placement: &Placement, sums: &[u32]) -> u64 {
-    let n_extents = placement.pages().len() as u64;
-    OBJECT_BYTES + EXTENT_BYTES * n_extents + SUM_BYTES * sums.len() as u64
+fn bytes_of(placement: &Placement, sums: &[u32]) -> u64 {
+    object_bytes(placement.pages().len(), sums.len() as u64)
+}
+
+fn object_bytes(n_extents: usize, n_sums: u64) -> u64 {
+    OBJECT_BYTES + EXTENT_BYTES * n_extents as u64 + SUM_BYTES * n_sums
 }

@@ -122,6 +122,11 @@ impl Arena {
     }
 
     #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.segments.segment_bytes
+    }
+
+    #[must_use]
     pub fn limit_bytes(&self) -> u64 {
         self.segments.budget.limit_bytes()
     }

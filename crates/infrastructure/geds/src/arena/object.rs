@@ -11,6 +11,7 @@ use super::budget::Charge;
 use super::domain::Domain;
 use super::lock;
 use super::memory::Pages;
+use crate::core::extents::PAGE_BYTES;
 use crate::core::sums::{CHUNK_BYTES, chunk_of};
 use crate::core::to_usize;
 use crate::error::{Error, Kind, Result};
@@ -87,6 +88,14 @@ impl Object {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.len == 0
+    }
+
+    /// What is not for anybody else as long as it is here.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let placement = self.placement();
+        let pages = placement.pages().iter().map(Pages::len).sum::<u64>();
+        // One without content takes something too.
+        pages.max(PAGE_BYTES)
     }
 
     /// CRC32C of each 64 KiB, as its writer has made them.
@@ -348,6 +357,19 @@ impl Opened {
         (view.len() as u64 == self.len).then_some(view)
     }
 
+    /// The rest of the piece that has `position`; `None` behind the end.
+    pub(crate) fn view_from(&self, position: u64) -> Option<View> {
+        let mut start = 0;
+        let mut views = self.views().map(|view| {
+            let at = start;
+            start += view.len() as u64;
+            (at, view)
+        });
+        let (start, view) = views.find(|(at, view)| position < at + view.len() as u64)?;
+        let skipped = to_usize(position - start);
+        Some(view.slice(skipped..view.len()))
+    }
+
     /// Its pieces, in order.
     pub fn views(&self) -> impl Iterator<Item = View> + '_ {
         let pieces = (0..).map_while(|idx| Some((idx, self.source.piece(idx)?.len())));
@@ -384,7 +406,28 @@ pub struct View {
     range: Range<usize>,
 }
 
+/// Bytes that are nobody else's.
+#[derive(Debug)]
+struct Own<T>(T);
+
+impl<T: Deref<Target = [u8]> + Debug + Send + Sync> Pieces for Own<T> {
+    fn piece(&self, idx: usize) -> Option<&[u8]> {
+        (idx == 0).then_some(&self.0)
+    }
+}
+
 impl View {
+    /// Of bytes that lie in no arena.
+    pub(crate) fn of(bytes: impl Deref<Target = [u8]> + Debug + Send + Sync + 'static) -> Self {
+        let range = 0..bytes.len();
+        let source = Source::Other(Arc::new(Own(bytes)));
+        Self {
+            source,
+            idx: 0,
+            range,
+        }
+    }
+
     /// A part of it.
     ///
     /// # Panics

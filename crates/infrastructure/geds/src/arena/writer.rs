@@ -102,6 +102,11 @@ impl Writer {
         Ok(())
     }
 
+    /// How many extents it has.
+    pub(crate) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
     pub(crate) fn is_at(&self, home: &Arc<dyn Home>) -> bool {
         Arc::ptr_eq(&self.home, home)
     }

@@ -3,8 +3,8 @@
 pub(crate) mod catalogue;
 pub(crate) mod extents;
 pub mod index;
+pub(crate) mod paths;
 pub(crate) mod sums;
-#[cfg_attr(not(test), expect(dead_code, reason = "the store does not use it yet"))]
 pub(crate) mod victims;
 
 /// For bytes that are in memory, or shall be.

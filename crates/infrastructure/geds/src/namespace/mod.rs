@@ -26,7 +26,7 @@ use wal::{DurableLog, LogId, Position, Ticket};
 
 use crate::core::index::{Change, Command, Commit, Index, Limits, Record, Revision};
 use crate::disk::snapshot::Part;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The two logs in the directory of their owner.
 pub const RECORDS: LogId = LogId(1);
@@ -133,22 +133,21 @@ impl Namespace {
     /// # Errors
     /// Why the index refuses, or what the log says: nothing is changed.
     pub fn commit(&self, command: Command) -> Result<Committed> {
-        self.commit_with(|_| Ok(Some(command)))
+        self.commit_with(|index| Ok(index.decide(command)?))
     }
 
-    /// The same for a command that depends on what there is, if there is one. Nothing is committed between the two.
+    /// The same for a command that depends on what there is: carries out what the index has just [decided](Index::decide), if there is something
+    /// to do. Nothing is committed between the two.
     ///
     /// # Errors
-    /// Those of [`commit`](Self::commit) and of `command`.
-    pub fn commit_with<E: From<Error>>(
+    /// Those of [`commit`](Self::commit) and of `decide`.
+    pub(crate) fn commit_with<E: From<Error>>(
         &self,
-        command: impl FnOnce(&Index) -> std::result::Result<Option<Command>, E>,
+        decide: impl FnOnce(&Index) -> std::result::Result<Option<Record>, E>,
     ) -> std::result::Result<Committed, E> {
         let mut writer = lock(&self.writer);
-        let decided = self.read(|index| match command(index)? {
-            Some(command) => Ok(index.decide(command).map_err(Error::from)?),
-            None => Ok::<_, E>(None),
-        })?;
+        writer.check()?;
+        let decided = self.read(decide)?;
         let Some(record) = decided else {
             let ticket = self.records.barrier();
             return Ok(Committed {
@@ -170,12 +169,37 @@ impl Namespace {
         })
     }
 
-    /// Goes on after the disk was full. `resume` is [`wal::Wal::resume`].
+    /// When it is kept, everything that was committed before is durable.
     ///
     /// # Errors
-    /// What the log says; `Exhausted` if it is still full.
-    pub fn resume(&self, resume: impl FnOnce()) -> Result<()> {
+    /// `Exhausted`: the disk was full, and something of that could not be written yet.
+    pub fn barrier(&self) -> Result<Ticket> {
+        let writer = lock(&self.writer);
+        writer.check()?;
+        Ok(self.records.barrier())
+    }
+
+    /// Whether something waits for [`resume`](Self::resume) since the disk was full.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        lock(&self.writer).has_refused()
+    }
+
+    /// Goes on after the disk was full, if it was. `resume` is [`wal::Wal::resume`], and brings to other logs what the records tell of: it is
+    /// durable before they are. Nothing is committed meanwhile.
+    ///
+    /// # Errors
+    /// Those of `resume`, and what the log says; `Exhausted` if it is still full. Then nothing is committed until it was called again.
+    pub fn resume(
+        &self,
+        is_full: impl FnOnce() -> bool,
+        resume: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let mut writer = lock(&self.writer);
+        let is_full = is_full();
+        if !is_full && !writer.has_refused() {
+            return Ok(());
+        }
         match self.records.barrier().wait() {
             Ok(_) | Err(wal::Error::Full) => {}
             Err(error) => return Err(error.into()),
@@ -185,7 +209,7 @@ impl Namespace {
         for (at, _) in &mut writer.pending {
             *at = None;
         }
-        resume();
+        resume()?;
         writer.append_again(&*self.records)
     }
 
@@ -244,6 +268,19 @@ impl Writer {
         self.bytes_since_snapshot += bytes.len() as u64;
         self.pending.push_back((Some(ticket.position()), bytes));
         Ok(ticket)
+    }
+
+    fn has_refused(&self) -> bool {
+        self.pending.iter().any(|(at, _)| at.is_none())
+    }
+
+    /// Records are in the order in which they were decided.
+    fn check(&self) -> Result<()> {
+        if self.pending.back().is_some_and(|(at, _)| at.is_none()) {
+            let what = "the disk was full, and what it has refused is not written yet";
+            return Err(Error::new(Kind::Exhausted, what));
+        }
+        Ok(())
     }
 
     fn forget_durable(&mut self, end: Position) {

@@ -1,50 +1,102 @@
-//! The store of one node: names and what they stand for from the [`Namespace`], bytes from the arena.
+//! The store of one node: names and what they stand for from the [`Namespace`], bytes from the arena and from the disk.
 //!
 //! ```text
-//!  writer ──▶ arena extents          seal ──▶ resident under a new ObjectId ──▶ Namespace::commit ──▶ Sealed, with an Ack
+//!  writer ──▶ arena extents    seal ──▶ [durable: to the disk] ──▶ resident under a new ObjectId ──▶ Namespace::commit ──▶ Sealed, with an Ack
 //!  open ──▶ the name's entry ──▶ the resident object ──▶ Reader: views without a copy
+//!                          └───▶ the object on the disk ──▶ Reader: read piece by piece
 //! ```
 //!
 //! - What is written is private until it is sealed, and immutable from then on. Writing a name again gives it other data; who reads the old goes
 //!   on reading it.
 //! - A reader never gets an older generation than the one that was sealed before it opened the name.
-//! - Every change is answered with an [`Ack`]: seen by all, and kept as long as the node lives. When it is awaited, it is durable.
+//! - Every change is answered with an [`Ack`]: seen by all, and kept as long as the node lives. When it is awaited, it is durable. An object of
+//!   the class [`Durable`](Class::Durable) is so with its bytes; of an [`Ephemeral`](Class::Ephemeral) one only the name is.
+//! - The index tells of the copies that count: in memory if there is no other, on the disk else. What is in memory besides is a cache.
 //! - Memory is that of tenants: each has a domain of the arena, and buckets that nobody else can open.
 
 mod ack;
+mod memory;
+mod objects;
+mod reader;
 mod residents;
+mod scrub;
+mod stats;
 mod steps;
 mod tenants;
 #[cfg(test)]
 mod tests;
 mod warm;
+mod writer;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use ids::{Epoch, Name as Tenant};
-use wal::{Disk, Wal};
+use wal::{Disk, LogId, Wal};
 
 pub use self::ack::Ack;
+pub use self::memory::Moved;
+pub use self::objects::Unnamed;
+use self::reader::Content;
+pub use self::reader::{Pieces, Reader};
 use self::residents::Residents;
+use self::scrub::Scrubber;
+pub use self::scrub::{Scrubbed, Scrubbing};
+use self::stats::Counts;
+pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
+use self::tenants::Share;
 pub use self::tenants::tenant;
 use self::warm::Warm;
-use crate::arena::{self, Arena, Domain, Opened, View, Writer};
+pub use self::writer::Writer;
+use crate::arena::{self, Arena};
 use crate::core::index::{
-    Bucket, BucketName, By, Change, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index, Name,
-    NodeId, Op, Page, Placement, Precondition, Query, Revision, Scope,
+    Bucket, BucketName, By, Change, Class, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index,
+    Name, NodeId, ObjectId, Op, Page, Placement, Precondition, Query, Residency, Revision, Scope,
 };
 use crate::error::{Error, Kind, Result};
 use crate::namespace::{self, Committed, Namespace, RECORDS, SNAPSHOTS};
+use crate::tier1;
 
-#[derive(Clone, Debug, Default)]
+/// The log of the objects on the disk, beside those of the index.
+const OBJECTS: LogId = LogId(3);
+
+#[derive(Clone, Debug)]
 pub struct Config {
     pub arena: arena::Config,
     pub namespace: namespace::Config,
     pub log: wal::Config,
+    pub tier1: tier1::Config,
     /// How much of the arena's memory a tenant may use at most. 0: all of it.
     pub tenant_bytes: u64,
+    /// So long who writes waits for room in memory.
+    pub room_wait: Duration,
+    /// All that is on the disk is looked at so often, by [`Store::maintain`].
+    pub scrub_every: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            arena: arena::Config::default(),
+            namespace: namespace::Config::default(),
+            log: wal::Config::default(),
+            tier1: tier1::Config::default(),
+            tenant_bytes: 0,
+            room_wait: Duration::from_secs(10),
+            scrub_every: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// Where a store keeps what lasts.
+#[derive(Clone, Debug)]
+pub struct Disks {
+    pub log: Arc<dyn Disk>,
+    /// See [`tier1::Drive`].
+    pub objects: Arc<dyn Disk>,
 }
 
 /// Shared by its clones.
@@ -57,10 +109,27 @@ struct Inner {
     epoch: Epoch,
     tenant_bytes: u64,
     arena: Arena,
-    domains: Mutex<BTreeMap<Arc<Tenant>, Domain>>,
+    room_wait: Duration,
+    shares: RwLock<BTreeMap<Tenant, Arc<Share>>>,
+    /// Of those that have asked; there was more room since. What it was is nobody's business.
+    freed: (Mutex<()>, Condvar),
+    /// To be brought to memory.
+    wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
+    moved: Mutex<Moved>,
+    scrubber: Mutex<Scrubber>,
+    counts: Counts,
     residents: Residents,
     warm: Arc<Warm>,
-    // Before the log, which it uses to its end.
+    /// Of the last object that was given a name, or was to be.
+    last_serial: AtomicU64,
+    /// Should be on the disk, whose log has refused them when it was full.
+    refused: Mutex<BTreeSet<ObjectId>>,
+    /// Are damaged on the disk, and whole in memory.
+    damaged: Mutex<BTreeSet<ObjectId>>,
+    /// Held by who moves objects out of memory because he has to wait for it.
+    evicting: Mutex<()>,
+    // Before the log, which they use to their end.
+    disk: tier1::Store,
     namespace: Namespace,
     wal: Wal,
 }
@@ -98,24 +167,16 @@ pub struct Status {
     pub placement: Placement,
 }
 
-/// An object that is open. Its bytes stay, whatever its name stands for meanwhile.
-#[derive(Clone, Debug)]
-pub struct Reader(Arc<Read>);
-
-#[derive(Debug)]
-struct Read {
-    entry: Arc<Entry>,
-    opened: Opened,
-}
-
 impl Store {
-    /// The store whose log is on `disk`. What was in memory when it ended before is lost.
+    /// The store that is on those disks. What was in memory only when it ended before is lost.
     ///
     /// # Errors
-    /// When the log cannot be read, or there is no memory.
-    pub fn open(config: &Config, node: NodeId, disk: Arc<dyn Disk>) -> Result<Self> {
-        let wal = Wal::open(disk, config.log)?;
+    /// When the log or the disk cannot be read, or there is no memory.
+    pub fn open(config: &Config, node: NodeId, disks: Disks) -> Result<Self> {
+        let wal = Wal::open(disks.log, config.log)?;
         let [records, snapshots] = [wal.log(RECORDS)?, wal.log(SNAPSHOTS)?];
+        let objects = Arc::new(wal.log(OBJECTS)?);
+        let disk = tier1::Store::open(&config.tier1, disks.objects, objects)?;
         let names = config.namespace.clone();
         let warm = Arc::new(Warm::default());
         let observer = {
@@ -129,13 +190,25 @@ impl Store {
             epoch,
             tenant_bytes: config.tenant_bytes,
             arena: Arena::start(&config.arena)?,
-            domains: Mutex::default(),
+            room_wait: config.room_wait,
+            shares: RwLock::default(),
+            freed: (Mutex::default(), Condvar::new()),
+            wanted: Mutex::default(),
+            moved: Mutex::default(),
+            scrubber: Mutex::new(Scrubber::every(config.scrub_every)),
+            counts: Counts::default(),
             residents: Residents::default(),
             warm,
+            last_serial: AtomicU64::new(0),
+            refused: Mutex::default(),
+            damaged: Mutex::default(),
+            evicting: Mutex::default(),
+            disk,
             namespace,
             wal,
         }));
         store.commit(Precondition::None, Op::NodeJoined(node, epoch))?;
+        store.reconcile()?;
         Ok(store)
     }
 
@@ -183,45 +256,88 @@ impl Store {
     /// # Errors
     /// When there is no memory.
     pub fn writer(&self, tenant: &Tenant) -> Result<Writer> {
-        Ok(self.domain(tenant)?.1.writer())
+        Ok(Writer::new(self.clone(), self.share(tenant)?))
     }
 
-    /// Gives a name to what was written. It is in memory only: the end of the node loses it.
+    /// Ends what was written. If it is to be durable and has more than 64 KiB, it is on the disk when this returns.
     ///
     /// # Errors
-    /// `Conflict` when it is not as the terms say; nothing was changed then, and what was written is gone.
+    /// `Exhausted` when there is no room on the disk; what was written is gone then.
+    pub fn finish(&self, class: Class, writer: Writer) -> Result<Unnamed> {
+        let (object, share) = writer.finish()?;
+        let prepared = match class {
+            Class::Ephemeral => None,
+            Class::Durable => Some(self.prepare(&object, self.room_by())?),
+        };
+        Ok(Unnamed {
+            object,
+            share,
+            prepared,
+        })
+    }
+
+    /// Gives a name to what was written. Of an ephemeral object the end of the node loses the bytes. Those of a durable one are on the disk when the
+    /// [`Ack`] says that it is durable.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish); `Conflict` when it is not as the terms say: nothing was changed then, and what was written is gone.
     pub fn seal(
         &self,
         tenant: &Tenant,
         name: &Name,
-        writer: Writer,
+        (class, writer): (Class, Writer),
         terms: Terms,
     ) -> Result<(Arc<Entry>, Ack)> {
-        self.seal_with(tenant, name, writer, |index| {
+        if writer.share.tenant != *tenant {
+            return Err(Error::new(
+                Kind::Invalid,
+                "a tenant seals what it has written",
+            ));
+        }
+        let unnamed = self.finish(class, writer)?;
+        self.seal_with(name, unnamed, |index| {
             check(tenant, &name.bucket, index.bucket(&name.bucket)?)?;
             Ok(terms)
         })
     }
 
+    /// Opens what a name stands for, without waiting for the disk.
+    ///
     /// # Errors
     /// `NotFound`; `Lost` when all copies are gone.
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
-        if let Some(reader) = self.0.warm.get(tenant, name) {
+        let inner = &*self.0;
+        inner.counts.opened();
+        if let Some(reader) = inner.warm.get(tenant, name) {
+            reader.touch();
             return Ok(reader);
         }
-        let owner = self.domain(tenant)?.0;
-        self.0.namespace.read(|index| {
+        inner.namespace.read(|index| {
             let Status { entry, placement } = status(index, tenant, name)?;
             if let Placement::Lost(loss) = placement {
                 let what = format!("`{}` in `{}` is lost: {loss:?}", name.key, name.bucket);
                 return Err(Error::new(Kind::Lost, what));
             }
-            let missing = || Error::new(Kind::Internal, "a copy that is here is not");
-            let object = self.0.residents.get(entry.sealed.id).ok_or_else(missing)?;
-            let opened = object.open()?;
-            let reader = Reader(Arc::new(Read { entry, opened }));
-            self.0.warm.insert(&owner, name, reader.clone());
-            Ok(reader)
+            let id = entry.sealed.id;
+            if let Some(resident) = inner.residents.get(id) {
+                resident.touch();
+                let reader = Reader::new(entry, Content::Memory(resident));
+                if let Ok(share) = self.share(tenant) {
+                    inner.warm.insert(&share, name, reader.clone());
+                }
+                return Ok(reader);
+            }
+            if !placement.copies().contains(&Residency::Disk(inner.node)) {
+                return Err(Error::new(Kind::Internal, "a copy that is here is not"));
+            }
+            let pinned = inner.disk.pin(objects::on_disk(id))?;
+            if memory::may_be_promoted(pinned.len())
+                && tenant.as_str() != OWN
+                && let Ok(share) = self.share(tenant)
+            {
+                self.want(id, &share);
+            }
+            Ok(Reader::new(entry, Content::Disk(pinned)))
         })
     }
 
@@ -353,17 +469,24 @@ impl Store {
         })
     }
 
-    /// What is to be done from time to time: goes on after the disk was full, and makes a snapshot of the index if one pays.
+    /// What is to be done from time to time: goes on after the disk was full, makes room in memory before somebody needs it, brings back what was
+    /// read from the disk, looks for damage there, and makes a snapshot of the index if one pays. To be called about once a second.
     ///
     /// # Errors
     /// `Exhausted` while the disk is full; `Corrupt` when a restart would fail; what the log says.
     pub fn maintain(&self) -> Result<()> {
-        let Inner { namespace, wal, .. } = &*self.0;
-        if wal.stats().is_full {
-            namespace.resume(|| wal.resume())?;
-        }
-        if namespace.wants_snapshot() {
-            namespace.snapshot()?;
+        // Each of them, whatever becomes of the others; the log is to stay short first of all.
+        let resumed = self.resume();
+        let short = self.shorten_log();
+        let room = self.keep_room();
+        self.promote_wanted();
+        let scrubbed = self.scrub_on();
+        resumed.and(short).and(room).and(scrubbed)
+    }
+
+    fn shorten_log(&self) -> Result<()> {
+        if self.0.namespace.wants_snapshot() {
+            self.0.namespace.snapshot()?;
         }
         Ok(())
     }
@@ -378,70 +501,56 @@ impl Store {
     fn settle(&self, committed: Committed) -> Ack {
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         for change in changes {
-            if let Change::Released { id, .. } = change {
-                self.0.residents.remove(*id);
+            match change {
+                Change::Released { id, .. } => {
+                    self.0.residents.remove(*id);
+                    self.0.freed.1.notify_all();
+                    // Also if it came there in this moment, and the index does not know.
+                    self.free(*id);
+                }
+                Change::Named {
+                    after: Some(entry), ..
+                } if entry.hints.readers > 0 => self.note_consumed(entry.sealed.id),
+                _ => {}
             }
         }
         Ack::new(committed.ticket)
     }
 
-    fn domain(&self, tenant: &Tenant) -> Result<(Arc<Tenant>, Domain)> {
-        let mut domains = self
-            .0
-            .domains
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((tenant, domain)) = domains.get_key_value(tenant) {
-            return Ok((Arc::clone(tenant), domain.clone()));
+    fn share(&self, tenant: &Tenant) -> Result<Arc<Share>> {
+        if let Some(share) = self.read_shares().get(tenant) {
+            return Ok(Arc::clone(share));
         }
         let limit = match self.0.tenant_bytes {
             0 => self.0.arena.limit_bytes(),
             bytes => bytes,
         };
-        let domain = self.0.arena.domain(limit)?;
-        let tenant = Arc::new(tenant.clone());
-        domains.insert(Arc::clone(&tenant), domain.clone());
-        Ok((tenant, domain))
+        let share = Share::new(tenant.clone(), self.0.arena.domain(limit)?);
+        let mut shares = self
+            .0
+            .shares
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let share = shares.entry(tenant.clone()).or_insert(Arc::new(share));
+        Ok(Arc::clone(share))
+    }
+
+    fn read_shares(&self) -> RwLockReadGuard<'_, BTreeMap<Tenant, Arc<Share>>> {
+        self.0.shares.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shares(&self) -> Vec<Arc<Share>> {
+        self.read_shares().values().cloned().collect()
+    }
+
+    fn moved_mut(&self) -> MutexGuard<'_, Moved> {
+        self.0.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, tenant: &Tenant, bucket: &BucketName) -> Result<()> {
         self.0
             .namespace
             .read(|index| check(tenant, bucket, index.bucket(bucket)?))
-    }
-}
-
-impl Reader {
-    /// What its name said when it was opened.
-    #[must_use]
-    pub fn entry(&self) -> &Arc<Entry> {
-        &self.0.entry
-    }
-
-    /// All of it, if it lies in one piece.
-    #[must_use]
-    pub fn view(&self) -> Option<View> {
-        self.0.opened.view()
-    }
-
-    /// Its pieces, in order.
-    pub fn views(&self) -> impl Iterator<Item = View> + '_ {
-        self.0.opened.views()
-    }
-
-    /// Copies bytes from `position` on; gives their number.
-    pub fn read_at(&self, position: u64, into: &mut [u8]) -> usize {
-        self.0.opened.read_at(position, into)
-    }
-
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.0.opened.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.opened.is_empty()
     }
 }
 

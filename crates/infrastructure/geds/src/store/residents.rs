@@ -1,34 +1,86 @@
 //! The objects that are in this node's memory.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::arena::Object;
+use super::tenants::Share;
+use crate::arena::{Object, Opened};
 use crate::core::index::ObjectId;
+use crate::core::victims::{Backing, Heat};
+use crate::error::Result;
+
+/// An object in memory. Who reads it has it, also when it is not to be found any more.
+#[derive(Debug)]
+pub(super) struct Resident {
+    pub object: Object,
+    pub opened: Opened,
+    pub share: Arc<Share>,
+    heat: Heat,
+    is_out: AtomicBool,
+}
 
 #[derive(Debug, Default)]
-pub(super) struct Residents(RwLock<HashMap<ObjectId, Object>>);
+pub(super) struct Residents(RwLock<HashMap<ObjectId, Arc<Resident>>>);
+
+impl Resident {
+    /// Somebody opens it.
+    pub(super) fn touch(&self) {
+        self.heat.touch();
+    }
+
+    /// It is not to be found any more.
+    pub(super) fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::SeqCst)
+    }
+}
 
 impl Residents {
-    pub(super) fn get(&self, id: ObjectId) -> Option<Object> {
+    pub(super) fn get(&self, id: ObjectId) -> Option<Arc<Resident>> {
         self.read().get(&id).cloned()
     }
 
-    pub(super) fn insert(&self, id: ObjectId, object: Object) {
-        self.write().insert(id, object);
+    /// # Errors
+    /// When it is not what its writer has written.
+    pub(super) fn insert(
+        &self,
+        id: ObjectId,
+        object: Object,
+        share: &Arc<Share>,
+        backing: Backing,
+    ) -> Result<()> {
+        let opened = object.open()?;
+        // Whoever is to move it finds it.
+        let mut residents = self.write();
+        let heat = share.victims().insert(id, object.memory_bytes(), backing);
+        let resident = Resident {
+            object,
+            opened,
+            share: Arc::clone(share),
+            heat,
+            is_out: AtomicBool::new(false),
+        };
+        residents.insert(id, Arc::new(resident));
+        Ok(())
     }
 
-    pub(super) fn remove(&self, id: ObjectId) {
+    /// Was it here?
+    pub(super) fn remove(&self, id: ObjectId) -> bool {
         // What it frees is freed outside of the lock.
-        let object = self.write().remove(&id);
-        drop(object);
+        let resident = self.write().remove(&id);
+        let Some(resident) = resident else {
+            return false;
+        };
+        resident.is_out.store(true, Ordering::SeqCst);
+        resident.share.victims().remove(&id);
+        true
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjectId, Object>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjectId, Arc<Resident>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ObjectId, Object>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ObjectId, Arc<Resident>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,78 +2,124 @@
 
 use std::result::Result;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use ids::Name as Tenant;
-
+use super::objects::{Unnamed, on_disk};
 use super::{Ack, Store, Terms, entry_of, now_ms};
-use crate::arena::Writer;
 use crate::core::index::{
     By, Change, Class, Command, Entry, Etag, Index, Name, ObjectId, Op, Precondition, Residency,
     Seal, Sealed,
 };
+use crate::core::victims::Backing;
 use crate::error::Error;
 
 impl Store {
-    /// Gives a name to what was written in the memory of a tenant, on terms that depend on what there is. Nothing is committed between the two.
+    /// Gives a name to what was written, on terms that depend on what there is. Nothing is committed between the two.
     ///
     /// # Errors
     /// Those of `terms`, and when they are not as things are. Nothing was changed then, and what was written is gone.
     pub(crate) fn seal_with<E: From<Error>>(
         &self,
-        tenant: &Tenant,
         name: &Name,
-        writer: Writer,
+        unnamed: Unnamed,
         terms: impl FnOnce(&Index) -> Result<Terms, E>,
     ) -> Result<(Arc<Entry>, Ack), E> {
-        let object = self.domain(tenant)?.1.seal(writer)?;
         let inner = &self.0;
-        let (node, epoch) = (inner.node, inner.epoch);
-        let mut id = None;
+        let Unnamed {
+            object,
+            share,
+            prepared,
+        } = unnamed;
+        let (class, backing) = match prepared {
+            Some(_) => (Class::Durable, Backing::Clean),
+            None => (Class::Ephemeral, Backing::Dirty),
+        };
+        let mut expires_at_ms = None;
+        let mut sealed = None;
         let committed = inner.namespace.commit_with(|index| {
             let terms = terms(index)?;
-            let serial = index.node(node).map_or(0, |node| node.last_serial) + 1;
-            let new = ObjectId {
-                node,
-                epoch,
-                serial,
-            };
-            let etag = match terms.etag {
-                Some(etag) => etag,
-                None => unique_etag(new)?,
-            };
-            let sealed = Sealed {
-                id: new,
-                size: object.len(),
-                etag,
-                class: Class::Ephemeral,
-            };
+            expires_at_ms = terms.expires_at_ms;
+            let (id, command) = self.seal_command(name, class, object.len(), terms)?;
+            let record = index.decide(command).map_err(Error::from)?;
+            sealed = Some(id);
+            if let Some(prepared) = prepared {
+                let put = inner.disk.put_prepared(on_disk(id), prepared);
+                // The record of the name is behind this one in the same log, and so is its ticket.
+                drop(put.map_err(Error::from)?);
+            }
             // Whoever sees the name finds the data.
-            inner.residents.insert(new, object);
-            id = Some(new);
-            let seal = Seal {
-                name: name.clone(),
-                sealed,
-                modified_at_ms: now_ms(),
-                metadata: terms.metadata,
-                expires_at_ms: terms.expires_at_ms,
-                readers: terms.readers,
-                copies: [Residency::Dram(node)].into_iter().collect(),
-            };
-            Ok::<_, E>(Some(Command {
-                by: By::Node(node, epoch),
-                when: terms.when,
-                op: Op::Seal(Box::new(seal)),
-            }))
+            inner
+                .residents
+                .insert(id, object, &share, backing)
+                .map_err(E::from)?;
+            Ok::<_, E>(record)
         });
         if committed.is_err()
-            && let Some(id) = id
+            && let Some(id) = sealed
         {
             inner.residents.remove(id);
+            if class == Class::Durable {
+                self.free(id);
+            }
         }
         let committed = committed?;
+        if let Some(id) = sealed
+            && expires_at_ms.is_some()
+        {
+            share.victims().set_expiry(&id, expires_at_ms);
+        }
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         let entry = entry_of(changes, name)?;
+        inner.counts.sealed(entry.sealed.size);
         Ok((entry, self.settle(committed)))
+    }
+
+    /// With a number that no other object has, also if nothing comes of it. Numbers only grow in the order of the index, so this is called when nobody
+    /// else commits.
+    fn seal_command(
+        &self,
+        name: &Name,
+        class: Class,
+        size: u64,
+        terms: Terms,
+    ) -> Result<(ObjectId, Command), Error> {
+        let inner = &self.0;
+        let (node, epoch) = (inner.node, inner.epoch);
+        // It orders nothing else: who calls this has a lock.
+        let serial = inner.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = ObjectId {
+            node,
+            epoch,
+            serial,
+        };
+        let etag = match terms.etag {
+            Some(etag) => etag,
+            None => unique_etag(id)?,
+        };
+        let copy = match class {
+            Class::Ephemeral => Residency::Dram(node),
+            Class::Durable => Residency::Disk(node),
+        };
+        let seal = Seal {
+            name: name.clone(),
+            sealed: Sealed {
+                id,
+                size,
+                etag,
+                class,
+            },
+            modified_at_ms: now_ms(),
+            metadata: terms.metadata,
+            expires_at_ms: terms.expires_at_ms,
+            readers: terms.readers,
+            copies: [copy].into_iter().collect(),
+        };
+        let command = Command {
+            by: By::Node(node, epoch),
+            when: terms.when,
+            op: Op::Seal(Box::new(seal)),
+        };
+        Ok((id, command))
     }
 
     /// Changes names as what there is demands; `None`: not at all. Tells what has changed.
@@ -85,12 +131,15 @@ impl Store {
         op: impl FnOnce(&Index) -> Result<Option<Op>, E>,
     ) -> Result<(Arc<[Change]>, Ack), E> {
         let committed = self.0.namespace.commit_with(|index| {
-            let op = op(index)?;
-            Ok::<_, E>(op.map(|op| Command {
+            let Some(op) = op(index)? else {
+                return Ok(None);
+            };
+            let command = Command {
                 by: By::Owner,
                 when: Precondition::None,
                 op,
-            }))
+            };
+            Ok::<_, E>(index.decide(command).map_err(Error::from)?)
         })?;
         let commit = committed.commit.as_ref();
         let changes = commit.map_or_else(|| [].into(), |commit| Arc::clone(&commit.changes));

@@ -1,9 +1,36 @@
-//! What belongs to the store itself, and so to no tenant.
+//! What belongs to a tenant, and what to the store itself and so to none.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ids::Name as Tenant;
 
-use crate::core::index::BucketName;
+use crate::arena::Domain;
+use crate::core::index::{BucketName, ObjectId};
+use crate::core::victims::Victims;
 use crate::error::{Error, Kind, Result};
+
+/// What a tenant has of the memory.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub tenant: Tenant,
+    pub domain: Domain,
+    victims: Mutex<Victims<ObjectId>>,
+}
+
+impl Share {
+    pub(super) fn new(tenant: Tenant, domain: Domain) -> Self {
+        Self {
+            tenant,
+            domain,
+            victims: Mutex::default(),
+        }
+    }
+
+    /// Its objects, in the order in which they leave memory.
+    pub(super) fn victims(&self) -> MutexGuard<'_, Victims<ObjectId>> {
+        self.victims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Whose buckets hold what the faces of the store have to remember. No user is of this tenant.
 pub(crate) const OWN: &str = "geds-own";

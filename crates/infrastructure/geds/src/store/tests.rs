@@ -1,9 +1,19 @@
-use wal::testing::CrashDisk;
+use wal::testing::{Choices, CrashDisk};
 
 use super::*;
 use crate::core::index::{Item, Key, Prefix};
 
-fn tenant(name: &str) -> Tenant {
+impl Disks {
+    fn both(disk: &CrashDisk) -> Self {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        Self {
+            log: Arc::clone(&disk),
+            objects: disk,
+        }
+    }
+}
+
+pub(super) fn tenant(name: &str) -> Tenant {
     name.parse().expect("a tenant")
 }
 
@@ -11,7 +21,7 @@ fn bucket(name: &str) -> BucketName {
     BucketName::new(name).expect("a bucket")
 }
 
-fn name(key: &str) -> Name {
+pub(super) fn name(key: &str) -> Name {
     Name {
         bucket: bucket("data"),
         key: Key::new(key).expect("a key"),
@@ -25,11 +35,27 @@ fn folder(prefix: &str) -> Folder {
     }
 }
 
+pub(super) struct Sizes {
+    pub arena_bytes: u64,
+    pub tenant_bytes: u64,
+    pub disk_bytes: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            arena_bytes: 64 << 20,
+            tenant_bytes: 0,
+            disk_bytes: 64 << 20,
+        }
+    }
+}
+
 /// With the bucket `data` of `acme`.
-fn store(disk: &CrashDisk) -> Store {
+pub(super) fn store_of(disk: &CrashDisk, sizes: &Sizes) -> Store {
     let config = Config {
         arena: arena::Config {
-            limit_bytes: 64 << 20,
+            limit_bytes: sizes.arena_bytes,
             segment_bytes: 1 << 20,
             spare_segments: 1,
         },
@@ -37,9 +63,16 @@ fn store(disk: &CrashDisk) -> Store {
             segment_bytes: 1 << 20,
             ..wal::Config::default()
         },
+        tier1: tier1::Config {
+            limit_bytes: sizes.disk_bytes,
+            segment_bytes: 1 << 20,
+            ..tier1::Config::default()
+        },
+        tenant_bytes: sizes.tenant_bytes,
+        room_wait: Duration::from_millis(200),
         ..Config::default()
     };
-    let store = Store::open(&config, NodeId(1), Arc::new(disk.clone())).expect("it opens");
+    let store = Store::open(&config, NodeId(1), Disks::both(disk)).expect("it opens");
     match store.create_bucket(&tenant("acme"), &bucket("data")) {
         Ok(ack) => ack.wait().expect("durable"),
         Err(error) => assert_eq!(error.kind, Kind::Conflict),
@@ -47,7 +80,23 @@ fn store(disk: &CrashDisk) -> Store {
     store
 }
 
+fn store(disk: &CrashDisk) -> Store {
+    store_of(disk, &Sizes::default())
+}
+
+/// Ephemeral.
 fn put(store: &Store, key: &str, bytes: &[u8], when: Precondition) -> Result<Arc<Entry>> {
+    let (entry, _) = put_as(Class::Ephemeral, store, key, bytes, when)?;
+    Ok(entry)
+}
+
+pub(super) fn put_as(
+    class: Class,
+    store: &Store,
+    key: &str,
+    bytes: &[u8],
+    when: Precondition,
+) -> Result<(Arc<Entry>, Ack)> {
     let acme = tenant("acme");
     let mut writer = store.writer(&acme)?;
     writer.append(bytes)?;
@@ -55,15 +104,17 @@ fn put(store: &Store, key: &str, bytes: &[u8], when: Precondition) -> Result<Arc
         when,
         ..Terms::default()
     };
-    let (entry, _) = store.seal(&acme, &name(key), writer, terms)?;
-    Ok(entry)
+    store.seal(&acme, &name(key), (class, writer), terms)
 }
 
-fn read(store: &Store, key: &str) -> Result<Vec<u8>> {
+pub(super) fn read(store: &Store, key: &str) -> Result<Vec<u8>> {
     let reader = store.open_object(&tenant("acme"), &name(key))?;
-    let view = reader.view().expect("one piece");
-    assert_eq!(reader.len(), view.len() as u64);
-    Ok(view.to_vec())
+    let mut bytes = Vec::new();
+    for piece in reader.pieces(0..u64::MAX) {
+        bytes.extend_from_slice(&piece?);
+    }
+    assert_eq!(reader.len(), bytes.len() as u64);
+    Ok(bytes)
 }
 
 fn keys(store: &Store) -> Vec<String> {
@@ -162,7 +213,12 @@ fn a_tenant_sees_and_changes_only_its_own() {
         store.delete_bucket(&other, &bucket("data")).map(drop),
         store.consume(&other, &name("a"), ConsumerId(1)).map(drop),
         store
-            .seal(&other, &name("a"), writer, Terms::default())
+            .seal(
+                &other,
+                &name("a"),
+                (Class::Ephemeral, writer),
+                Terms::default(),
+            )
             .map(drop),
         store
             .changes_since(&other, Revision(0), &Scope::All)
@@ -238,4 +294,206 @@ fn a_full_disk_stops_changes_until_there_is_room() {
     disk.set_room(u64::MAX);
     store.maintain().expect("there is room");
     put(&store, "after", b"y", Precondition::None).expect("there is room");
+}
+
+/// Of so many bytes.
+pub(super) fn content(len: usize, seed: u64) -> Vec<u8> {
+    (0..len as u64)
+        .map(|n| (n.wrapping_mul(seed | 1) >> 7).to_le_bytes()[0])
+        .collect()
+}
+
+#[test]
+fn what_is_durable_is_there_after_a_restart_and_read_from_the_disk() {
+    let disk = CrashDisk::default();
+    let before = store(&disk);
+    let sizes = [0, 1, 4096, 64 << 10, (64 << 10) + 1, (3 << 20) + 17];
+    for len in sizes {
+        let (key, bytes) = (len.to_string(), content(len, 77));
+        let sealed = put_as(Class::Durable, &before, &key, &bytes, Precondition::None);
+        let (entry, ack) = sealed.expect("sealed");
+        assert_eq!(entry.sealed.class, Class::Durable);
+        ack.wait().expect("durable");
+        assert_eq!(read(&before, &key).expect("in memory"), bytes);
+    }
+    drop(before);
+    let again = store(&disk);
+    for len in sizes {
+        let (key, bytes) = (len.to_string(), content(len, 77));
+        let reader = again.open_object(&tenant("acme"), &name(&key));
+        let reader = reader.expect("it is there");
+        assert!(!reader.is_in_memory() && reader.view().is_none());
+        assert!(read(&again, &key).expect("it is there") == bytes, "{len}");
+        let mut part = [0; 100];
+        let from = len.saturating_sub(50);
+        let n = reader.read_at(from as u64, &mut part).expect("it is there");
+        assert_eq!(&part[..n], &bytes[from..]);
+    }
+}
+
+#[test]
+fn what_nobody_names_frees_the_disk() {
+    let disk = CrashDisk::default();
+    let store_now = store(&disk);
+    let used = |store: &Store| store.0.disk.stats().objects;
+    for round in 0..3 {
+        let bytes = content(100_000, round);
+        put_as(Class::Durable, &store_now, "a", &bytes, Precondition::None).expect("sealed");
+    }
+    let refused = put_as(Class::Durable, &store_now, "a", b"x", Precondition::Absent);
+    assert_eq!(refused.expect_err("it is there").kind, Kind::Conflict);
+    let (_, ack) =
+        put_as(Class::Durable, &store_now, "b", b"y", Precondition::None).expect("sealed");
+    ack.wait().expect("durable");
+    drop(store_now);
+    let again = store(&disk);
+    assert_eq!(used(&again), 2);
+    assert!(read(&again, "a").expect("there") == content(100_000, 2));
+    again
+        .delete(&tenant("acme"), &name("a"), Precondition::None)
+        .expect("there");
+    drop(again);
+    assert_eq!(used(&store(&disk)), 1);
+}
+
+/// Whenever the crash comes: what was acknowledged as durable is there with its bytes, and what is there is whole.
+#[test]
+fn a_crash_loses_nothing_that_was_acknowledged() {
+    let disk = CrashDisk::default();
+    let before = store(&disk);
+    let mut acknowledged = Vec::new();
+    for (n, len) in [100, 70_000, 0, 5_000, 200_000].into_iter().enumerate() {
+        let key = format!("key-{}", n % 4);
+        let bytes = content(len, n as u64);
+        let (_, ack) =
+            put_as(Class::Durable, &before, &key, &bytes, Precondition::None).expect("sealed");
+        ack.wait().expect("durable");
+        acknowledged.push((disk.n_ops(), key, bytes));
+    }
+    let first = acknowledged[0].0;
+    for n_ops in (first..=disk.n_ops()).step_by(3) {
+        for seed in 0..3 {
+            let crashed = disk.crash(n_ops, &mut Choices::random(seed));
+            let after = store(&crashed);
+            for n in 0..4 {
+                let key = format!("key-{n}");
+                let found = read(&after, &key).ok();
+                let mut last = None;
+                let mut begun = Vec::new();
+                for (at, of, bytes) in &acknowledged {
+                    if *of == key {
+                        if *at <= n_ops {
+                            last = Some(bytes)
+                        } else {
+                            begun.push(bytes)
+                        }
+                    }
+                }
+                let is_right = found.as_ref() == last
+                    || begun.iter().any(|bytes| found.as_ref() == Some(*bytes));
+                assert!(
+                    is_right,
+                    "{n_ops} {seed} {key}: {:?}",
+                    found.map(|found| found.len())
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_full_disk_has_refused_is_put_when_there_is_room() {
+    let disk = CrashDisk::default();
+    let now = store(&disk);
+    disk.set_room(0);
+    let mut n = 0;
+    let error = loop {
+        let (key, bytes) = (format!("key-{n:060}"), content(3_000, n));
+        let sealed = put_as(Class::Durable, &now, &key, &bytes, Precondition::None);
+        match sealed.and_then(|(_, ack)| ack.wait()) {
+            Ok(()) => n += 1,
+            Err(error) => break error,
+        }
+        assert!(n < 100_000, "the disk is full");
+    };
+    assert_eq!(error.kind, Kind::Exhausted, "{error}");
+    disk.set_room(u64::MAX);
+    now.maintain().expect("there is room");
+    let keys = keys(&now);
+    // Those that were answered, and perhaps the one that was not.
+    assert!(
+        keys.len() as u64 == n || keys.len() as u64 == n + 1,
+        "{} {n}",
+        keys.len()
+    );
+    drop(now);
+    let again = store(&disk);
+    for (n, key) in keys.iter().enumerate() {
+        assert!(
+            read(&again, key).expect("it is there") == content(3_000, n as u64),
+            "{key}"
+        );
+    }
+}
+
+/// Names are given other bytes, or taken away, while the disk is full; then there is room, and whenever the crash comes, each name that was
+/// acknowledged stands for bytes that it was given.
+#[test]
+fn a_crash_after_a_full_disk_loses_nothing_that_was_acknowledged() {
+    let disk = CrashDisk::default();
+    let now = store(&disk);
+    let key = |n: u64| format!("key-{}", n % 8);
+    for n in 0..8 {
+        let sealed = put_as(
+            Class::Durable,
+            &now,
+            &key(n),
+            &content(2_000, n),
+            Precondition::None,
+        );
+        sealed.expect("there is room").1.wait().expect("durable");
+    }
+    disk.set_room(0);
+    // What is in memory has gone through the queue of the log, and is refused by the disk.
+    let mut written = vec![BTreeSet::new(); 8];
+    let mut n = 8;
+    loop {
+        let sealed = put_as(
+            Class::Durable,
+            &now,
+            &key(n),
+            &content(2_000, n),
+            Precondition::None,
+        );
+        let Ok((_, ack)) = sealed else { break };
+        written[usize::try_from(n % 8).expect("few")].insert(n);
+        n += 1;
+        if n % 5 == 0 {
+            ack.wait().ok();
+        }
+    }
+    let gone = now.delete(&tenant("acme"), &name("key-3"), Precondition::None);
+    let refused = gone.and_then(Ack::wait).expect_err("the log is full");
+    assert_eq!(refused.kind, Kind::Exhausted);
+    disk.set_room(u64::MAX);
+    let before = disk.n_ops();
+    now.maintain().expect("there is room");
+    let after = disk.n_ops();
+    assert!(after > before);
+    for n_ops in before..=after {
+        for seed in 0..6 {
+            let again = store(&disk.crash(n_ops, &mut Choices::random(seed)));
+            for (first, later) in (0..8).zip(&written) {
+                let found = read(&again, &key(first)).map_err(|error| error.to_string());
+                let found = found.unwrap_or_else(|error| panic!("{n_ops} {seed} {first}: {error}"));
+                let is_one = content(2_000, first) == found
+                    || later.iter().any(|n| content(2_000, *n) == found);
+                assert!(is_one, "{n_ops} {seed} {first}");
+            }
+        }
+    }
+    for (first, later) in (0..8).zip(&written) {
+        let last = later.last().copied().unwrap_or(first);
+        assert!(read(&now, &key(first)).expect("it is there") == content(2_000, last));
+    }
 }

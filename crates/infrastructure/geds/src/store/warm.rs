@@ -11,13 +11,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ids::Name as Tenant;
 
 use super::Reader;
+use super::tenants::Share;
 use crate::core::index::{Change, Name};
 
 const SHARDS: u64 = 64;
 /// A shard that would have more is emptied: what is in use comes back at once.
 const NAMES_MAX: usize = 1 << 12;
 
-type Shard = HashMap<Name, (Arc<Tenant>, Reader)>;
+type Shard = HashMap<Name, (Arc<Share>, Reader)>;
 
 #[derive(Debug)]
 pub(super) struct Warm {
@@ -38,24 +39,33 @@ impl Default for Warm {
 impl Warm {
     pub(super) fn get(&self, tenant: &Tenant, name: &Name) -> Option<Reader> {
         let shard = read(self.shard(name));
-        let (owner, reader) = shard.get(name)?;
-        (**owner == *tenant).then(|| reader.clone())
+        let (share, reader) = shard.get(name)?;
+        (share.tenant == *tenant).then(|| reader.clone())
     }
 
-    /// To be called while the index cannot change.
-    pub(super) fn insert(&self, tenant: &Arc<Tenant>, name: &Name, reader: Reader) {
+    /// To be called while the index cannot change. What has left memory is not kept: whoever moves it out [removes](Self::remove) its names
+    /// afterwards.
+    pub(super) fn insert(&self, share: &Arc<Share>, name: &Name, reader: Reader) {
         let mut shard = write(self.shard(name));
+        if reader.is_out() {
+            return;
+        }
         if shard.len() >= NAMES_MAX {
             shard.clear();
         }
-        shard.insert(name.clone(), (Arc::clone(tenant), reader));
+        shard.insert(name.clone(), (Arc::clone(share), reader));
+    }
+
+    pub(super) fn remove(&self, name: &Name) {
+        let removed = write(self.shard(name)).remove(name);
+        drop(removed);
     }
 
     /// To be called before the changes can be seen.
     pub(super) fn forget(&self, changes: &[Change]) {
         for change in changes {
             if let Change::Named { name, .. } | Change::Placed { name, .. } = change {
-                write(self.shard(name)).remove(name);
+                self.remove(name);
             }
         }
     }

@@ -35,6 +35,9 @@ pub enum Error {
     /// A block of an object, counted in 64 KiB from its beginning, does not have its checksum, or its place is gone.
     #[error("block {block} of {id:?} is damaged")]
     Corrupt { id: Id, block: u64 },
+    /// What is to be put has not the checksums that come with it.
+    #[error("block {block} does not have the checksum that comes with it")]
+    Mismatch { block: u64 },
     /// It could not be read. It may be damaged, or all of the disk may be out of reach.
     #[error("read block {block} of {id:?}")]
     Unreadable {
@@ -66,7 +69,7 @@ impl Error {
             Self::NotFound(_) => Kind::NotFound,
             Self::Conflict(_) => Kind::Conflict,
             Self::Exhausted(_) => Kind::Exhausted,
-            Self::Corrupt { .. } | Self::Damaged(_) => Kind::Corrupt,
+            Self::Corrupt { .. } | Self::Mismatch { .. } | Self::Damaged(_) => Kind::Corrupt,
             Self::Unreadable { .. } | Self::Failed { .. } => Kind::Unavailable,
             Self::Log(error) => match error {
                 wal::Error::Full | wal::Error::Busy => Kind::Exhausted,

@@ -1,6 +1,7 @@
 //! Tier 1.
 
 mod error;
+mod putting;
 mod reading;
 mod recovery;
 mod store;
@@ -16,8 +17,10 @@ mod segments;
 mod snapshots;
 mod sync;
 
+pub(crate) use self::aligned::Aligned;
 pub use self::drive::Drive;
 pub use self::error::{Error, Kind, Result};
+pub use self::putting::Prepared;
 pub use self::reading::Pinned;
 pub use self::recovery::Recovery;
 pub use self::scrub::{Cursor, Damage, Scrubbed};

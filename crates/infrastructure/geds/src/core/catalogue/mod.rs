@@ -33,6 +33,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use wal::Position;
 
 pub(crate) use self::few::Few;
@@ -125,7 +126,7 @@ impl Lying {
 /// An object in memory and in the log.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    pub bytes: Box<[u8]>,
+    pub bytes: Bytes,
     pub sums: Few<u32>,
     /// Of its record.
     position: Position,
@@ -309,7 +310,7 @@ impl Catalogue {
     }
 
     /// A new object lies whole in the log, at that position. Its pages have been promised.
-    pub(crate) fn stage(&mut self, id: Id, bytes: Box<[u8]>, sums: Few<u32>, position: Position) {
+    pub(crate) fn stage(&mut self, id: Id, bytes: Bytes, sums: Few<u32>, position: Position) {
         let staged = Staged {
             bytes,
             sums,
@@ -421,6 +422,11 @@ impl Catalogue {
         }
     }
 
+    pub(crate) fn is_durable(&self, id: Id) -> bool {
+        let slot = self.slots.get(&id);
+        slot.is_some_and(|slot| slot.is_durable && !slot.is_leaving)
+    }
+
     /// The log says, at that position, that an object which is there, and not leaving, lies somewhere else.
     pub(crate) fn place(&mut self, id: Id, lying: Arc<Lying>, position: Position) {
         assert!(self.find(id).is_some(), "it is there");
@@ -467,12 +473,16 @@ impl Catalogue {
         before != (self.room.available(), self.staged_bytes)
     }
 
-    /// Nothing that is pending will ever be in the log.
-    pub(crate) fn refuse(&mut self) {
+    /// Nothing that is pending will ever be in the log. Tells which objects are not there therefore, but those that were leaving.
+    pub(crate) fn refuse(&mut self) -> Vec<Id> {
+        let mut refused = Vec::new();
         while let Some(pending) = self.pending.pop_back() {
             match pending.change {
                 Change::Put => {
                     self.unsaid.retain(|id| *id != pending.id);
+                    if !self.slot(pending.id).is_leaving {
+                        refused.push(pending.id);
+                    }
                     self.remove(pending.id);
                 }
                 Change::Place(lying) => {
@@ -485,6 +495,7 @@ impl Catalogue {
             }
         }
         self.dig();
+        refused
     }
 
     fn slot(&mut self, id: Id) -> &mut Slot {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wal::Position;
 
 use super::{Catalogue, Entry, Few, Id, Lying, Place, Room, Staged, What, pages_of};
@@ -18,7 +19,7 @@ pub(crate) struct Replay(BTreeMap<Id, Last>);
 
 #[derive(Debug)]
 enum Last {
-    Staged(Position, Box<[u8]>, Few<u32>),
+    Staged(Position, Bytes, Few<u32>),
     Lying(Entry),
     Freed,
 }
@@ -29,8 +30,10 @@ pub(crate) struct Clash(pub Id);
 
 impl Replay {
     pub(crate) fn stage(&mut self, id: Id, bytes: &[u8], sums: Few<u32>, position: Position) {
-        self.0
-            .insert(id, Last::Staged(position, bytes.into(), sums));
+        self.0.insert(
+            id,
+            Last::Staged(position, Bytes::copy_from_slice(bytes), sums),
+        );
     }
 
     pub(crate) fn place(&mut self, entry: Entry) {

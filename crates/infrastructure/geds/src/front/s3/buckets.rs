@@ -6,7 +6,7 @@ use s3::object::{Bucket, Tags};
 
 use super::meta::{BucketTags, Incarnation, time};
 use super::{S3, places};
-use crate::core::index::{self, Index, Op};
+use crate::core::index::{self, Class, Index, Op};
 use crate::error::Kind;
 use crate::store::{Store, Terms};
 
@@ -138,8 +138,9 @@ impl S3 {
             return Ok(self.commits.run(untag).await?.await?);
         }
         let writer = self.store.writer(&of.owner)?;
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let tag = move |store: &Store| {
-            let (_, ack) = store.seal_with(&of.owner, &place, writer, |index| {
+            let (_, ack) = store.seal_with(&place, unnamed, |index| {
                 check(index, &bucket, &of)?;
                 let metadata = BucketTags {
                     of: of.clone(),

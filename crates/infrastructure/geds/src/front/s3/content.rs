@@ -1,18 +1,25 @@
 //! Bytes on their way in and out.
 
+use std::future::Future;
+use std::io;
 use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use ids::Name as Tenant;
 use s3::Chunks;
 use s3::backend::{Content, Error};
 use s3::body::{Body, Piece, Verified};
 
 use super::S3;
-use crate::arena::Writer;
-use crate::store::Reader;
+use crate::arena::View;
+use crate::core::index::Class;
+use crate::error;
+use crate::store::{Pieces, Reader, Unnamed, Writer};
 
-/// So much memory is taken ahead for a body that has said how long it is: it may be long in coming.
+/// So much memory at most is taken ahead for a body that has said how long it is.
 const AHEAD_BYTES: u64 = 16 << 20;
 /// So much is copied before others have their turn.
 const TURN_BYTES: usize = 4 << 20;
@@ -22,18 +29,52 @@ pub(super) struct Opened(pub Reader);
 
 impl Content for Opened {
     fn read(self: Box<Self>, range: Range<u64>) -> Chunks {
-        let mut start = 0;
-        let mut pieces = Vec::new();
-        for view in self.0.views() {
-            let end = start + view.len() as u64;
-            let (from, to) = (range.start.max(start), range.end.min(end));
-            if from < to {
-                let within = |at: u64| usize::try_from(at - start).expect("it is in memory");
-                pieces.push(Bytes::from(view.slice(within(from)..within(to))));
-            }
-            start = end;
+        let pieces = self.0.pieces(range);
+        if self.0.is_in_memory() {
+            // None of them fails.
+            Chunks::memory(pieces.flatten().map(Bytes::from))
+        } else {
+            Chunks::stream(FromDisk::begin(pieces))
         }
-        Chunks::memory(pieces)
+    }
+}
+
+type Next = (Pieces, Option<error::Result<View>>);
+
+/// Pieces that are read from the disk, each when it is asked for.
+struct FromDisk(Option<Pin<Box<dyn Future<Output = io::Result<Next>> + Send>>>);
+
+impl FromDisk {
+    fn begin(mut pieces: Pieces) -> Self {
+        let read = move || {
+            let piece = pieces.next();
+            (pieces, piece)
+        };
+        Self(Some(Box::pin(rt::blocking(read))))
+    }
+}
+
+impl Stream for FromDisk {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Error>>> {
+        let Some(reading) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let read = ready!(reading.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(match read {
+            Ok((pieces, Some(Ok(view)))) => {
+                *self = Self::begin(pieces);
+                Some(Ok(view.into()))
+            }
+            Ok((_, Some(Err(error)))) => Some(Err(error.into())),
+            Ok((_, None)) => None,
+            Err(error) => Some(Err(Error::Unavailable(error.to_string()))),
+        })
     }
 }
 
@@ -45,15 +86,15 @@ impl S3 {
         mut body: Body,
     ) -> Result<(Writer, Verified), Error> {
         let mut writer = self.store.writer(tenant)?;
+        writer.check_len(body.length().unwrap_or(0))?;
         loop {
             match body.next().await? {
                 Piece::Data(data) => {
+                    // As much again as has come, and not more than that: it may be long in coming.
                     let end = writer.len() + data.len() as u64;
-                    if let Some(length) = body.length() {
-                        let ahead = end.next_multiple_of(AHEAD_BYTES).min(length);
-                        writer.reserve(ahead)?;
-                    }
-                    writer.append(&data)?;
+                    let length = body.length().unwrap_or(end);
+                    let ahead = (end + end.min(AHEAD_BYTES)).min(length.max(end));
+                    writer = self.append_to(writer, ahead, data).await?;
                 }
                 Piece::End(verified) => return Ok((writer, verified)),
             }
@@ -61,13 +102,53 @@ impl S3 {
     }
 }
 
-/// Appends all of an object to another one.
-pub(super) async fn append(writer: &mut Writer, reader: &Reader) -> Result<(), Error> {
-    for view in reader.views() {
-        for piece in view.chunks(TURN_BYTES) {
-            writer.append(piece)?;
-            tokio::task::yield_now().await;
-        }
+impl S3 {
+    /// Ends what was written: brings it to the disk, if it is to be durable.
+    pub(super) async fn finish(&self, class: Class, writer: Writer) -> Result<Unnamed, Error> {
+        let store = self.store.clone();
+        let finished = rt::blocking(move || store.finish(class, writer)).await;
+        Ok(finished.map_err(|error| Error::Unavailable(error.to_string()))??)
     }
-    Ok(())
+
+    /// Appends some bytes, and has room for `ahead` in all. Waits for room elsewhere, with few others: whoever has written to its end, and can be
+    /// moved, needs such a thread too.
+    async fn append_to(
+        &self,
+        mut writer: Writer,
+        ahead: u64,
+        bytes: Bytes,
+    ) -> Result<Writer, Error> {
+        if writer.try_reserve(ahead).is_ok() && writer.try_append(&bytes).is_ok() {
+            return Ok(writer);
+        }
+        let _turn = self.waiting.acquire().await;
+        let appended = rt::blocking(move || {
+            writer.reserve(ahead)?;
+            writer.append(&bytes)?;
+            Ok::<_, error::Error>(writer)
+        });
+        Ok(appended
+            .await
+            .map_err(|error| Error::Unavailable(error.to_string()))??)
+    }
+
+    /// Appends all of an object to another one.
+    pub(super) async fn append(
+        &self,
+        mut writer: Writer,
+        reader: &Reader,
+    ) -> Result<Writer, Error> {
+        let whole = Box::new(Opened(reader.clone()));
+        let mut chunks = whole.read(0..reader.len());
+        while let Some(chunk) = chunks.next().await {
+            let mut chunk = chunk?;
+            while !chunk.is_empty() {
+                let piece = chunk.split_to(chunk.len().min(TURN_BYTES));
+                let end = writer.len() + piece.len() as u64;
+                writer = self.append_to(writer, end, piece).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(writer)
+    }
 }

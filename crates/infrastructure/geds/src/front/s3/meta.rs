@@ -74,8 +74,15 @@ pub(super) fn all_of(entry: &Entry) -> (Head, Vec<Part>) {
     Head::decode_all(&entry.metadata).unwrap_or_else(|| (foreign(entry), Vec::new()))
 }
 
-pub(super) fn head_of(entry: &Entry) -> Head {
+pub(crate) fn head_of(entry: &Entry) -> Head {
     Head::decode(&entry.metadata).unwrap_or_else(|| foreign(entry))
+}
+
+/// What a copy has instead of an entry's metadata, if not the same: no upload has made it.
+pub(crate) fn of_copy(entry: &Entry) -> Option<Box<[u8]>> {
+    let (mut head, parts) = Head::decode_all(&entry.metadata)?;
+    head.upload.take()?;
+    Some(head.encode(&parts))
 }
 
 fn foreign(entry: &Entry) -> Head {
@@ -104,13 +111,20 @@ pub(super) fn object_of(entry: &Entry) -> Object {
     }
 }
 
+pub(super) fn class_of(class: Class) -> index::Class {
+    match class {
+        Class::Ephemeral => index::Class::Ephemeral,
+        Class::Durable => index::Class::Durable,
+    }
+}
+
 /// S3's etags have no quotation marks; those of others may.
 pub(super) fn etag_of(entry: &Entry) -> Etag {
     let text = entry.sealed.etag.to_string().replace('"', "'");
     Etag::new(&text).expect("it has 1 to 128 visible characters")
 }
 
-pub(super) fn modified_of(entry: &Entry) -> SystemTime {
+pub(crate) fn modified_of(entry: &Entry) -> SystemTime {
     time(entry.modified_at_ms)
 }
 

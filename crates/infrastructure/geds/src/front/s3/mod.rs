@@ -1,16 +1,17 @@
 //! The S3 face: objects of the store as objects of S3, and the other way round.
 //!
 //! ```text
-//!  put ──▶ Writer, piece by piece ──▶ body's end ──▶ committer's thread: precondition and seal in one step ──▶ Ack ──▶ answer
-//!  open ──▶ Reader ──▶ its views, as Bytes, without a copy
+//!  put ──▶ Writer, piece by piece ──▶ body's end ──▶ the disk ──▶ committer's thread: precondition and seal in one step ──▶ Ack ──▶ answer
+//!  open ──▶ Reader ──▶ its pieces: as Bytes, without a copy, if they are in memory
 //! ```
 //!
 //! - Every object is seen, whoever has written it. What S3 knows beside the content is in the metadata of its name ([`meta`]); a native user's
 //!   metadata is kept within, and [`native_metadata`] tells it.
 //! - Uploads, their parts and the tags of buckets are in a bucket of the store itself, whose name S3 does not allow ([`places`]). They belong to one
-//!   incarnation of their bucket, and are let go with it, or when the next face begins. The memory is the tenant's.
-//! - An answer means what its class says; that there is such a name is durable by then.
-//! - Nothing here waits for a disk on the thread of the caller: whatever may is on the thread of [`commits`].
+//!   incarnation of their bucket, and are let go with it, or when the next face begins. They are durable, and the memory is the tenant's.
+//! - An answer means what its class says, and that is durable if the client did not ask for something else; that there is such a name is durable
+//!   by then in any case.
+//! - Nothing here waits for a disk on the thread of the caller.
 //! - [`Store`](crate::store::Store)'s limits are those of S3's clients too, save one: 10,000 parts need [`METADATA_BYTES_MAX`].
 
 mod buckets;
@@ -22,7 +23,7 @@ pub(crate) mod meta;
 mod objects;
 mod places;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod uploads;
 
 use async_trait::async_trait;
@@ -32,6 +33,7 @@ use s3::backend::{
 use s3::body::Body;
 use s3::names::{BucketName, Etag, Name, PartNumber, Tenant, Upload};
 use s3::object::{Bucket, Object, Part, Tags, Uploading};
+use tokio::sync::Semaphore;
 
 use self::commits::Commits;
 pub use self::meta::native_metadata;
@@ -43,12 +45,17 @@ use crate::store::Store;
 /// The metadata of an object of 10,000 parts has less. See [`Limits::metadata_bytes_max`](crate::index::Limits::metadata_bytes_max).
 pub const METADATA_BYTES_MAX: usize = 1 << 20;
 
+/// So many wait for memory at once on threads of the runtime. More wait for one of these.
+const WAITING_MAX: usize = 32;
+
 /// The face. There may be several of one store.
 #[derive(Debug)]
 pub struct S3 {
     store: Store,
     places: Places,
     commits: Commits,
+    /// Of those who write and find no memory.
+    waiting: Semaphore,
 }
 
 impl S3 {
@@ -65,11 +72,16 @@ impl S3 {
         let face = Self {
             places: Places::new(),
             commits: Commits::start(store.clone())?,
+            waiting: Semaphore::new(WAITING_MAX),
             store,
         };
         face.make_own_bucket()?;
         face.sweep()?;
         Ok(face)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 }
 

@@ -10,8 +10,8 @@ use s3::object::{Object, Precondition, Tags};
 
 use super::S3;
 use super::buckets::{check, find};
-use super::content::{self, Opened};
-use super::meta::{Head, Incarnation, all_of, etag_of, object_of};
+use super::content::Opened;
+use super::meta::{Head, Incarnation, all_of, class_of, etag_of, object_of};
 use super::places;
 use crate::core::index::{self, Entry, Index, Op, Placement};
 use crate::error;
@@ -105,6 +105,7 @@ impl S3 {
     }
 
     pub(super) async fn put(&self, put: Put, body: Body) -> Result<Object, Error> {
+        let class = class_of(put.class);
         let place = places::place(&put.name)?;
         let of = self.incarnation(&place.bucket)?;
         // It may be known already that all that comes comes in vain.
@@ -125,8 +126,9 @@ impl S3 {
             etag: Some(index::Etag::digest(verified.md5())),
             ..Terms::default()
         };
+        let unnamed = self.finish(class, writer).await?;
         let seal = move |store: &Store| {
-            store.seal_with(&of.owner, &place, writer, |index| {
+            store.seal_with(&place, unnamed, |index| {
                 check(index, &place.bucket, &of)?;
                 check_precondition(index, &place, &put.when)?;
                 Ok(terms)
@@ -179,10 +181,13 @@ impl S3 {
             return Err(Error::Changed);
         }
         let mut writer = self.store.writer(&owner)?;
-        writer.reserve(reader.len())?;
-        content::append(&mut writer, &reader).await?;
+        // In one piece, if there is one.
+        writer.try_reserve(reader.len()).ok();
+        writer = self.append(writer, &reader).await?;
+        let class = reader.entry().sealed.class;
+        let unnamed = self.finish(class, writer).await?;
         let seal = move |store: &Store| {
-            store.seal_with(&owner, &copying.to, writer, |index| copying.terms(index))
+            store.seal_with(&copying.to, unnamed, |index| copying.terms(index))
         };
         self.commits.run(seal).await
     }

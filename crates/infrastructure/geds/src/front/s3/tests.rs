@@ -1,20 +1,20 @@
 //! The contract of S3's stores, and the same over real HTTP.
 
-mod client;
+pub(in crate::front) mod client;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ::s3::users::{Secret, User, Users};
-use ::s3::{Config, Service, Setup};
+use ::s3::{Config, Counters, Service, Setup};
 use tokio::net::TcpListener;
 use wal::testing::{Choices, CrashDisk};
 
 use self::client::Client;
 use super::*;
 use crate::arena;
-use crate::core::index::{self, NodeId, Precondition};
-use crate::store::{self, Terms};
+use crate::core::index::{self, Class, NodeId, Precondition};
+use crate::store::{self, Disks, Terms};
 
 const ARENA_BYTES: u64 = 64 << 20;
 
@@ -29,28 +29,40 @@ fn config(arena_bytes: u64) -> store::Config {
             segment_bytes: 4 << 20,
             ..wal::Config::default()
         },
+        tier1: crate::tier1::Config {
+            limit_bytes: 256 << 20,
+            segment_bytes: 1 << 20,
+            ..crate::tier1::Config::default()
+        },
         ..store::Config::default()
     };
     config.namespace.limits.metadata_bytes_max = METADATA_BYTES_MAX;
     config
 }
 
+fn disks(disk: &CrashDisk) -> Disks {
+    Disks {
+        log: Arc::new(disk.clone()),
+        objects: Arc::new(disk.clone()),
+    }
+}
+
 /// A store whose arena has `arena_bytes`.
 fn store(disk: &CrashDisk, arena_bytes: u64) -> Store {
     let config = config(arena_bytes);
-    Store::open(&config, NodeId(1), Arc::new(disk.clone())).expect("it opens")
+    Store::open(&config, NodeId(1), disks(disk)).expect("it opens")
 }
 
 /// A server, and a client of each of two tenants.
-struct World {
-    store: Store,
-    face: Arc<S3>,
+pub(in crate::front) struct World {
+    pub store: Store,
+    pub face: Arc<S3>,
     service: Service,
-    acme: Client,
+    pub acme: Client,
     other: Client,
 }
 
-async fn world_with(disk: &CrashDisk, arena_bytes: u64) -> World {
+pub(in crate::front) async fn world_with(disk: &CrashDisk, arena_bytes: u64) -> World {
     let store = store(disk, arena_bytes);
     let face = Arc::new(S3::open(store.clone()).expect("it opens"));
     let user = |access_key: &'static str, secret: &str, text| User {
@@ -66,7 +78,7 @@ async fn world_with(disk: &CrashDisk, arena_bytes: u64) -> World {
         users: Users::new([user("ACME", "one", "acme"), user("OTHER", "two", "other")]),
         backend: Arc::<S3>::clone(&face),
         tls: None,
-        metrics: telemetry::Metrics::new(),
+        counters: Counters::new(&telemetry::Metrics::new()),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let service = ::s3::serve(listener.expect("a port"), setup).expect("it serves");
@@ -286,7 +298,7 @@ async fn lists_go_on_where_they_ended() {
 fn a_list_goes_on_when_its_revision_is_forgotten() {
     let mut config = config(ARENA_BYTES);
     config.namespace.limits.history_bytes_max = 0;
-    let store = Store::open(&config, NodeId(1), Arc::new(CrashDisk::default())).expect("it opens");
+    let store = Store::open(&config, NodeId(1), disks(&CrashDisk::default())).expect("it opens");
     let acme = "acme".parse().expect("a tenant");
     store
         .create_bucket(&acme, &name("a").bucket)
@@ -294,7 +306,12 @@ fn a_list_goes_on_when_its_revision_is_forgotten() {
     for key in ["a", "b", "c"] {
         let writer = store.writer(&acme).expect("memory");
         store
-            .seal(&acme, &name(key), writer, Terms::default())
+            .seal(
+                &acme,
+                &name(key),
+                (Class::Ephemeral, writer),
+                Terms::default(),
+            )
             .expect("sealed");
     }
     let face = S3::open(store).expect("it opens");
@@ -448,7 +465,7 @@ async fn of_two_uploads_for_an_absent_object_one_is_completed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_restart_names_are_there_and_content_is_lost() {
+async fn after_a_restart_all_is_there_but_what_was_ephemeral() {
     let disk = CrashDisk::default();
     let before = world_with(&disk, ARENA_BYTES).await;
     before.acme.put("/data", b"").await.expect(200);
@@ -460,6 +477,13 @@ async fn after_a_restart_names_are_there_and_content_is_lost() {
         .send("PUT", "/data/a", &headers, b"content")
         .await
         .expect(200);
+    let ephemeral = [("x-cloudskin-acknowledgement", "ephemeral")];
+    let put = before.acme.send("PUT", "/data/e", &ephemeral, b"e").await;
+    let class = put.expect(200);
+    assert_eq!(
+        class.header("x-cloudskin-acknowledgement"),
+        Some("ephemeral")
+    );
     let id = before.begin("m").await;
     let etag = before.put_part("m", &id, 1, b"part").await;
     before.end().await;
@@ -469,13 +493,16 @@ async fn after_a_restart_names_are_there_and_content_is_lost() {
     let listed = acme.get("/data?list-type=2").await.expect(200);
     assert_eq!(
         (listed.elements("Key"), listed.elements("Size")),
-        (vec!["a"], vec!["7"])
+        (vec!["a", "e"], vec!["7", "1"])
     );
     let head = acme.send("HEAD", "/data/a", &[], b"").await.expect(200);
     assert_eq!(head.header("x-amz-meta-who"), Some("me"));
-    acme.get("/data/a").await.expect_error(410, "ObjectLost");
+    let found = acme.get("/data/a").await.expect(200);
+    assert_eq!(found.body, b"content");
+    assert_eq!(found.header("x-cloudskin-acknowledgement"), None);
+    acme.get("/data/e").await.expect_error(410, "ObjectLost");
     let copy = acme
-        .send("PUT", "/data/b", &[("x-amz-copy-source", "/data/a")], b"")
+        .send("PUT", "/data/b", &[("x-amz-copy-source", "/data/e")], b"")
         .await;
     copy.expect_error(410, "ObjectLost");
     assert_eq!(
@@ -487,13 +514,9 @@ async fn after_a_restart_names_are_there_and_content_is_lost() {
     );
     let going_on = acme.get("/data?uploads=").await.expect(200);
     assert_eq!(going_on.elements("UploadId"), [&id]);
-    let lost = world.complete("m", &id, &[(1, &etag)], &[]).await;
-    lost.expect_error(410, "ObjectLost");
-    let etag = world.put_part("m", &id, 1, b"again").await;
-    world
-        .complete("m", &id, &[(1, &etag)], &[])
-        .await
-        .expect(200);
+    let whole = world.complete("m", &id, &[(1, &etag)], &[]).await;
+    whole.expect(200);
+    assert_eq!(acme.get("/data/m").await.expect(200).body, b"part");
     acme.put("/data/a", b"anew").await.expect(200);
     assert_eq!(acme.get("/data/a").await.expect(200).body, b"anew");
 }
@@ -536,14 +559,14 @@ async fn tenants_do_not_see_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn full_memory_refuses_and_leaves_nothing() {
-    let world = world_with(&CrashDisk::default(), 12 << 20).await;
+async fn what_memory_has_no_room_for_is_refused_and_the_rest_makes_room() {
+    let world = world_with(&CrashDisk::default(), 20 << 20).await;
     let acme = &world.acme;
     acme.put("/data", b"").await.expect(200);
     let content = random(3 << 20);
     acme.put("/data/kept", &content).await.expect(200);
     let id = world.begin("m").await;
-    let large = random(16 << 20);
+    let large = random(24 << 20);
     acme.put("/data/kept", &large)
         .await
         .expect_error(503, "SlowDown");
@@ -554,16 +577,20 @@ async fn full_memory_refuses_and_leaves_nothing() {
     acme.put(&part, &large).await.expect_error(503, "SlowDown");
     assert!(acme.get("/data/kept").await.expect(200).body == content);
     acme.get("/data/new").await.expect_error(404, "NoSuchKey");
-    // Its parts have room, and what they would become has none.
-    let etag = world.put_part("m", &id, 1, &random(5 << 20)).await;
-    let full = world.complete("m", &id, &[(1, &etag)], &[]).await;
-    full.expect_error(503, "SlowDown");
-    acme.delete("/data/kept").await.expect(204);
-    acme.get("/data/m").await.expect_error(404, "NoSuchKey");
-    world
-        .complete("m", &id, &[(1, &etag)], &[])
-        .await
-        .expect(200);
+    let parts = [random(5 << 20), random(5 << 20)];
+    let mut etags = Vec::new();
+    for (number, part) in (1..).zip(&parts) {
+        etags.push((number, world.put_part("m", &id, number, part).await));
+    }
+    let listed: Vec<_> = etags.iter().map(|(n, etag)| (*n, etag.as_str())).collect();
+    let whole = world.complete("m", &id, &listed, &[]).await;
+    whole.expect(200);
+    // From memory or from the disk.
+    assert!(acme.get("/data/kept").await.expect(200).body == content);
+    assert!(acme.get("/data/m").await.expect(200).body == parts.concat());
+    let range = [("range", "bytes=5242870-5242889")];
+    let part = acme.send("GET", "/data/m", &range, b"").await.expect(206);
+    assert!(part.body == parts.concat()[5_242_870..5_242_890]);
 }
 
 /// A client that goes away in the middle of its object.
@@ -604,7 +631,7 @@ async fn native_objects_are_objects_and_keep_their_metadata() {
     };
     world
         .store
-        .seal(&owner, &name("n"), writer, terms)
+        .seal(&owner, &name("n"), (Class::Ephemeral, writer), terms)
         .expect("sealed");
     let got = world.acme.get("/data/n").await.expect(200);
     assert_eq!(got.body, b"native");
@@ -690,6 +717,7 @@ fn put(key: &str) -> Put {
         attributes: ::s3::object::Attributes::default(),
         tags: Tags::default(),
         when: ::s3::object::Precondition::None,
+        class: ::s3::object::Class::Durable,
     }
 }
 
@@ -768,7 +796,8 @@ async fn a_full_disk_refuses_until_there_is_room() {
     disk.set_room(0);
     // There is some room left in the segment.
     let value = "v".repeat(2_000);
-    let headers = [("x-amz-meta-long", value.as_str())];
+    let ephemeral = ("x-cloudskin-acknowledgement", "ephemeral");
+    let headers = [("x-amz-meta-long", value.as_str()), ephemeral];
     let mut n_put = 0;
     while n_put < 10_000 {
         let target = format!("/data/{n_put:05}");
@@ -780,9 +809,8 @@ async fn a_full_disk_refuses_until_there_is_room() {
         n_put += 1;
     }
     assert!(n_put < 10_000, "the disk is full");
-    acme.put("/data/new", b"x")
-        .await
-        .expect_error(503, "SlowDown");
+    let put = acme.send("PUT", "/data/new", &headers, b"x").await;
+    put.expect_error(503, "SlowDown");
     acme.get("/data/new").await.expect_error(404, "NoSuchKey");
     acme.delete("/data/kept")
         .await
@@ -799,7 +827,7 @@ fn a_store_that_cannot_hold_what_s3_knows_is_refused() {
     let store = Store::open(
         &store::Config::default(),
         NodeId(1),
-        Arc::new(CrashDisk::default()),
+        disks(&CrashDisk::default()),
     );
     let refused = S3::open(store.expect("it opens")).expect_err("16 KiB are too few");
     assert_eq!(refused.kind, Kind::Invalid);

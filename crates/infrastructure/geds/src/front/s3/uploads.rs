@@ -7,16 +7,16 @@ use s3::body::Body;
 use s3::names::{BucketName, Etag, Name, PartNumber, Upload, UploadId};
 use s3::object::{Object, Part, Uploading};
 
+use super::S3;
 use super::buckets::{check, find};
-use super::list::page;
 use super::meta::{
     Head, Incarnation, PartMeta, UploadMeta, head_of, modified_of, object_of, part_of,
 };
 use super::objects::check_precondition;
 use super::places::{self, Places};
-use super::{S3, content};
-use crate::core::index::{self, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
+use crate::core::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
 use crate::error;
+use crate::front::pages::page;
 use crate::store::{Store, Terms};
 
 /// An upload that is going on, and where.
@@ -80,8 +80,9 @@ impl S3 {
             checksum: new.checksum,
         };
         let writer = self.store.writer(&of.owner)?;
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let begin = move |store: &Store| {
-            store.seal_with(&of.owner, &place, writer, |index| {
+            store.seal_with(&place, unnamed, |index| {
                 check(index, &bucket, &of)?;
                 Ok(Terms {
                     metadata: meta.encode(),
@@ -194,8 +195,9 @@ impl S3 {
             ..Terms::default()
         };
         let (places, upload) = (Places::new(), upload.clone());
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let seal = move |store: &Store| {
-            store.seal_with(&meta.of.owner, &place, writer, |index| {
+            store.seal_with(&place, unnamed, |index| {
                 places.find(index, &upload).map(|_| terms)
             })
         };
@@ -220,7 +222,7 @@ impl S3 {
                 delimiter: "",
                 items_max: parts_max.min(PAGE_ITEMS_MAX),
             };
-            page(index, &query, (None, from))
+            Ok::<_, Error>(page(index, &query, (None, from))?)
         })?;
         let part = |item| match item {
             Item::Object(key, entry) => part_of(Places::parse_part(&key)?, &entry),
@@ -237,7 +239,8 @@ impl S3 {
         let owner = found.meta.of.owner;
         let mut writer = self.store.writer(&owner)?;
         let size = completing.complete.size;
-        writer.reserve(size)?;
+        // In one piece, if there is one.
+        writer.try_reserve(size).ok();
         for (part, id) in completing.complete.parts.iter().zip(&ids) {
             let place = completing.part(&found.bucket, part);
             let opened = self.store.open_object(&self.places.owner, &place);
@@ -248,11 +251,12 @@ impl S3 {
             if reader.entry().sealed.id != *id {
                 return Err(Error::Changed);
             }
-            content::append(&mut writer, &reader).await?;
+            writer = self.append(writer, &reader).await?;
         }
+        let unnamed = self.finish(Class::Durable, writer).await?;
         let seal = move |store: &Store| {
             let Completing { complete, name, .. } = &completing;
-            let sealed = store.seal_with(&owner, name, writer, |index| {
+            let sealed = store.seal_with(name, unnamed, |index| {
                 let (found, now) = completing.look(index)?;
                 if now != ids {
                     return Err(Error::Changed);

@@ -169,7 +169,7 @@ fn what_does_not_fit_its_sums_is_refused() {
         let error = put(&wrong).map(|_| ()).expect_err("that is another object");
         assert_eq!(
             error.to_string(),
-            format!("block {block} of {:?} is damaged", id(1))
+            format!("block {block} does not have the checksum that comes with it")
         );
     }
     assert_eq!(kind_of(put(&sums[1..])), Kind::Invalid);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use wal::{Disk, DurableLog, LogId, Wal};
 
-use crate::core::catalogue::BLOCK_BYTES;
+use crate::core::catalogue::{BLOCK_BYTES, Place, What};
 use crate::tier1::recovery::{Recovery, recover};
 use crate::tier1::store::Inner;
 use crate::tier1::{Config, Error, Id, Result, Store};
@@ -50,17 +50,39 @@ pub(super) fn config(segment_pages: u64, n_segments: u64) -> Config {
     }
 }
 
+impl Store {
+    /// In which file a byte of an object is, and where.
+    pub(crate) fn locate(&self, id: Id, mut offset: u64) -> (String, u64) {
+        let What::Lying(lying) = self.inner.find(id).expect("it is there") else {
+            panic!("it is in memory");
+        };
+        for place in lying.extents.iter().map(Place::of) {
+            let bytes = u64::from(place.pages) * 4096;
+            if offset < bytes {
+                let name = format!("tier1-segment-{:016x}", place.segment.0);
+                return (name, u64::from(place.first) * 4096 + offset);
+            }
+            offset -= bytes;
+        }
+        panic!("it is not as long as that");
+    }
+}
+
 /// Past before it has begun.
 pub(super) fn at_once() -> Instant {
     rt::now()
 }
 
 pub(super) fn open_wal(disk: Arc<dyn Disk>, segment_bytes: u64) -> Wal {
+    try_open_wal(disk, segment_bytes).expect("nothing is damaged")
+}
+
+pub(super) fn try_open_wal(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Wal> {
     let config = wal::Config {
         segment_bytes,
         queue_bytes: 64 << 10,
     };
-    Wal::open(disk, config).expect("nothing is damaged")
+    Ok(Wal::open(disk, config)?)
 }
 
 pub(super) fn log_of(wal: &Wal) -> Arc<dyn DurableLog> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wal::testing::{Choices, CrashDisk};
 use wal::{Position, Wal};
 
-use super::support::{at_once, bytes_of, config, id, log_of, open_quiet, open_wal};
+use super::support::{at_once, bytes_of, config, id, log_of, open_quiet, try_open_wal};
 use crate::core::catalogue::pages_of;
 use crate::tier1::{Config, Error, Kind, Store};
 
@@ -67,7 +67,7 @@ impl World {
     }
 
     pub(super) fn open(disk: CrashDisk, model: Model) -> Result<Self, Error> {
-        let wal = open_wal(Arc::new(disk.clone()), 16 << 10);
+        let wal = try_open_wal(Arc::new(disk.clone()), 16 << 10)?;
         let inner = open_quiet(&small_config(), Arc::new(disk.clone()), log_of(&wal))?;
         Ok(Self {
             disk,
@@ -185,6 +185,7 @@ impl World {
     pub(super) fn resume(&mut self) {
         self.store.forget_refused();
         self.wal.resume();
+        self.store.free_again();
         let n_ops = self.disk.n_ops();
         self.model.objects.retain(|serial, object| {
             let is_there = self.store.len_of(id(*serial)).is_some();

@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 #[derive(Clone, Debug)]
-pub(super) struct Client {
+pub(in crate::front) struct Client {
     pub addr: SocketAddr,
     pub access_key: &'static str,
     pub secret: &'static str,
 }
 
 #[derive(Debug)]
-pub(super) struct Response {
+pub(in crate::front) struct Response {
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
@@ -23,24 +23,24 @@ pub(super) struct Response {
 }
 
 impl Response {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(in crate::front) fn header(&self, name: &str) -> Option<&str> {
         let mut named = self.headers.iter().filter(|(header, _)| header == name);
         named.next().map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(in crate::front) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
     /// What is in the elements of a name, in the order of the document.
-    pub(super) fn elements(&self, name: &str) -> Vec<&str> {
+    pub(in crate::front) fn elements(&self, name: &str) -> Vec<&str> {
         let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
         let rest = self.text().split(&begin).skip(1);
         rest.map(|rest| rest.split(&end).next().expect("an end"))
             .collect()
     }
 
-    pub(super) fn element(&self, name: &str) -> &str {
+    pub(in crate::front) fn element(&self, name: &str) -> &str {
         let elements = self.elements(name);
         elements
             .first()
@@ -48,7 +48,7 @@ impl Response {
     }
 
     #[track_caller]
-    pub(super) fn expect(self, status: u16) -> Self {
+    pub(in crate::front) fn expect(self, status: u16) -> Self {
         assert_eq!(
             self.status,
             status,
@@ -59,27 +59,27 @@ impl Response {
     }
 
     #[track_caller]
-    pub(super) fn expect_error(self, status: u16, code: &str) {
+    pub(in crate::front) fn expect_error(self, status: u16, code: &str) {
         let response = self.expect(status);
         assert_eq!(response.element("Code"), code, "{}", response.text());
     }
 }
 
 impl Client {
-    pub(super) async fn get(&self, target: &str) -> Response {
+    pub(in crate::front) async fn get(&self, target: &str) -> Response {
         self.send("GET", target, &[], b"").await
     }
 
-    pub(super) async fn put(&self, target: &str, body: &[u8]) -> Response {
+    pub(in crate::front) async fn put(&self, target: &str, body: &[u8]) -> Response {
         self.send("PUT", target, &[], body).await
     }
 
-    pub(super) async fn delete(&self, target: &str) -> Response {
+    pub(in crate::front) async fn delete(&self, target: &str) -> Response {
         self.send("DELETE", target, &[], b"").await
     }
 
     /// `target`: a path and perhaps a query, both encoded, the query in order and each name with `=`.
-    pub(super) async fn send(
+    pub(in crate::front) async fn send(
         &self,
         method: &str,
         target: &str,
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// All that comes before the body.
-    pub(super) fn head(
+    pub(in crate::front) fn head(
         &self,
         method: &str,
         target: &str,

@@ -1,0 +1,119 @@
+//! Objects that are read.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, Result};
+
+use super::conditions::{check_read, quoted};
+use super::{Bucket, attributes, extensions, generic, told};
+use crate::core::index::Entry;
+use crate::core::to_usize;
+use crate::front::s3::meta;
+use crate::store::Reader;
+
+pub(super) fn meta_of(location: Path, entry: &Entry) -> ObjectMeta {
+    ObjectMeta {
+        location,
+        last_modified: meta::modified_of(entry).into(),
+        size: entry.sealed.size,
+        e_tag: Some(quoted(entry)),
+        version: None,
+    }
+}
+
+impl Bucket {
+    pub(super) async fn read(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let name = self.find(location)?;
+        let tenant = &self.0.tenant;
+        let (entry, reader) = if options.head {
+            let status = self.store().status(tenant, &name);
+            (status.map_err(|error| told(location, error))?.entry, None)
+        } else {
+            let reader = self.open(location).await?;
+            (reader.entry().clone(), Some(reader))
+        };
+        let meta = meta_of(location.clone(), &entry);
+        check_read(&options, &entry, &meta)?;
+        let range = match &options.range {
+            Some(range) => selected(range, meta.size)?,
+            None => 0..meta.size,
+        };
+        let pieces =
+            reader.map_or_else(|| stream::empty().boxed(), |reader| pieces(&reader, &range));
+        Ok(GetResult {
+            payload: GetResultPayload::Stream(pieces),
+            attributes: attributes::from_s3(meta::head_of(&entry).attributes),
+            extensions: extensions(entry.sealed.class),
+            meta,
+            range,
+        })
+    }
+
+    /// Of one object, whatever its name stands for meanwhile.
+    pub(super) async fn get_all(
+        &self,
+        location: &Path,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>> {
+        let reader = self.open(location).await?;
+        let mut all = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let range = selected(&GetRange::Bounded(range.clone()), reader.len())?;
+            all.push(joined(pieces(&reader, &range), &range).await?);
+        }
+        Ok(all)
+    }
+
+    async fn open(&self, location: &Path) -> Result<Reader> {
+        let name = self.find(location)?;
+        let opened = self.store().open_object(&self.0.tenant, &name);
+        opened.map_err(|error| told(location, error))
+    }
+}
+
+fn selected(range: &GetRange, size: u64) -> Result<Range<u64>> {
+    range.is_valid().map_err(generic)?;
+    range.as_range(size).map_err(generic)
+}
+
+/// Where they lie, without a copy, if they are in memory. From the disk each is read when it is asked for, where that may wait.
+fn pieces(reader: &Reader, range: &Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+    let pieces = reader.pieces(range.clone());
+    if reader.is_in_memory() {
+        let pieces = pieces.map(|piece| piece.map(Bytes::from).map_err(generic));
+        return stream::iter(pieces).boxed();
+    }
+    let from_disk = stream::try_unfold(pieces, |mut pieces| async move {
+        let read = move || (pieces.next(), pieces);
+        let (piece, pieces) = rt::blocking(read).await.map_err(generic)?;
+        match piece {
+            Some(piece) => Ok(Some((Bytes::from(piece.map_err(generic)?), pieces))),
+            None => Ok(None),
+        }
+    });
+    from_disk.boxed()
+}
+
+/// All in one, which is a copy only if there are several.
+async fn joined(
+    mut pieces: BoxStream<'static, Result<Bytes>>,
+    range: &Range<u64>,
+) -> Result<Bytes> {
+    let Some(first) = pieces.next().await.transpose()? else {
+        return Ok(Bytes::new());
+    };
+    let len = to_usize(range.end - range.start);
+    if first.len() == len {
+        return Ok(first);
+    }
+    let mut all = BytesMut::with_capacity(len);
+    all.extend_from_slice(&first);
+    while let Some(piece) = pieces.next().await.transpose()? {
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.freeze())
+}

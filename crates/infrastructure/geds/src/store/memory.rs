@@ -1,0 +1,467 @@
+//! What is in memory, and what leaves it.
+//!
+//! ```text
+//!             ┌── clean: forgotten
+//!  victims ───┼── spent, and only in memory: deleted
+//!             └── dirty: to the disk, many with one sync ──▶ the index says so ──▶ forgotten
+//! ```
+//!
+//! Memory is made when it is used to nine tenths, by [`Store::maintain`], and by writers that find none. What is read from the disk comes back,
+//! if there is room or something clean to forget.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ids::Name as Tenant;
+
+use super::objects::on_disk;
+use super::tenants::Share;
+use super::{Ack, Store, now_ms};
+use crate::core::index::{Cause, Name, ObjectId, Op, Precondition, Residency};
+use crate::core::victims::{Backing, Victim};
+use crate::error::{Error, Kind, Result};
+use crate::tier1;
+
+/// So much is moved to the disk with one sync, and by so many objects.
+const BATCH_BYTES: u64 = 8 << 20;
+const BATCH_OBJECTS: usize = 256;
+/// So long a writer waits before it looks whether readers have let go of something.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// When it is used to more than this, it is made less, in percent.
+const HIGH_PERCENT: u64 = 90;
+const LOW_PERCENT: u64 = 80;
+/// Longer objects stay on the disk when they are read, until somebody writes them anew.
+const PROMOTED_BYTES_MAX: u64 = 16 << 20;
+/// So many objects wait at most to be brought back to memory. More are not.
+const WANTED_MAX: usize = 256;
+
+/// Counted since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From memory to the disk.
+    pub spilled_objects: u64,
+    pub spilled_bytes: u64,
+    /// Of which there was another copy, so that memory could forget them.
+    pub forgotten_objects: u64,
+    /// From the disk to memory.
+    pub promoted_objects: u64,
+    pub promoted_bytes: u64,
+    /// Spent, and deleted because room was needed.
+    pub deleted_objects: u64,
+}
+
+impl Store {
+    /// What has moved between memory and the disk.
+    #[must_use]
+    pub fn moved(&self) -> Moved {
+        *self.moved_mut()
+    }
+
+    pub(super) fn room_by(&self) -> Instant {
+        rt::now() + self.0.room_wait
+    }
+
+    /// Does what needs memory of a tenant, again and again until there is some, or it has waited for long enough.
+    pub(super) fn with_room<T>(
+        &self,
+        share: &Arc<Share>,
+        mut act: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let mut by = None;
+        loop {
+            match act() {
+                Err(error) if error.kind == Kind::Exhausted => {
+                    let by = *by.get_or_insert_with(|| self.room_by());
+                    if rt::now() >= by {
+                        return Err(error);
+                    }
+                    self.make_room(share, by);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Moves something out of memory so that a tenant may have more, or waits a little while somebody else does.
+    fn make_room(&self, share: &Arc<Share>, by: Instant) {
+        if let Ok(_alone) = self.0.evicting.try_lock() {
+            match self.evict(&self.whose(share), BATCH_BYTES, true) {
+                Ok(bytes) if bytes > 0 => return,
+                Ok(_) => {}
+                // Whoever waits is told.
+                Err(error) if error.kind == Kind::Exhausted => {}
+                Err(error) => tracing::warn!(%error, "make room in memory"),
+            }
+        }
+        // What is read or written stays. Whoever ends with something says so, but for readers.
+        let left = by.saturating_duration_since(rt::now()).min(LOOK_AGAIN);
+        let freed = self
+            .0
+            .freed
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.freed.1.wait_timeout(freed, left);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Makes room before somebody needs it.
+    pub(super) fn keep_room(&self) -> Result<()> {
+        for share in self.shares() {
+            let limit = share.domain.limit_bytes();
+            self.shrink(limit, |_| Arc::clone(&share), || share.victims().bytes())?;
+        }
+        let used = || {
+            self.shares()
+                .iter()
+                .map(|share| share.victims().bytes())
+                .sum()
+        };
+        self.shrink(self.0.arena.limit_bytes(), Self::largest, used)
+    }
+
+    fn shrink(
+        &self,
+        limit: u64,
+        from: impl Fn(&Self) -> Arc<Share>,
+        used: impl Fn() -> u64,
+    ) -> Result<()> {
+        if used() <= limit / 100 * HIGH_PERCENT {
+            return Ok(());
+        }
+        while used() > limit / 100 * LOW_PERCENT && self.evict(&from(self), BATCH_BYTES, true)? > 0
+        {
+        }
+        Ok(())
+    }
+
+    /// Who has to give: the tenant itself, if it has all that it may have or more than the others, else who has the most.
+    fn whose(&self, share: &Arc<Share>) -> Arc<Share> {
+        let own = &share.domain;
+        if own.used_bytes() + self.0.arena.segment_bytes() > own.limit_bytes() {
+            return Arc::clone(share);
+        }
+        let largest = self.largest();
+        if largest.domain.used_bytes() > 2 * own.used_bytes() {
+            largest
+        } else {
+            Arc::clone(share)
+        }
+    }
+
+    fn largest(&self) -> Arc<Share> {
+        let shares = self.shares();
+        let largest = shares
+            .into_iter()
+            .max_by_key(|share| share.victims().bytes());
+        largest.expect("whoever asks has a share")
+    }
+
+    /// Moves about so many bytes out of the memory of a tenant. Gives the number of those that have left; dirty ones only if that is allowed.
+    fn evict(&self, share: &Arc<Share>, bytes_max: u64, with_dirty: bool) -> Result<u64> {
+        let now_ms = now_ms();
+        let (mut n_bytes, mut dirty, mut dirty_bytes) = (0, Vec::new(), 0);
+        // Those that cannot go, so that they are not looked at again and again.
+        let mut stay = Vec::new();
+        let mut failed = Ok(());
+        while n_bytes + dirty_bytes < bytes_max
+            && dirty.len() < BATCH_OBJECTS
+            && stay.len() < BATCH_OBJECTS
+        {
+            let Some(victim) = share.victims().next_victim(now_ms) else {
+                break;
+            };
+            if self.0.residents.get(victim.key).is_none() {
+                continue;
+            }
+            if !victim.is_dirty {
+                if self.is_backed(victim.key) {
+                    self.forget(victim.key);
+                    self.moved_mut().forgotten_objects += 1;
+                    n_bytes += victim.bytes;
+                } else {
+                    stay.push(victim);
+                }
+            } else if !with_dirty {
+                stay.push(victim);
+                break;
+            } else {
+                let deleted = if victim.is_spent {
+                    self.delete_spent(victim.key, now_ms)
+                } else {
+                    Ok(false)
+                };
+                match deleted {
+                    Ok(true) => n_bytes += victim.bytes,
+                    Ok(false) => {
+                        dirty_bytes += victim.bytes;
+                        dirty.push(victim);
+                    }
+                    Err(error) => {
+                        stay.push(victim);
+                        failed = Err(error);
+                        break;
+                    }
+                }
+            }
+        }
+        let spilled = self.spill(dirty, &mut stay);
+        for victim in stay {
+            if self.0.residents.get(victim.key).is_some() {
+                share.victims().put_back(victim);
+            }
+        }
+        n_bytes += spilled?;
+        if n_bytes > 0 {
+            Ok(n_bytes)
+        } else {
+            failed.map(|()| 0)
+        }
+    }
+
+    /// Is it, whole and for good, on the disk too? If it is lost there, memory has nothing that anybody can ask for.
+    fn is_backed(&self, id: ObjectId) -> bool {
+        let inner = &*self.0;
+        let is_damaged = || {
+            let damaged = inner.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.contains(&id)
+        };
+        let is_lost = || {
+            inner.namespace.read(|index| {
+                let object = index.object(id);
+                object.is_ok_and(|object| object.placement().copies().is_empty())
+            })
+        };
+        (inner.disk.is_durable(on_disk(id)) && !is_damaged()) || is_lost()
+    }
+
+    /// Forgets what is in memory of an object that is somewhere else too.
+    fn forget(&self, id: ObjectId) {
+        let inner = &*self.0;
+        inner.residents.remove(id);
+        inner.namespace.read(|index| {
+            // Whoever comes in between does not keep it: see `Warm::insert`.
+            let names = index.object(id).map_or(&[][..], |object| object.names());
+            names.iter().for_each(|name| inner.warm.remove(name));
+        });
+        inner.freed.1.notify_all();
+    }
+
+    /// Deletes an object all names of which are spent. `false`: somebody may want it.
+    fn delete_spent(&self, id: ObjectId, now_ms: u64) -> Result<bool> {
+        let inner = &*self.0;
+        loop {
+            let name = inner.namespace.read(|index| {
+                let names = index.object(id).map_or(&[][..], |object| object.names());
+                let mut entries = names.iter().filter_map(|name| index.entry(name).ok());
+                let is_spent = entries.all(|entry| entry.hints.is_spent(now_ms));
+                let name = names.first().filter(|_| is_spent)?;
+                Some((name.clone(), index.entry(name).ok()?.generation))
+            });
+            let Some((name, generation)) = name else {
+                return Ok(inner.residents.get(id).is_none());
+            };
+            let when = Precondition::Generation(generation);
+            match self.commit(when, Op::Delete(name)) {
+                Ok(ack) => {
+                    // Nobody waits for it: it is spent as well after a crash.
+                    drop(ack);
+                    self.moved_mut().deleted_objects += 1;
+                }
+                // It is another now.
+                Err(error) if matches!(error.kind, Kind::Conflict | Kind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Moves objects to the disk, and forgets them when they are there. Gives how many bytes of memory that has freed. What does not go stays.
+    fn spill(
+        &self,
+        victims: Vec<Victim<ObjectId>>,
+        stay: &mut Vec<Victim<ObjectId>>,
+    ) -> Result<u64> {
+        let mut put = Vec::new();
+        let mut victims = victims.into_iter();
+        let mut failed = Ok(());
+        for victim in victims.by_ref() {
+            let Some(resident) = self.0.residents.get(victim.key) else {
+                continue;
+            };
+            match self.put(victim.key, &resident.object, rt::now()) {
+                Ok(ticket) => put.push((victim, resident.object.len(), Some(ticket))),
+                // It has been put before, or somebody else is doing it.
+                Err(error) if error.kind == Kind::Conflict => {
+                    if self.0.disk.is_durable(on_disk(victim.key)) {
+                        put.push((victim, resident.object.len(), None));
+                    } else {
+                        stay.push(victim);
+                    }
+                }
+                Err(error) => {
+                    stay.push(victim);
+                    failed = Err(error);
+                    break;
+                }
+            }
+        }
+        stay.extend(victims);
+        let mut n_bytes = 0;
+        for (victim, len, ticket) in put {
+            let durable = ticket.map_or(Ok(()), |ticket| {
+                ticket.wait().map(|_| ()).map_err(Error::from)
+            });
+            match durable.and_then(|()| self.place_spilled(victim.key, len)) {
+                Ok(()) => {
+                    self.forget(victim.key);
+                    n_bytes += victim.bytes;
+                }
+                Err(error) => {
+                    stay.push(victim);
+                    failed = Err(error);
+                }
+            }
+        }
+        if n_bytes > 0 {
+            Ok(n_bytes)
+        } else {
+            failed.map(|()| 0)
+        }
+    }
+
+    /// The disk has it; so memory need not.
+    fn place_spilled(&self, id: ObjectId, bytes: u64) -> Result<()> {
+        let [here, memory] = [Residency::Disk(self.0.node), Residency::Dram(self.0.node)];
+        for op in [
+            Op::AddCopy(id, here),
+            Op::DropCopy(id, memory, Cause::Moved),
+        ] {
+            match self.place(op) {
+                Ok(()) => {}
+                Err(error) if error.kind == Kind::NotFound => {
+                    // It was replaced or deleted meanwhile.
+                    self.free(id);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut moved = self.moved_mut();
+        moved.spilled_objects += 1;
+        moved.spilled_bytes += bytes;
+        Ok(())
+    }
+
+    /// Has an object on the disk that is only in memory, where it stays as well as long as there is room: the end of the node does not lose it any more.
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// `NotFound`, `Lost`; `Exhausted`: there is no room on the disk.
+    pub fn relocate(&self, tenant: &Tenant, name: &Name) -> Result<Ack> {
+        let inner = &*self.0;
+        let entry = Arc::clone(self.open_object(tenant, name)?.entry());
+        let id = entry.sealed.id;
+        let is_dirty = inner.namespace.read(|index| {
+            let object = index.object(id);
+            object.is_ok_and(|object| {
+                !object
+                    .placement()
+                    .copies()
+                    .iter()
+                    .any(Residency::is_durable)
+            })
+        });
+        if is_dirty && let Some(resident) = inner.residents.get(id) {
+            match self.put(id, &resident.object, self.room_by()) {
+                Ok(ticket) => drop(ticket.wait()?),
+                // Somebody else is doing it.
+                Err(error) if error.kind == Kind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+            self.place_spilled(id, resident.object.len())?;
+            resident.share.victims().set_clean(&id);
+        }
+        Ok(Ack::new(inner.namespace.barrier()?))
+    }
+
+    /// A consumer has read it: if nobody else is expected, it is a first victim.
+    pub(super) fn note_consumed(&self, id: ObjectId) {
+        let Some(resident) = self.0.residents.get(id) else {
+            return;
+        };
+        let now_ms = now_ms();
+        let is_spent = self.0.namespace.read(|index| {
+            let names = index.object(id).map_or(&[][..], |object| object.names());
+            let mut entries = names.iter().filter_map(|name| index.entry(name).ok());
+            entries.all(|entry| entry.hints.is_spent(now_ms))
+        });
+        if is_spent {
+            resident.share.victims().set_spent(&id);
+        }
+    }
+
+    /// Somebody reads it from the disk.
+    pub(super) fn want(&self, id: ObjectId, share: &Arc<Share>) {
+        let mut wanted = self.wanted_mut();
+        if wanted.len() < WANTED_MAX && wanted.iter().all(|(other, _)| *other != id) {
+            wanted.push_back((id, Arc::clone(share)));
+        }
+    }
+
+    fn wanted_mut(&self) -> MutexGuard<'_, VecDeque<(ObjectId, Arc<Share>)>> {
+        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings to memory what was read from the disk, as far as there is room or something to forget for it.
+    pub(super) fn promote_wanted(&self) {
+        // Not those that come meanwhile: readers may go round in circles.
+        let wanted = self.wanted_mut().drain(..).collect::<Vec<_>>();
+        for (id, share) in wanted {
+            match self.promote(id, &share) {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind, Kind::Exhausted | Kind::NotFound) => {}
+                Err(error) => tracing::warn!(?id, %error, "bring an object to memory"),
+            }
+        }
+    }
+
+    fn promote(&self, id: ObjectId, share: &Arc<Share>) -> Result<()> {
+        const PIECE_BYTES: usize = 1 << 20;
+        let inner = &*self.0;
+        if inner.residents.get(id).is_some() {
+            return Ok(());
+        }
+        let pinned = inner.disk.pin(on_disk(id))?;
+        let mut written = share.domain.writer();
+        if written.reserve(pinned.len()).is_err() {
+            self.evict(share, pinned.len(), false)?;
+            written.reserve(pinned.len())?;
+        }
+        let mut buffer = tier1::Aligned::zeroed(PIECE_BYTES);
+        while written.len() < pinned.len() {
+            let n = pinned.read_at(written.len(), &mut buffer)?;
+            written.append(&buffer[..n])?;
+        }
+        let object = share.domain.seal(written)?;
+        let bytes = object.len();
+        inner.namespace.read(|index| {
+            // Once nobody names it, nobody takes it away again.
+            if index.object(id).is_ok() && inner.residents.get(id).is_none() {
+                inner.residents.insert(id, object, share, Backing::Clean)?;
+                let mut moved = self.moved_mut();
+                moved.promoted_objects += 1;
+                moved.promoted_bytes += bytes;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Is an object brought to memory when it is read?
+pub(super) fn may_be_promoted(bytes: u64) -> bool {
+    bytes <= PROMOTED_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! The objects on the disk, as the index knows them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ids::Epoch;
+use wal::Ticket;
+
+use super::Store;
+use super::tenants::Share;
+use crate::arena::Object;
+use crate::core::index::{
+    By, Cause, Command, Loss, NodeId, ObjectId, Op, Placement, Precondition, Residency,
+};
+use crate::error::{Kind, Result};
+use crate::tier1::{self, Prepared};
+
+/// So many are looked at in one step.
+const BATCH: usize = 1_000;
+
+pub(super) fn on_disk(id: ObjectId) -> tier1::Id {
+    tier1::Id {
+        node: id.node.0,
+        epoch: id.epoch.0,
+        serial: id.serial,
+    }
+}
+
+pub(super) fn in_index(id: tier1::Id) -> ObjectId {
+    ObjectId {
+        node: NodeId(id.node),
+        epoch: Epoch(id.epoch),
+        serial: id.serial,
+    }
+}
+
+/// What was written to its end and wants a name, and is on the disk if it is to be durable. It is gone when it is dropped.
+#[derive(Debug)]
+pub struct Unnamed {
+    pub(super) object: Object,
+    pub(super) share: Arc<Share>,
+    /// `None`: it is ephemeral.
+    pub(super) prepared: Option<Prepared>,
+}
+
+impl Store {
+    /// Brings an object to the disk, where it wants a name and a record. If there is no room, waits for some until `room_by`.
+    pub(super) fn prepare(&self, object: &Object, room_by: Instant) -> Result<Prepared> {
+        let opened = object.open()?;
+        let views: Vec<_> = opened.views().collect();
+        let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
+        Ok(self.0.disk.prepare(&pieces, object.sums(), room_by)?)
+    }
+
+    /// The same for one that has a name. It is on the disk when the ticket is kept.
+    pub(super) fn put(&self, id: ObjectId, object: &Object, room_by: Instant) -> Result<Ticket> {
+        let prepared = self.prepare(object, room_by)?;
+        Ok(self.0.disk.put_prepared(on_disk(id), prepared)?)
+    }
+
+    /// Nobody names it any more.
+    pub(super) fn free(&self, id: ObjectId) {
+        match self.0.disk.free(on_disk(id)) {
+            Ok(()) | Err(tier1::Error::NotFound(_)) => {}
+            // The next start finds that nobody names it.
+            Err(error) => tracing::warn!(?id, %error, "free an object on the disk"),
+        }
+    }
+
+    /// Makes the index and the disk agree, at the start: what nobody names, or is known to be damaged, is freed, what was believed lost with the node
+    /// is found, and what is not there is lost.
+    pub(super) fn reconcile(&self) -> Result<()> {
+        let inner = &*self.0;
+        let here = Residency::Disk(inner.node);
+        let mut after = None;
+        loop {
+            let found = inner.disk.objects(after, BATCH);
+            let Some((last, _)) = found.last() else { break };
+            after = Some(*last);
+            for (id, _) in found {
+                let id = in_index(id);
+                let is_known = inner.namespace.read(|index| {
+                    let placement = index.object(id).ok()?.placement();
+                    let is_damaged = matches!(placement, Placement::Lost(Loss::Corrupt));
+                    (!is_damaged).then(|| placement.copies().contains(&here))
+                });
+                match is_known {
+                    Some(true) => {}
+                    Some(false) => self.place(Op::AddCopy(id, here.clone()))?,
+                    None => self.free(id),
+                }
+            }
+        }
+        let missing = inner.namespace.read(|index| {
+            let believed = index.objects().filter(|(id, object)| {
+                object.placement().copies().contains(&here)
+                    && inner.disk.len_of(on_disk(*id)).is_none()
+            });
+            believed.map(|(id, _)| id).collect::<Vec<_>>()
+        });
+        for id in missing {
+            tracing::error!(?id, "an object that was on the disk is not there any more");
+            self.place(Op::DropCopy(id, here.clone(), Cause::Corrupt))?;
+        }
+        Ok(())
+    }
+
+    /// Goes on after the disk was full, if it was. The bytes come before the names that promise them, and before what those replace is freed.
+    pub(super) fn resume(&self) -> Result<()> {
+        let inner = &*self.0;
+        let is_full = || inner.wal.stats().is_full;
+        inner.namespace.resume(is_full, || {
+            if is_full() {
+                let refused = inner.disk.forget_refused();
+                lock(&inner.refused).extend(refused.into_iter().map(in_index));
+                inner.wal.resume();
+            }
+            self.put_refused()
+        })?;
+        inner.disk.free_again();
+        self.put_refused()?;
+        self.lose_refused()
+    }
+
+    /// Puts to the disk what its log has refused.
+    fn put_refused(&self) -> Result<()> {
+        let inner = &*self.0;
+        let refused: Vec<_> = lock(&inner.refused).iter().copied().collect();
+        let mut put = Vec::new();
+        for id in refused {
+            let resident = inner.residents.get(id);
+            let is_done = match resident.filter(|_| self.is_believed_here(id)) {
+                Some(resident) => match self.put(id, &resident.object, rt::now()) {
+                    Ok(ticket) => {
+                        put.push((id, ticket));
+                        false
+                    }
+                    Err(error) if error.kind == Kind::Conflict => true,
+                    // Others have taken its place. It is tried again, and names go on meanwhile, or nothing could be deleted.
+                    Err(error) if error.kind == Kind::Exhausted && !inner.wal.stats().is_full => {
+                        false
+                    }
+                    Err(error) => return Err(error),
+                },
+                None => !self.is_believed_here(id),
+            };
+            if is_done {
+                lock(&inner.refused).remove(&id);
+            }
+        }
+        for (id, ticket) in put {
+            ticket.wait()?;
+            lock(&inner.refused).remove(&id);
+            if !self.is_believed_here(id) {
+                // It was deleted meanwhile.
+                self.free(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was refused and is not in memory any more is lost.
+    fn lose_refused(&self) -> Result<()> {
+        let here = Residency::Disk(self.0.node);
+        let refused: Vec<_> = lock(&self.0.refused).iter().copied().collect();
+        for id in refused {
+            if self.0.residents.get(id).is_none() {
+                if self.is_believed_here(id) {
+                    self.place(Op::DropCopy(id, here.clone(), Cause::Corrupt))?;
+                }
+                lock(&self.0.refused).remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_believed_here(&self, id: ObjectId) -> bool {
+        let here = Residency::Disk(self.0.node);
+        self.0.namespace.read(|index| {
+            let object = index.object(id);
+            object.is_ok_and(|object| object.placement().copies().contains(&here))
+        })
+    }
+
+    /// Tells where there is a copy now. It may be that nobody names it any more.
+    pub(super) fn place(&self, op: Op) -> Result<()> {
+        let inner = &*self.0;
+        let command = Command {
+            by: By::Node(inner.node, inner.epoch),
+            when: Precondition::None,
+            op,
+        };
+        let committed = inner.namespace.commit(command)?;
+        self.settle(committed);
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

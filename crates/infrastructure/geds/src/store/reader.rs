@@ -1,0 +1,137 @@
+//! Reading: from memory without a copy, or from the disk.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::residents::Resident;
+use crate::arena::View;
+use crate::core::index::Entry;
+use crate::core::to_usize;
+use crate::error::Result;
+use crate::tier1::{self, Aligned};
+
+/// So much of an object is read from the disk at once.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// An object that is open. Its bytes stay, whatever its name stands for meanwhile.
+#[derive(Clone, Debug)]
+pub struct Reader(Arc<Read>);
+
+#[derive(Debug)]
+struct Read {
+    entry: Arc<Entry>,
+    content: Content,
+}
+
+#[derive(Debug)]
+pub(super) enum Content {
+    Memory(Arc<Resident>),
+    Disk(tier1::Pinned),
+}
+
+/// The pieces of a [`Reader`], in order.
+#[derive(Debug)]
+pub struct Pieces {
+    reader: Reader,
+    range: Range<u64>,
+}
+
+impl Reader {
+    pub(super) fn new(entry: Arc<Entry>, content: Content) -> Self {
+        Self(Arc::new(Read { entry, content }))
+    }
+
+    /// Somebody opens it again.
+    pub(super) fn touch(&self) {
+        if let Content::Memory(resident) = &self.0.content {
+            resident.touch();
+        }
+    }
+
+    /// It was in memory, and has left it since.
+    pub(super) fn is_out(&self) -> bool {
+        matches!(&self.0.content, Content::Memory(resident) if resident.is_out())
+    }
+
+    /// What its name said when it was opened.
+    #[must_use]
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.0.entry
+    }
+
+    /// Does reading not wait for the disk?
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.0.content, Content::Memory(_))
+    }
+
+    /// All of it, if it is in memory and in one piece.
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
+        match &self.0.content {
+            Content::Memory(resident) => resident.opened.view(),
+            Content::Disk(_) => None,
+        }
+    }
+
+    /// What lies in that range, as far as there is something: where it is in memory, or read from the disk in pieces of at most 1 MiB, one when it
+    /// is asked for.
+    #[must_use]
+    pub fn pieces(&self, range: Range<u64>) -> Pieces {
+        Pieces {
+            reader: self.clone(),
+            range: range.start..range.end.min(self.len()),
+        }
+    }
+
+    /// Copies bytes from `position` on; gives their number, which is less than there is room for only at the end.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Unavailable`: the disk does not give what was written. What is in `into` then is nothing to rely on.
+    pub fn read_at(&self, position: u64, into: &mut [u8]) -> Result<usize> {
+        match &self.0.content {
+            Content::Memory(resident) => Ok(resident.opened.read_at(position, into)),
+            Content::Disk(pinned) => Ok(pinned.read_at(position, into)?),
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.entry.sealed.size
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Result<View>;
+
+    fn next(&mut self) -> Option<Result<View>> {
+        let Range { start, end } = self.range;
+        if start >= end {
+            return None;
+        }
+        let piece = match &self.reader.0.content {
+            Content::Memory(resident) => {
+                let view = resident.opened.view_from(start)?;
+                let len = view.len().min(to_usize(end - start));
+                Ok(view.slice(0..len))
+            }
+            Content::Disk(pinned) => {
+                // They end where blocks do, so that none is read twice.
+                let until = (start + 1).next_multiple_of(PIECE_BYTES).min(end);
+                let mut bytes = Aligned::zeroed(to_usize(until - start));
+                let read = pinned.read_at(start, &mut bytes);
+                read.map(|_| View::of(bytes)).map_err(Into::into)
+            }
+        };
+        self.range.start = match &piece {
+            Ok(view) => start + view.len() as u64,
+            Err(_) => end,
+        };
+        Some(piece)
+    }
+}

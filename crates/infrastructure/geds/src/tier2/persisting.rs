@@ -1,0 +1,243 @@
+//! Objects on their way into S3.
+
+use ::store::s3::{Bucket, Upload};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::multipart::PartId;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, GetOptions, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, UpdateVersion,
+};
+
+use super::{ID, KEY, Tier2, etag, failed, keys};
+use crate::core::index::{InS3, Name, ObjectId, Precondition};
+use crate::error::{Error, Kind, Result};
+
+/// From so many bytes on an object is sent in parts, each as large, or larger if there would be too many.
+const PART_BYTES: u64 = 16 << 20;
+const PARTS_MAX: u64 = 10_000;
+/// So many parts are on their way at once.
+const PARTS_AT_ONCE: usize = 4;
+
+/// What is to be there.
+#[derive(Clone, Debug)]
+pub struct Persist {
+    pub name: Name,
+    /// Which one it is: if it is there already, it is not sent again but told.
+    pub id: ObjectId,
+    pub size: u64,
+    /// As other tools see it.
+    pub attributes: Attributes,
+    /// What must be there now: nothing, an etag of S3, or whatever it is.
+    pub when: Precondition,
+}
+
+impl Tier2 {
+    /// Sends the pieces of an object, `size` bytes in all, from where they lie.
+    ///
+    /// # Errors
+    /// `Conflict` when something else is there than `when` says; those of the pieces; what S3 says. What was there is there then, unless the
+    /// answer was lost and could not be asked for again.
+    pub async fn persist(
+        &self,
+        what: &Persist,
+        pieces: impl Stream<Item = Result<Bytes>> + Send,
+    ) -> Result<InS3> {
+        let bucket = self.bucket(&what.name)?;
+        let path = keys::path(&what.name.key);
+        let mode = mode(&what.when)?;
+        let sent = if what.size < PART_BYTES {
+            put(&bucket, &path, what, &mode, pieces).await
+        } else {
+            put_parts(&bucket, &path, what, &mode, pieces).await
+        };
+        match sent {
+            Ok(put) => etag(&what.name, put.e_tag),
+            // It may be ours: the answer to an earlier attempt was lost.
+            Err(error) => match present(&bucket, &path, what).await {
+                Some(in_s3) => Ok(in_s3),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+/// Whether it is there, in spite of what was answered.
+async fn present(bucket: &Bucket, path: &Path, what: &Persist) -> Option<InS3> {
+    let options = GetOptions::new().with_head(true);
+    let there = bucket.objects().get_opts(path, options).await.ok()?;
+    let said = there.attributes.get(&Attribute::Metadata(ID.into()))?;
+    let is_it = **said == *id(&what.id) && there.meta.size == what.size;
+    is_it.then(|| etag(&what.name, there.meta.e_tag).ok())?
+}
+
+fn id(id: &ObjectId) -> String {
+    format!("{:08x}{:08x}{:016x}", id.node.0, id.epoch.0, id.serial)
+}
+
+fn mode(when: &Precondition) -> Result<PutMode> {
+    match when {
+        Precondition::None => Ok(PutMode::Overwrite),
+        Precondition::Absent => Ok(PutMode::Create),
+        Precondition::Etag(etag) => Ok(PutMode::Update(UpdateVersion {
+            e_tag: Some(format!("\"{etag}\"")),
+            version: None,
+        })),
+        Precondition::Generation(_) => Err(Error::new(
+            Kind::Invalid,
+            "S3 knows no generations of the index",
+        )),
+    }
+}
+
+fn attributes(what: &Persist) -> Attributes {
+    let mut attributes = what.attributes.clone();
+    attributes.insert(Attribute::Metadata(ID.into()), id(&what.id).into());
+    if let Some(key) = keys::mapped(&what.name.key) {
+        attributes.insert(Attribute::Metadata(KEY.into()), key.into());
+    }
+    attributes
+}
+
+async fn put(
+    bucket: &Bucket,
+    path: &Path,
+    what: &Persist,
+    mode: &PutMode,
+    pieces: impl Stream<Item = Result<Bytes>> + Send,
+) -> Result<PutResult> {
+    let pieces: Vec<Bytes> = pieces.try_collect().await?;
+    check(what, pieces.iter().map(|piece| piece.len() as u64).sum())?;
+    let options = PutOptions {
+        mode: mode.clone(),
+        attributes: attributes(what),
+        ..PutOptions::default()
+    };
+    let payload: PutPayload = pieces.into_iter().collect();
+    let put = bucket.objects().put_opts(path, payload, options).await;
+    put.map_err(|error| failed("put into S3", error))
+}
+
+fn check(what: &Persist, size: u64) -> Result<()> {
+    if size == what.size {
+        return Ok(());
+    }
+    let told = format!("{size} bytes came of an object of {}", what.size);
+    Err(Error::new(Kind::Internal, told))
+}
+
+async fn put_parts(
+    bucket: &Bucket,
+    path: &Path,
+    what: &Persist,
+    mode: &PutMode,
+    pieces: impl Stream<Item = Result<Bytes>> + Send,
+) -> Result<PutResult> {
+    let options = PutMultipartOptions {
+        attributes: attributes(what),
+        ..PutMultipartOptions::default()
+    };
+    let upload = bucket.upload(path, options).await;
+    let upload = upload.map_err(|error| failed("begin an upload to S3", error))?;
+    let sent = async {
+        let parts = send(&upload, what, pieces).await?;
+        let completed = upload.complete(parts, mode).await;
+        completed.map_err(|error| failed("complete an upload to S3", error))
+    };
+    let sent = sent.await;
+    if sent.is_err()
+        && let Err(error) = upload.abort().await
+        && !matches!(error, object_store::Error::NotFound { .. })
+    {
+        // It takes room in S3 until somebody clears up there.
+        tracing::warn!(%error, key = %what.name.key, "abort an upload to S3");
+    }
+    sent
+}
+
+async fn send(
+    upload: &Upload,
+    what: &Persist,
+    pieces: impl Stream<Item = Result<Bytes>> + Send,
+) -> Result<Vec<PartId>> {
+    let part_bytes = PART_BYTES.max(what.size.div_ceil(PARTS_MAX));
+    let parts = parts(pieces, part_bytes).enumerate();
+    let sent = parts.map(|(idx, part)| async move {
+        let part = part?;
+        let size = part.content_length() as u64;
+        let part = upload.put(idx, part).await;
+        Ok::<_, Error>((
+            part.map_err(|error| failed("put a part into S3", error))?,
+            size,
+        ))
+    });
+    let sent: Vec<_> = sent.buffered(PARTS_AT_ONCE).try_collect().await?;
+    check(what, sent.iter().map(|(_, size)| size).sum())?;
+    Ok(sent.into_iter().map(|(part, _)| part).collect())
+}
+
+/// Pieces, cut and put together to parts of one size, but for the last.
+fn parts(
+    pieces: impl Stream<Item = Result<Bytes>> + Send,
+    part_bytes: u64,
+) -> impl Stream<Item = Result<PutPayload>> + Send {
+    let state = (Box::pin(pieces), Bytes::new());
+    stream::try_unfold(state, move |(mut pieces, mut rest)| async move {
+        let mut part = Vec::new();
+        let mut missing = crate::core::to_usize(part_bytes);
+        while missing > 0 {
+            if rest.is_empty() {
+                match pieces.try_next().await? {
+                    Some(next) => rest = next,
+                    None => break,
+                }
+            }
+            let piece = rest.split_to(rest.len().min(missing));
+            missing -= piece.len();
+            if !piece.is_empty() {
+                part.push(piece);
+            }
+        }
+        let part = (!part.is_empty()).then(|| PutPayload::from_iter(part));
+        Ok(part.map(|part| (part, (pieces, rest))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn parts_have_one_size_and_nothing_is_copied() {
+        let all = Bytes::from((0..=255).collect::<Vec<u8>>());
+        for cuts in [
+            &[][..],
+            &[256],
+            &[10, 10, 30, 100],
+            &[0, 255, 255],
+            &[32, 64, 96],
+        ] {
+            let mut from = 0;
+            let mut pieces = Vec::new();
+            for to in cuts.iter().copied().chain([256]) {
+                pieces.push(Ok(all.slice(from..to)));
+                from = to;
+            }
+            let parts: Vec<_> = parts(stream::iter(pieces), 100)
+                .try_collect()
+                .await
+                .expect("parts");
+            let sizes: Vec<_> = parts.iter().map(PutPayload::content_length).collect();
+            assert_eq!(sizes, [100, 100, 56], "{cuts:?}");
+            let mut at = all.as_ptr();
+            for bytes in parts.iter().flatten() {
+                assert_eq!(bytes.as_ptr(), at);
+                at = at.wrapping_add(bytes.len());
+            }
+        }
+        let none = parts(stream::empty(), 100);
+        assert_eq!(none.count().await, 0);
+    }
+}

@@ -1,0 +1,329 @@
+//! Against an S3 server over real HTTP, with a proxy in between that spoils connections.
+
+mod proxy;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::store::{Credentials, Secret};
+use bytes::Bytes;
+use futures_util::{TryStreamExt as _, stream};
+use ids::Epoch;
+use object_store::{Attribute, Attributes, ObjectStoreExt as _};
+use s3::users::{User, Users};
+use s3::{Backend as _, Memory, Service, Setup};
+use tokio::net::TcpListener;
+
+use self::proxy::{Fault, Proxy};
+use super::*;
+use crate::core::index::{BucketName, Etag, Key, NodeId, ObjectId, Precondition};
+
+/// Where answers do not come.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
+
+struct World {
+    tier2: Tier2,
+    proxy: Proxy,
+    _service: Service,
+}
+
+/// `retries`: of each request.
+async fn world(retries: usize) -> World {
+    world_with(retries, ::store::s3::Limits::default().patience).await
+}
+
+async fn world_with(retries: usize, patience: Duration) -> World {
+    let backend = Memory::new();
+    let tenant = s3::names::Tenant::new("one").expect("a tenant");
+    let bucket = s3::names::BucketName::new("data").expect("a bucket");
+    backend
+        .create_bucket(&bucket, &tenant)
+        .await
+        .expect("there is none");
+    let user = User {
+        access_key: "KEY".to_owned(),
+        secret: s3::users::Secret::new("secret".to_owned()),
+        tenant,
+    };
+    let setup = Setup {
+        config: s3::Config::default(),
+        users: Users::new([user]),
+        backend: Arc::new(backend),
+        tls: None,
+        counters: s3::Counters::new(&telemetry::Metrics::new()),
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let service = s3::serve(listener.expect("a port"), setup).expect("it serves");
+    let proxy = Proxy::start(service.addr).await;
+    let counters = ::store::s3::Counters::new(&telemetry::Metrics::new());
+    let config = ::store::s3::Config {
+        endpoint: Some(format!("http://{}", proxy.addr).parse().expect("a URL")),
+        region: "us-east-1".to_owned(),
+        credentials: Credentials {
+            access_key: "KEY".to_owned(),
+            secret: Secret::new("secret"),
+            token: None,
+        },
+        authorities: None,
+        limits: ::store::s3::Limits {
+            patience,
+            bytes_per_second: 8 << 20,
+            // Each request has a connection of its own, and so a fault.
+            idle_connections: 0,
+            retries,
+            ..::store::s3::Limits::default()
+        },
+    };
+    World {
+        tier2: Tier2::new(::store::S3::new(config, counters).expect("it opens")),
+        proxy,
+        _service: service,
+    }
+}
+
+fn name(key: &str) -> Name {
+    Name {
+        bucket: BucketName::new("data").expect("a bucket"),
+        key: Key::new(key).expect("a key"),
+    }
+}
+
+/// Of which none is like another.
+fn content(size: usize) -> Bytes {
+    let mut state = 1_u32;
+    let bytes = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    bytes.take(size).collect()
+}
+
+fn object(key: &str, serial: u64, size: usize, when: Precondition) -> Persist {
+    Persist {
+        name: name(key),
+        id: ObjectId {
+            node: NodeId(1),
+            epoch: Epoch(2),
+            serial,
+        },
+        size: size as u64,
+        attributes: Attributes::from_iter([(Attribute::ContentType, "text/plain")]),
+        when,
+    }
+}
+
+impl World {
+    async fn persist(&self, what: &Persist, content: &Bytes) -> Result<InS3> {
+        let pieces = (0..content.len()).step_by(1 << 20);
+        let pieces = pieces.map(|at| Ok(content.slice(at..content.len().min(at + (1 << 20)))));
+        self.tier2
+            .persist(what, stream::iter(pieces.collect::<Vec<_>>()))
+            .await
+    }
+
+    async fn read(&self, of: &InS3, range: std::ops::Range<u64>) -> Result<Vec<u8>> {
+        let pieces: Vec<Bytes> = self.tier2.read(of, range).await?.try_collect().await?;
+        Ok(pieces.concat())
+    }
+}
+
+#[tokio::test]
+async fn objects_are_there_for_everybody() {
+    let world = world(3).await;
+    for (serial, size) in [0, 1, 100_000, 33 << 20].into_iter().enumerate() {
+        let content = content(size);
+        let what = object("a/b", serial as u64, size, Precondition::None);
+        let in_s3 = world.persist(&what, &content).await.expect("persisted");
+        let all = world.read(&in_s3, 0..size as u64).await.expect("read");
+        assert!(all == content, "{size}");
+        if let Some(end) = size.checked_sub(1) {
+            let part = size / 3..end;
+            let read = world.read(&in_s3, part.start as u64..part.end as u64).await;
+            assert!(read.expect("read") == content[part], "{size}");
+        }
+        let bucket = world.tier2.bucket(&what.name).expect("a bucket");
+        let path = object_store::path::Path::from("a/b");
+        let seen = bucket.objects().get(&path).await.expect("it is there");
+        assert_eq!(seen.meta.size, size as u64);
+        let content_type = seen.attributes.get(&Attribute::ContentType);
+        assert_eq!(content_type, Some(&"text/plain".into()));
+    }
+    world.tier2.delete(&name("a/b")).await.expect("deleted");
+    world
+        .tier2
+        .delete(&name("a/b"))
+        .await
+        .expect("deleted already");
+}
+
+#[tokio::test]
+async fn only_what_may_be_replaced_is() {
+    let world = world(3).await;
+    for size in [1000, 17 << 20] {
+        let content = content(size);
+        let key = format!("of-{size}");
+        let object = |serial, when| object(&key, serial, size, when);
+        let first = object(1, Precondition::Absent);
+        let first = world
+            .persist(&first, &content)
+            .await
+            .expect("there is none");
+        let again = object(1, Precondition::Absent);
+        let again = world
+            .persist(&again, &content)
+            .await
+            .expect("it is the same");
+        assert_eq!(first, again);
+        let other = object(2, Precondition::Absent);
+        let error = world
+            .persist(&other, &content)
+            .await
+            .expect_err("there is one");
+        assert_eq!(error.kind, Kind::Conflict);
+        let next = object(3, Precondition::Etag(first.etag.clone()));
+        // The same content has the same etag, and is another object.
+        let content = Bytes::from([&content[1..], b"x"].concat());
+        let next = world.persist(&next, &content).await.expect("it is the one");
+        let late = object(4, Precondition::Etag(first.etag.clone()));
+        let error = world
+            .persist(&late, &content)
+            .await
+            .expect_err("it is another");
+        assert_eq!(error.kind, Kind::Conflict);
+        let error = world
+            .read(&first, 0..10)
+            .await
+            .expect_err("it was replaced");
+        assert_eq!(error.kind, Kind::Conflict);
+        world.read(&next, 0..10).await.expect("it is there");
+        world.tier2.delete(&next.name).await.expect("deleted");
+        let error = world.read(&next, 0..10).await.expect_err("it is gone");
+        assert_eq!(error.kind, Kind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_is_whole_however_connections_end() {
+    let world = world_with(4, LITTLE_PATIENCE).await;
+    let content = content(3 << 20);
+    let what = object("a", 1, content.len(), Precondition::None);
+    let in_s3 = world.persist(&what, &content).await.expect("persisted");
+    for faults in [
+        &[Fault::Busy][..],
+        &[Fault::Cut(0)],
+        &[Fault::Cut(100)],
+        &[Fault::Cut(1 << 20)],
+        &[Fault::HalfClose(1 << 20)],
+        &[Fault::Stall(1 << 20)],
+        &[Fault::Cut(1 << 20), Fault::Busy, Fault::Cut(1 << 20)],
+    ] {
+        world.proxy.spoil(faults.iter().copied());
+        let read = world.read(&in_s3, 5..content.len() as u64).await;
+        assert!(read.expect("read") == content[5..], "{faults:?}");
+        assert_eq!(world.proxy.n_left(), 0, "{faults:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_an_error() {
+    let world = world_with(0, LITTLE_PATIENCE).await;
+    let content = content(3 << 20);
+    let what = object("a", 1, content.len(), Precondition::None);
+    let in_s3 = world.persist(&what, &content).await.expect("persisted");
+    for fault in [
+        Fault::Busy,
+        Fault::Cut(0),
+        Fault::Cut(1 << 20),
+        Fault::HalfClose(1 << 20),
+        Fault::Stall(0),
+        Fault::Stall(1 << 20),
+    ] {
+        world.proxy.spoil([fault]);
+        let error = world.read(&in_s3, 0..content.len() as u64).await;
+        let error = error.expect_err("it is not all there");
+        assert_eq!(error.kind, Kind::Unavailable, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_is_there_once_however_connections_end() {
+    let world = world_with(4, LITTLE_PATIENCE).await;
+    let faults = [Fault::Busy, Fault::Cut(20), Fault::Stall(0), Fault::Lose];
+    // One request.
+    survives(&world, 1000, 1, &faults).await;
+    // Those that begin an upload, put two parts, and end it. They take their time.
+    let world = self::world(4).await;
+    survives(
+        &world,
+        17 << 20,
+        4,
+        &[Fault::Busy, Fault::Cut(20), Fault::Lose],
+    )
+    .await;
+}
+
+/// Each of the faults, in each of the requests.
+async fn survives(world: &World, size: usize, n_requests: usize, faults: &[Fault]) {
+    let content = content(size);
+    for at in 0..n_requests {
+        for fault in faults {
+            let key = format!("{at}-{fault:?}");
+            let what = object(&key, 1, size, Precondition::Absent);
+            let before = std::iter::repeat_n(Fault::None, at);
+            world.proxy.spoil(before.chain([*fault]));
+            let in_s3 = world.persist(&what, &content).await.expect("persisted");
+            assert_eq!(world.proxy.n_left(), 0, "{at} {fault:?}");
+            let all = world.read(&in_s3, 0..size as u64).await.expect("read");
+            assert!(all == content, "{at} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_that_http_cannot_have_are_mapped() {
+    let world = world(3).await;
+    let long = "//".repeat(512);
+    for key in ["a//b", "../a", "a/", "é \u{1}", "!geds-key/a", &long] {
+        let content = content(10);
+        let what = object(key, 1, 10, Precondition::Absent);
+        let in_s3 = world.persist(&what, &content).await.expect("persisted");
+        assert_eq!(in_s3.name, what.name);
+        assert!(world.read(&in_s3, 0..10).await.expect("read") == content);
+        let path = keys::path(&what.name.key);
+        let bucket = world.tier2.bucket(&what.name).expect("a bucket");
+        let seen = bucket.objects().get(&path).await.expect("it is there");
+        let said = seen.attributes.get(&Attribute::Metadata(KEY.into()));
+        let said = said.expect("the exact key");
+        assert_eq!(keys::exact(&path, said), Some(what.name.key));
+    }
+}
+
+#[tokio::test]
+async fn sizes_and_etags_are_not_guessed() {
+    let world = world(0).await;
+    let content = content(10);
+    for size in [9, 11] {
+        let what = object("a", 1, size, Precondition::None);
+        let error = world
+            .persist(&what, &content)
+            .await
+            .expect_err("another size");
+        assert_eq!(error.kind, Kind::Internal);
+    }
+    let nothing = InS3 {
+        name: name("a"),
+        etag: Etag::new("x").expect("an etag"),
+    };
+    let error = world
+        .read(&nothing, 0..1)
+        .await
+        .expect_err("nothing was written");
+    assert_eq!(error.kind, Kind::NotFound);
+    let generation = object("a", 1, 10, Precondition::Generation(Default::default()));
+    let error = world
+        .persist(&generation, &content)
+        .await
+        .expect_err("none of S3's");
+    assert_eq!(error.kind, Kind::Invalid);
+}

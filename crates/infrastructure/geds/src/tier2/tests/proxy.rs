@@ -1,0 +1,134 @@
+//! A proxy between a client and a server of HTTP, which spoils one connection after the other as it is told.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use tokio::net::{TcpListener, TcpStream};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    /// The request is not passed on, and answered with 503.
+    Busy,
+    /// The connection ends after so many bytes of the answer.
+    Cut(u64),
+    /// After so many bytes of the answer nothing comes any more.
+    Stall(u64),
+    /// After so many bytes of the answer the server's half ends; the client's stays open.
+    HalfClose(u64),
+    /// The request is carried out, and its answer lost.
+    Lose,
+}
+
+pub(super) struct Proxy {
+    pub addr: SocketAddr,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    _task: rt::Task,
+}
+
+impl Proxy {
+    pub(super) async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a port");
+        let faults = Arc::<Mutex<VecDeque<Fault>>>::default();
+        let next = Arc::clone(&faults);
+        let addr = listener.local_addr().expect("an address");
+        let task = rt::spawn("proxy", async move {
+            let mut connections = Vec::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let fault = lock(&next).pop_front().unwrap_or(Fault::None);
+                connections.push(rt::spawn("proxied", async move {
+                    // A broken connection is what this is for.
+                    pass(client, server, fault).await.ok();
+                }));
+            }
+        });
+        Self {
+            addr,
+            faults,
+            _task: task,
+        }
+    }
+
+    /// Of the next connections. Those after them are not spoiled.
+    pub(super) fn spoil(&self, faults: impl IntoIterator<Item = Fault>) {
+        let mut queue = lock(&self.faults);
+        assert!(
+            queue.is_empty(),
+            "there were fewer connections than faults: {queue:?}"
+        );
+        queue.extend(faults);
+    }
+
+    pub(super) fn n_left(&self) -> usize {
+        lock(&self.faults).len()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn pass(mut client: TcpStream, server: SocketAddr, fault: Fault) -> std::io::Result<()> {
+    if fault == Fault::Busy {
+        swallow(&mut client).await?;
+        let answer = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        client.write_all(answer).await?;
+        return client.shutdown().await;
+    }
+    let server = TcpStream::connect(server).await?;
+    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let requests = async {
+        copy(&mut from_client, &mut to_server).await?;
+        to_server.shutdown().await
+    };
+    let answers = async {
+        match fault {
+            Fault::None | Fault::Busy => {
+                copy(&mut from_server, &mut to_client).await?;
+                to_client.shutdown().await?;
+            }
+            Fault::Cut(n_bytes) => {
+                copy(&mut from_server.take(n_bytes), &mut to_client).await?;
+            }
+            Fault::Stall(n_bytes) => {
+                copy(&mut from_server.take(n_bytes), &mut to_client).await?;
+                std::future::pending::<()>().await;
+            }
+            Fault::HalfClose(n_bytes) => {
+                copy(&mut from_server.take(n_bytes), &mut to_client).await?;
+                to_client.shutdown().await?;
+                std::future::pending::<()>().await;
+            }
+            Fault::Lose => {
+                from_server.read_u8().await?;
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whoever is over first ends the connection.
+    tokio::select! {
+        ended = answers => ended,
+        ended = async { requests.await?; std::future::pending().await } => ended,
+    }
+}
+
+/// A request to its end: one that is answered before would be cut.
+async fn swallow(client: &mut TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let length: u64 = length
+        .and_then(|length| length.trim().parse().ok())
+        .unwrap_or(0);
+    copy(&mut client.take(length), &mut tokio::io::sink()).await?;
+    Ok(())
+}
