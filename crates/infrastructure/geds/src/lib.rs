@@ -28,6 +28,7 @@ mod tasks;
 pub mod tier1;
 pub mod tier2;
 pub mod users;
+mod wire;
 
 pub use self::config::Config;
 pub use self::core::index;
