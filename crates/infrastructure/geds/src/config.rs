@@ -180,7 +180,9 @@ impl Config {
             queue,
             snapshot_after,
         } = self.log;
+        let defaults = store::Config::default();
         let mut config = store::Config {
+            scrub_every: defaults.scrub_every,
             arena: arena::Config {
                 limit_bytes: self.memory.limit.0,
                 ..arena::Config::default()

@@ -124,6 +124,10 @@ struct Inner {
     last_serial: AtomicU64,
     /// Should be on the disk, whose log has refused them when it was full.
     refused: Mutex<BTreeSet<ObjectId>>,
+    /// Are damaged on the disk, and whole in memory.
+    damaged: Mutex<BTreeSet<ObjectId>>,
+    /// Held by who moves objects out of memory because he has to wait for it.
+    evicting: Mutex<()>,
     // Before the log, which they use to their end.
     disk: tier1::Store,
     namespace: Namespace,
@@ -197,6 +201,8 @@ impl Store {
             warm,
             last_serial: AtomicU64::new(0),
             refused: Mutex::default(),
+            damaged: Mutex::default(),
+            evicting: Mutex::default(),
             disk,
             namespace,
             wal,
@@ -306,7 +312,6 @@ impl Store {
             reader.touch();
             return Ok(reader);
         }
-        let share = self.share(tenant)?;
         inner.namespace.read(|index| {
             let Status { entry, placement } = status(index, tenant, name)?;
             if let Placement::Lost(loss) = placement {
@@ -317,14 +322,19 @@ impl Store {
             if let Some(resident) = inner.residents.get(id) {
                 resident.touch();
                 let reader = Reader::new(entry, Content::Memory(resident));
-                inner.warm.insert(&share, name, reader.clone());
+                if let Ok(share) = self.share(tenant) {
+                    inner.warm.insert(&share, name, reader.clone());
+                }
                 return Ok(reader);
             }
             if !placement.copies().contains(&Residency::Disk(inner.node)) {
                 return Err(Error::new(Kind::Internal, "a copy that is here is not"));
             }
             let pinned = inner.disk.pin(objects::on_disk(id))?;
-            if memory::may_be_promoted(pinned.len()) {
+            if memory::may_be_promoted(pinned.len())
+                && tenant.as_str() != OWN
+                && let Ok(share) = self.share(tenant)
+            {
                 self.want(id, &share);
             }
             Ok(Reader::new(entry, Content::Disk(pinned)))
@@ -465,16 +475,18 @@ impl Store {
     /// # Errors
     /// `Exhausted` while the disk is full; `Corrupt` when a restart would fail; what the log says.
     pub fn maintain(&self) -> Result<()> {
-        let namespace = &self.0.namespace;
-        if self.0.wal.stats().is_full {
-            self.resume()?;
-        }
-        self.put_refused()?;
-        self.keep_room()?;
+        // Each of them, whatever becomes of the others; the log is to stay short first of all.
+        let resumed = self.resume();
+        let short = self.shorten_log();
+        let room = self.keep_room();
         self.promote_wanted();
-        self.scrub_on()?;
-        if namespace.wants_snapshot() {
-            namespace.snapshot()?;
+        let scrubbed = self.scrub_on();
+        resumed.and(short).and(room).and(scrubbed)
+    }
+
+    fn shorten_log(&self) -> Result<()> {
+        if self.0.namespace.wants_snapshot() {
+            self.0.namespace.snapshot()?;
         }
         Ok(())
     }
@@ -490,12 +502,11 @@ impl Store {
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         for change in changes {
             match change {
-                Change::Released { id, copies } => {
+                Change::Released { id, .. } => {
                     self.0.residents.remove(*id);
                     self.0.freed.1.notify_all();
-                    if copies.contains(&Residency::Disk(self.0.node)) {
-                        self.free(*id);
-                    }
+                    // Also if it came there in this moment, and the index does not know.
+                    self.free(*id);
                 }
                 Change::Named {
                     after: Some(entry), ..

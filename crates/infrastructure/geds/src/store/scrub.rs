@@ -1,11 +1,14 @@
 //! Looking at what lies on the disk before somebody needs it.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Store;
 use super::objects::{in_index, on_disk};
 use crate::core::index::{Cause, ObjectId, Op, Residency};
+use crate::core::sums::CHUNK_BYTES;
+use crate::core::to_usize;
 use crate::error::{Kind, Result};
 use crate::tier1::{self, Damage};
 
@@ -42,6 +45,8 @@ pub struct Scrubbed {
     pub repaired: Vec<ObjectId>,
     /// Are damaged, and there is no other copy: they are [`Lost`](crate::index::Placement::Lost) now.
     pub lost: Vec<ObjectId>,
+    /// The disk does not give them now.
+    pub unreadable: Vec<ObjectId>,
     /// All has been looked at: the next call begins again.
     pub is_over: bool,
 }
@@ -67,46 +72,73 @@ impl Store {
     /// `Unavailable`; `Exhausted`: there is no room to write something anew.
     pub fn scrub(&self, at: &mut Scrubbing, bytes_max: u64) -> Result<Scrubbed> {
         let part = self.0.disk.scrub(at.0, bytes_max)?;
-        at.0 = part.next;
         let mut scrubbed = Scrubbed {
             bytes: part.bytes,
             is_over: part.next.is_none(),
             ..Scrubbed::default()
         };
+        let mut failed = Ok(());
         for damage in part.damages {
             let id = in_index(damage.id);
             match self.mend(id, &damage) {
-                Ok(true) => scrubbed.repaired.push(id),
-                Ok(false) => scrubbed.lost.push(id),
+                Ok(Mended::Repaired) => scrubbed.repaired.push(id),
+                Ok(Mended::Lost) => scrubbed.lost.push(id),
+                Ok(Mended::Unreadable) => scrubbed.unreadable.push(id),
+                Ok(Mended::Whole) => {}
                 // It was replaced or deleted meanwhile.
                 Err(error) if error.kind == Kind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => failed = Err(error),
             }
         }
+        // Else it is looked at once more.
+        failed?;
+        at.0 = part.next;
         Ok(scrubbed)
     }
 
-    /// `false`: there is no other copy.
-    fn mend(&self, id: ObjectId, damage: &Damage) -> Result<bool> {
+    fn mend(&self, id: ObjectId, damage: &Damage) -> Result<Mended> {
         if let Some(resident) = self.0.residents.get(id) {
+            self.damaged().insert(id);
             let views: Vec<_> = resident.opened.views().collect();
             let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
             let repaired = self.0.disk.repair(on_disk(id), &pieces, rt::now());
             repaired?.wait()?;
+            self.damaged().remove(&id);
             tracing::warn!(?id, error = %damage.error, "an object was damaged on the disk, and is repaired");
-            return Ok(true);
+            return Ok(Mended::Repaired);
         }
-        if damage.error.kind() != tier1::Kind::Corrupt {
+        // It may lie somewhere else now, or have been misread.
+        let mut block = vec![0; to_usize(CHUNK_BYTES)];
+        let disk = &self.0.disk;
+        let error = match disk.read_at(on_disk(id), damage.block * CHUNK_BYTES, &mut block) {
+            Ok(_) => return Ok(Mended::Whole),
+            Err(error) => error,
+        };
+        if error.kind() != tier1::Kind::Corrupt {
             // The disk may be out of reach, and come back.
-            tracing::error!(?id, error = %damage.error, "an object cannot be read from the disk");
-            return Ok(true);
+            tracing::error!(?id, %error, "an object cannot be read from the disk");
+            return Ok(Mended::Unreadable);
         }
-        tracing::error!(?id, error = %damage.error, "an object is damaged on the disk, and lost");
+        tracing::error!(?id, %error, "an object is damaged on the disk, and lost");
         let here = Residency::Disk(self.0.node);
         self.place(Op::DropCopy(id, here, Cause::Corrupt))?;
         self.free(id);
-        Ok(false)
+        Ok(Mended::Lost)
     }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
+        self.0
+            .damaged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Mended {
+    Repaired,
+    Lost,
+    Unreadable,
+    Whole,
 }
 
 #[cfg(test)]

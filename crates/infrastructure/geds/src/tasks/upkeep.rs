@@ -107,3 +107,48 @@ impl Drop for Upkeep {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use wal::testing::{Call, CrashDisk};
+
+    use super::*;
+    use crate::index::{BucketName, NodeId};
+    use crate::store::{Disks, tenant};
+
+    #[test]
+    fn a_node_whose_disk_fails_is_over_and_says_why() {
+        let disk = CrashDisk::default();
+        let mut config = crate::Config::default();
+        config.disk.segment = ids::ByteSize(1 << 20);
+        config.log.segment = config.disk.segment;
+        let disks = Disks {
+            log: Arc::new(disk.clone()),
+            objects: Arc::new(disk.clone()),
+        };
+        let store = Store::open(&config.store(), NodeId(1), disks).expect("it opens");
+        let dir = tempfile::tempdir().expect("a directory");
+        let health = Health::starting("starting");
+        let mut upkeep = Upkeep::start(Tick {
+            store: store.clone(),
+            users: Watched::open(dir.path().join("users")).expect("nobody"),
+            health,
+        })
+        .expect("a thread");
+        disk.hook(|call| match call {
+            Call::SyncFile => Err(io::Error::from_raw_os_error(5)),
+            _ => Ok(()),
+        });
+        let acme = tenant("acme").expect("a tenant");
+        let bucket = BucketName::new("data").expect("a bucket");
+        let ack = store.create_bucket(&acme, &bucket).expect("it is seen");
+        ack.wait().expect_err("it is not kept");
+        upkeep.tell();
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let why = runtime.expect("a runtime").block_on(upkeep.over());
+        assert!(why.contains("disk"), "{why}");
+    }
+}
