@@ -58,7 +58,7 @@ impl Up {
                 .map(|(name, pid)| (name.to_owned(), pid.into()))
                 .collect();
             let node = |node: &Node| {
-                let Ready { s3, metrics } = &node.ready;
+                let Ready { s3, metrics, .. } = &node.ready;
                 let told = serde_json::json!({
                     "s3": format!("http://{s3}"), "metrics": metrics.to_string(), "pid": node.pid(),
                 });

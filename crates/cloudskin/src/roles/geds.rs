@@ -23,6 +23,9 @@ pub(crate) struct Serve {
     /// Where S3 is served, without encryption.
     #[arg(long, value_name = "ADDRESS")]
     s3: Option<SocketAddr>,
+    /// Where the node protocol is spoken, without encryption: for `cloudskin geds put` and its like.
+    #[arg(long, value_name = "ADDRESS")]
+    node: Option<SocketAddr>,
     /// How much memory objects may have: `256Mi`.
     #[arg(long, value_name = "BYTES")]
     memory: Option<ByteSize>,
@@ -50,6 +53,7 @@ pub(crate) struct Serve {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ready {
     pub s3: SocketAddr,
+    pub node: SocketAddr,
     pub metrics: SocketAddr,
 }
 
@@ -74,6 +78,7 @@ impl Serve {
         telemetry.health.clear("starting");
         let ready = Ready {
             s3: node.s3,
+            node: node.node,
             metrics: telemetry.address,
         };
         self.say(&ready, &config)?;
@@ -105,6 +110,9 @@ impl Serve {
         if let Some(addr) = self.s3 {
             config.s3.listen = addr;
         }
+        if let Some(addr) = self.node {
+            config.node.listen = addr;
+        }
         if let Some(limit) = self.memory {
             config.memory.limit = limit;
         }
@@ -122,6 +130,7 @@ impl Serve {
         }
         let (dir, users) = (config.dir.display(), config.users());
         writeln!(out, "s3       http://{}", ready.s3)?;
+        writeln!(out, "node     {}", ready.node)?;
         writeln!(out, "metrics  http://{}/metrics", ready.metrics)?;
         writeln!(out, "state    {dir}")?;
         if !users.exists() {

@@ -18,5 +18,7 @@ mod tls;
 mod token;
 
 pub use pin::{Fingerprint, JoinToken};
-pub use tls::{Authority, Identity, KeyRequest, Stream, Tls, peer_is, peer_key, pem};
+pub use tls::{
+    Authority, Identity, KeyRequest, Stream, Tls, anonymous_client, peer_is, peer_key, pem,
+};
 pub use token::{Secret, SecretHash};

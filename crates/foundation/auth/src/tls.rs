@@ -327,6 +327,22 @@ impl Tls {
     }
 }
 
+/// The side of a party without a certificate that trusts an authority, whose certificate is as [`pem`] shows it. Only servers that admit
+/// anonymous callers let it in; who it is, it says within.
+///
+/// # Errors
+/// When this is no certificate.
+pub fn anonymous_client(authority_pem: &str) -> io::Result<Arc<ClientConfig>> {
+    let authority = ::pem::parse(authority_pem).map_err(io::Error::other)?;
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from(authority.into_contents());
+    roots.add(certificate).map_err(io::Error::other)?;
+    let config = tls13(ClientConfig::builder_with_provider(provider()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256],

@@ -17,6 +17,12 @@ impl Secret {
     pub fn new(secret: String) -> Self {
         Self(secret.into())
     }
+
+    /// What it is: for who proves or checks that it is known, and for nobody else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -49,6 +55,11 @@ impl Users {
         let users = users.into_iter();
         let users = users.map(|user| (user.access_key.clone(), user)).collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = users;
+    }
+
+    #[must_use]
+    pub fn get(&self, access_key: &str) -> Option<User> {
+        self.read().get(access_key).cloned()
     }
 
     pub(crate) fn tenant(&self, access_key: &str) -> Option<Tenant> {

@@ -8,7 +8,7 @@ use ids::ByteSize;
 use serde::Deserialize;
 
 use crate::front::s3::METADATA_BYTES_MAX;
-use crate::{arena, namespace, store, tier1};
+use crate::{arena, front, namespace, store, tier1};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +21,19 @@ pub struct Config {
     pub disk: Disk,
     pub log: Log,
     pub s3: S3,
+    pub node: Node,
+}
+
+/// The node protocol: all of the store, for programs and other nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Where it is served. It is not encrypted: whoever can listen to the network reads along.
+    pub listen: SocketAddr,
+    /// Where it is served over TLS, by a node that was given a certificate.
+    pub listen_tls: SocketAddr,
+    /// Open connections; others wait.
+    pub connections: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -86,6 +99,16 @@ pub struct Limits {
 }
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            listen: ANY_PORT,
+            listen_tls: ANY_PORT,
+            connections: front::node::Limits::default().connections,
+        }
+    }
+}
 
 impl Default for Memory {
     fn default() -> Self {

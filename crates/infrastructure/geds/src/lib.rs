@@ -7,6 +7,8 @@
 //! - [`tier2`]: objects in a store that speaks S3. The store does not use it yet.
 //! - [`store`]: names, memory and disk together: what a node offers to tenants.
 //! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
+//! - [`front`]: its faces: S3, `ObjectStore`, and the node protocol, whose bytes are in `wire`.
+//! - [`client`]: who speaks that protocol from other processes and nodes.
 //!
 //! Read in this order: `core/index` and `namespace`; then `core/extents.rs` (who has which pages), `arena/memory.rs` (the only unsafe code),
 //! `arena/segments.rs` and `arena/pool.rs` (where memory comes from and goes back to), `arena/writer.rs` and `arena/object.rs` (the life
@@ -15,11 +17,13 @@
 #![deny(unsafe_code)]
 
 pub mod arena;
+pub mod client;
 pub mod config;
 mod core;
 mod disk;
 mod error;
 pub mod front;
+mod link;
 mod metrics;
 pub mod namespace;
 pub mod service;
@@ -28,6 +32,7 @@ mod tasks;
 pub mod tier1;
 pub mod tier2;
 pub mod users;
+mod wire;
 
 pub use self::config::Config;
 pub use self::core::index;

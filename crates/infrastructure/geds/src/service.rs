@@ -1,7 +1,7 @@
 //! A node as a service: it binds its ports, recovers, serves, keeps house, and ends in order.
 //!
 //! ```text
-//!  start ──▶ ports ──▶ the directory's lock ──▶ users ──▶ Store ──▶ S3 face ──▶ upkeep, metrics
+//!  start ──▶ ports ──▶ the directory's lock ──▶ users ──▶ Store ──▶ S3 face and node protocol ──▶ upkeep, metrics
 //!  stop ──▶ faces take no more, and end what they serve ──▶ upkeep ──▶ Store, whose log is synced ──▶ the lock
 //! ```
 
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use s3::Setup;
 use telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ use wal::Directory;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::front::node;
 use crate::front::s3::S3;
 use crate::index::NodeId;
 use crate::metrics;
@@ -35,7 +37,7 @@ pub struct Deps {
     /// Says what is wrong with the store, as long as it is.
     pub health: Health,
     /// Whose certificate S3 is served with over TLS. `None`: it is not.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// A running node. [`stop`](Self::stop) ends it in order; dropping it does not wait for what it serves.
@@ -46,8 +48,13 @@ pub struct Service {
     pub s3: SocketAddr,
     /// The same over TLS.
     pub s3_tls: Option<SocketAddr>,
+    /// Where the node protocol is spoken.
+    pub node: SocketAddr,
+    /// The same over TLS.
+    pub node_tls: Option<SocketAddr>,
     // They are dropped in this order.
     faces: Vec<s3::Service>,
+    nodes: Vec<node::Service>,
     upkeep: Upkeep,
     store: Arc<Store>,
     _lock: File,
@@ -62,12 +69,14 @@ pub struct Service {
 /// # Panics
 /// If the metrics have a node already.
 pub async fn start(config: Config, deps: Deps) -> Result<Service> {
-    let plain = listen(config.s3.listen).await?;
-    let secure = match deps.tls {
-        Some(tls) => Some((listen(config.s3.listen_tls).await?, tls)),
-        None => None,
-    };
+    let s3_doors = doors([config.s3.listen, config.s3.listen_tls], &deps.tls).await?;
+    let node_doors = doors([config.node.listen, config.node.listen_tls], &deps.tls).await?;
     let front = config.s3();
+    let limits = node::Limits {
+        connections: config.node.connections,
+        drain: config.s3.limits.drain,
+        ..node::Limits::default()
+    };
     let Recovered {
         lock,
         store,
@@ -75,10 +84,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         users,
     } = apart(move || recover(&config)).await??;
     let counters = s3::Counters::new(&deps.metrics);
-    let listeners = [(plain, None)].into_iter();
-    let listeners = listeners.chain(secure.map(|(listener, tls)| (listener, Some(tls))));
     let mut faces = Vec::new();
-    for (listener, tls) in listeners {
+    for (listener, tls) in s3_doors {
         let setup = Setup {
             config: front.clone(),
             users: users.users().clone(),
@@ -89,6 +96,19 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         let face = s3::serve(listener, setup);
         faces.push(face.map_err(|error| Error::io("serve S3", error))?);
     }
+    let counters = node::Counters::new(&deps.metrics);
+    let mut nodes = Vec::new();
+    for (listener, tls) in node_doors {
+        let setup = node::Setup {
+            limits,
+            users: users.users().clone(),
+            store: store.clone(),
+            tls,
+            counters: counters.clone(),
+        };
+        let door = node::serve(listener, setup);
+        nodes.push(door.map_err(|error| Error::io("serve the node protocol", error))?);
+    }
     let store = Arc::new(store);
     metrics::declare(&deps.metrics, Arc::downgrade(&store));
     let upkeep = Upkeep::start(Tick {
@@ -97,10 +117,14 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         health: deps.health,
     })?;
     let [s3, s3_tls] = [0, 1].map(|n| faces.get(n).map(|face| face.addr));
+    let [node, node_tls] = [0, 1].map(|n| nodes.get(n).map(|door| door.addr));
     Ok(Service {
         s3: s3.expect("it was the first"),
         s3_tls,
+        node: node.expect("it was the first"),
+        node_tls,
         faces,
+        nodes,
         upkeep,
         store,
         _lock: lock,
@@ -130,6 +154,9 @@ impl Service {
     pub async fn stop(mut self) -> Result<()> {
         for face in self.faces.drain(..) {
             face.stop().await;
+        }
+        for door in self.nodes.drain(..) {
+            door.stop().await;
         }
         // It waits for the disk.
         apart(move || drop(self)).await
@@ -181,6 +208,18 @@ fn lock(dir: &Path) -> Result<File> {
             Err(Error::new(Kind::Conflict, what))
         }
     }
+}
+
+/// What is plain, and what is within TLS.
+async fn doors(
+    [plain, secure]: [SocketAddr; 2],
+    tls: &Option<Arc<ServerConfig>>,
+) -> Result<Vec<(TcpListener, Option<Arc<ServerConfig>>)>> {
+    let mut doors = vec![(listen(plain).await?, None)];
+    if let Some(tls) = tls {
+        doors.push((listen(secure).await?, Some(Arc::clone(tls))));
+    }
+    Ok(doors)
 }
 
 async fn listen(addr: SocketAddr) -> Result<TcpListener> {

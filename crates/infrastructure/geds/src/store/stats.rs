@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ids::{Epoch, Name as Tenant};
+
 use super::{Moved, Store};
+use crate::core::index::NodeId;
+use crate::error::Result;
 use crate::tier1;
 
 /// What happened since the store was opened. Counts order nothing else.
@@ -48,6 +52,21 @@ pub struct Stats {
 }
 
 impl Store {
+    /// Which node this is, and which incarnation of it.
+    #[must_use]
+    pub fn identity(&self) -> (NodeId, Epoch) {
+        (self.0.node, self.0.epoch)
+    }
+
+    /// How much memory a tenant uses, and may use.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn memory_of(&self, tenant: &Tenant) -> Result<[u64; 2]> {
+        let share = self.share(tenant)?;
+        Ok([share.domain.used_bytes(), share.domain.limit_bytes()])
+    }
+
     /// Takes as long as there are buckets; nothing is committed for most of that time.
     #[must_use]
     pub fn stats(&self) -> Stats {

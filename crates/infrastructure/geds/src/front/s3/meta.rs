@@ -69,6 +69,14 @@ pub fn native_metadata(metadata: &[u8]) -> Box<[u8]> {
     }
 }
 
+/// The same after a native user has written it anew: what S3 has added stays.
+pub(crate) fn with_native_metadata(metadata: &[u8], native: Box<[u8]>) -> Box<[u8]> {
+    match Head::decode_all(metadata) {
+        Some((head, parts)) => Head { native, ..head }.encode(&parts),
+        None => native,
+    }
+}
+
 /// Of an entry, with its parts.
 pub(super) fn all_of(entry: &Entry) -> (Head, Vec<Part>) {
     Head::decode_all(&entry.metadata).unwrap_or_else(|| (foreign(entry), Vec::new()))

@@ -37,6 +37,7 @@ use tokio::sync::Semaphore;
 
 use self::commits::Commits;
 pub use self::meta::native_metadata;
+pub(crate) use self::meta::with_native_metadata;
 use self::places::Places;
 pub use self::places::tenant;
 use crate::error::{self, Kind};

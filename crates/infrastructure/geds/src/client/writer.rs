@@ -1,0 +1,129 @@
+//! Objects that are being written.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ids::Epoch;
+
+use super::connection::{Asked, Connection, Ending};
+use crate::core::index::{Class, Entry, Name, NodeId};
+use crate::error::Result;
+use crate::store::Terms;
+use crate::wire::{Request, Seal, SealedAs, Write};
+
+/// So much is sent in one frame, and so many frames before the first is answered.
+const FRAME_BYTES: usize = 256 << 10;
+const FRAMES_AHEAD: usize = 16;
+
+/// Writes an object. What is written is seen by nobody until it is sealed, and gone if it is not.
+pub struct Writer {
+    connection: Arc<Connection>,
+    ending: Ending,
+    asked: VecDeque<Asked>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Writer").field(&self.ending).finish()
+    }
+}
+
+/// What a seal promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    pub entry: Arc<Entry>,
+    /// The end of this incarnation of a node loses the object. `None`: it is durable, no end of a node does.
+    pub lost_with: Option<(NodeId, Epoch)>,
+}
+
+impl Writer {
+    pub(super) async fn begin(connection: &Arc<Connection>, reserve: u64) -> Result<Self> {
+        let mut ending = connection.handle().await?;
+        let writer = ending.handle;
+        let begin = Request::Write(Write::Begin { writer, reserve });
+        let asked = connection.send(&begin, Vec::new()).await?;
+        ending.request = Some(Request::Write(Write::Abort { writer }));
+        Ok(Self {
+            connection: Arc::clone(connection),
+            ending,
+            asked: [asked].into(),
+        })
+    }
+
+    /// Writes behind all that there is. Waits while much is on its way.
+    ///
+    /// # Errors
+    /// `Exhausted` when there is no room. It may be told by a later call, and nothing is sealed then.
+    pub async fn append(&mut self, data: Bytes) -> Result<()> {
+        self.write(None, data).await
+    }
+
+    /// Writes over what is there, and lengthens the object if `data` end behind its end. What lies between is zero.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    pub async fn write_at(&mut self, position: u64, data: Bytes) -> Result<()> {
+        self.write(Some(position), data).await
+    }
+
+    /// Gives the object another length. What is added is zero.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    pub async fn truncate(&mut self, len: u64) -> Result<()> {
+        let writer = self.ending.handle;
+        self.send(Write::Truncate { writer, len }, Bytes::new())
+            .await
+    }
+
+    async fn write(&mut self, mut position: Option<u64>, mut data: Bytes) -> Result<()> {
+        let writer = self.ending.handle;
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(FRAME_BYTES));
+            let n_bytes = piece.len() as u64;
+            self.send(Write::Write { writer, position }, piece).await?;
+            position = position.map(|position| position.saturating_add(n_bytes));
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, write: Write, data: Bytes) -> Result<()> {
+        while self.asked.len() >= FRAMES_AHEAD
+            && let Some(asked) = self.asked.pop_front()
+        {
+            asked.answer::<()>().await?;
+        }
+        let data = if data.is_empty() {
+            Vec::new()
+        } else {
+            vec![data]
+        };
+        let asked = self.connection.send(&Request::Write(write), data).await?;
+        self.asked.push_back(asked);
+        Ok(())
+    }
+
+    /// Gives a name to what was written, all of which is there then.
+    ///
+    /// # Errors
+    /// `Conflict` when the name is not as the terms say; what went wrong before. Nothing was changed then, and what was written is gone.
+    pub async fn seal(mut self, name: &Name, class: Class, terms: Terms) -> Result<Acknowledged> {
+        let seal = Seal {
+            writer: self.ending.handle,
+            name: name.clone(),
+            class,
+            terms,
+        };
+        let seal = Request::Write(Write::Seal(Box::new(seal)));
+        let asked = self.connection.send(&seal, Vec::new()).await?;
+        self.ending.request = None;
+        // If one of these has failed, so does the seal; the first says why.
+        for before in std::mem::take(&mut self.asked) {
+            before.answer::<()>().await?;
+        }
+        let (SealedAs { entry, lost_with }, _) = asked.answer().await?;
+        Ok(Acknowledged { entry, lost_with })
+    }
+}

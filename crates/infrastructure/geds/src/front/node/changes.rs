@@ -1,0 +1,57 @@
+//! Changes of the index.
+
+use ids::Name as Tenant;
+
+use super::outbox::Asked;
+use super::session::{Session, blocking};
+use crate::core::index::{Index, Name, Op};
+use crate::error::{Error, Kind, Result};
+use crate::front::s3::with_native_metadata;
+use crate::store::{Ack, Store};
+use crate::wire::Change;
+
+/// Answered when it is durable.
+pub(super) async fn change(session: &Session, change: Change, asked: Asked) {
+    let (store, tenant) = (session.store.clone(), session.tenant.clone());
+    // The queue of the log may be full.
+    let call = move || commit(&store, &tenant, change);
+    let result = match blocking(&session.share.changing, call).await {
+        Ok(ack) => ack.await,
+        Err(error) => Err(error),
+    };
+    asked.answer(result).await;
+}
+
+fn commit(store: &Store, tenant: &Tenant, change: Change) -> Result<Ack> {
+    match change {
+        Change::CreateBucket(bucket) => store.create_bucket(tenant, &bucket),
+        Change::DeleteBucket(bucket) => store.delete_bucket(tenant, &bucket),
+        Change::Copy {
+            from,
+            to,
+            metadata,
+            when,
+        } => store.copy(tenant, [&from, &to], metadata, when),
+        Change::Rename { from, to, when } => store.rename(tenant, [&from, &to], when),
+        Change::RenamePrefix { from, to, when } => store.rename_prefix(tenant, [&from, &to], when),
+        Change::Delete { name, when } => store.delete(tenant, &name, when),
+        Change::DeletePrefix(folder) => store.delete_prefix(tenant, &folder),
+        Change::SetMetadata(name, metadata) => {
+            let (_, ack) = store
+                .change_with(|index| set_metadata(index, tenant, &name, metadata).map(Some))?;
+            Ok(ack)
+        }
+        Change::Consume(name, consumer) => store.consume(tenant, &name, consumer),
+    }
+}
+
+/// What S3 has said of the name stays.
+fn set_metadata(index: &Index, tenant: &Tenant, name: &Name, metadata: Box<[u8]>) -> Result<Op> {
+    if index.bucket(&name.bucket)?.owner != *tenant {
+        let what = format!("bucket `{}` belongs to somebody else", name.bucket);
+        return Err(Error::new(Kind::Denied, what));
+    }
+    let present = &index.entry(name)?.metadata;
+    let metadata = with_native_metadata(present, metadata);
+    Ok(Op::SetMetadata(name.clone(), metadata))
+}

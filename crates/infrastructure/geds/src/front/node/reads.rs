@@ -1,0 +1,140 @@
+//! Reading objects: at once what is in memory, and without a copy.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use ids::Name as Tenant;
+
+use super::looks::native;
+use super::outbox::{Asked, Room};
+use super::session::{Shared, blocking};
+use crate::core::index::{Entry, Name, Precondition};
+use crate::error::{Error, Kind, Result};
+use crate::store::{Pieces, Reader, Store};
+use crate::wire::{Found, Read};
+
+/// `Some`: it has to wait for something.
+pub(super) async fn read_at_once(
+    shared: &Shared,
+    read: Read,
+    asked: Asked,
+) -> Option<(Read, Asked)> {
+    let session = &shared.session;
+    let reader = match &read {
+        Read::Open { name, .. } => try_open(&session.store, &session.tenant, name),
+        Read::Read { open, .. } => shared.opened(*open).map(Some),
+        Read::Close { .. } => unreachable!("nothing is read"),
+    };
+    let reader = match reader {
+        Ok(Some(reader)) if reader.is_in_memory() => reader,
+        Ok(_) => return Some((read, asked)),
+        Err(error) => {
+            asked.answer(Err::<(), _>(error)).await;
+            return None;
+        }
+    };
+    let range = clamp(read.range(), &reader);
+    let Some(room) = shared.try_room(n_bytes(&range)) else {
+        return Some((read, asked));
+    };
+    let data = collect(reader.pieces(range));
+    answer(shared, read, reader, data, room, asked).await;
+    None
+}
+
+/// Waits for memory to hold the data, and for the disk.
+pub(super) async fn read(shared: &Shared, read: Read, asked: Asked) {
+    match wait_and_read(shared, &read).await {
+        Ok((reader, data, room)) => answer(shared, read, reader, data, room, asked).await,
+        Err(error) => asked.answer(Err::<(), _>(error)).await,
+    }
+}
+
+async fn wait_and_read(shared: &Shared, read: &Read) -> Result<(Reader, Result<Vec<Bytes>>, Room)> {
+    let session = &shared.session;
+    let calls = &session.share.reading;
+    let reader = match read {
+        Read::Open { name, .. } => {
+            let (store, tenant) = (session.store.clone(), session.tenant.clone());
+            let name = name.clone();
+            blocking(calls, move || store.open_object(&tenant, &name)).await?
+        }
+        Read::Read { open, .. } => shared.opened(*open)?,
+        Read::Close { .. } => unreachable!("nothing is read"),
+    };
+    let range = clamp(read.range(), &reader);
+    let room = shared.room(n_bytes(&range)).await;
+    let pieces = reader.pieces(range);
+    let data = blocking(calls, move || collect(pieces)).await;
+    Ok((reader, data, room))
+}
+
+async fn answer(
+    shared: &Shared,
+    read: Read,
+    reader: Reader,
+    data: Result<Vec<Bytes>>,
+    room: Room,
+    asked: Asked,
+) {
+    let data = match data {
+        Ok(data) => data,
+        Err(error) => return asked.answer(Err::<(), _>(error)).await,
+    };
+    let Read::Open { when, keep, .. } = read else {
+        return asked.answer_with((), data, Some(room)).await;
+    };
+    let entry = native(reader.entry());
+    let kept = check(&entry, &when).and_then(|()| match keep {
+        Some(number) => shared.keep(number, reader),
+        None => Ok(()),
+    });
+    match kept {
+        Ok(()) => asked.answer_with(Found(entry), data, Some(room)).await,
+        Err(error) => asked.answer(Err::<(), _>(error)).await,
+    }
+}
+
+fn check(entry: &Entry, when: &Precondition) -> Result<()> {
+    let holds = match when {
+        Precondition::None => true,
+        Precondition::Absent => false,
+        Precondition::Etag(etag) => entry.sealed.etag == *etag,
+        Precondition::Generation(generation) => entry.generation == *generation,
+    };
+    if holds {
+        Ok(())
+    } else {
+        let what = "it is not as the precondition says";
+        Err(Error::new(Kind::Conflict, what))
+    }
+}
+
+impl Read {
+    fn range(&self) -> Range<u64> {
+        match self {
+            Self::Open { range, .. } | Self::Read { range, .. } => range.clone(),
+            Self::Close { .. } => 0..0,
+        }
+    }
+}
+
+/// What there is of a range.
+fn clamp(range: Range<u64>, reader: &Reader) -> Range<u64> {
+    let end = range.end.min(reader.len());
+    range.start.min(end)..end
+}
+
+fn n_bytes(range: &Range<u64>) -> u32 {
+    u32::try_from(range.end - range.start).expect("a piece is short")
+}
+
+/// Without waiting; `None`: it has to be read from a disk.
+fn try_open(store: &Store, tenant: &Tenant, name: &Name) -> Result<Option<Reader>> {
+    store.open_object(tenant, name).map(Some)
+}
+
+/// Waits if it is not in memory.
+fn collect(pieces: Pieces) -> Result<Vec<Bytes>> {
+    pieces.map(|piece| Ok(Bytes::from(piece?))).collect()
+}

@@ -1,0 +1,132 @@
+//! Reading objects, piece by piece.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::shapes::{EntryV1, TextsV1, WhenV1};
+use super::{DATA_BYTES_MAX, Op, Reply, decode, encode};
+use crate::core::index::{Entry, Name, Precondition};
+use crate::error::{Error, Kind, Result};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Answered with what the name stands for, and the bytes of the range that there are.
+    Open {
+        name: Name,
+        when: Precondition,
+        range: Range<u64>,
+        /// The number under which more of it will be read. `None`: no more.
+        keep: Option<u32>,
+    },
+    /// More of an object that is open: the same, whatever its name stands for meanwhile.
+    Read {
+        open: u32,
+        range: Range<u64>,
+    },
+    Close {
+        open: u32,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct OpenV1<'a> {
+    #[serde(borrow)]
+    name: TextsV1<'a>,
+    when: WhenV1<'a>,
+    from: u64,
+    bytes: u32,
+    keep: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReadV1 {
+    open: u32,
+    from: u64,
+    bytes: u32,
+}
+
+impl Read {
+    pub(super) fn encode(&self) -> (Op, Vec<u8>) {
+        match self {
+            Self::Open {
+                name,
+                when,
+                range,
+                keep,
+            } => {
+                let open = OpenV1 {
+                    name: name.into(),
+                    when: when.into(),
+                    from: range.start,
+                    bytes: len_of(range),
+                    keep: *keep,
+                };
+                (Op::Open, encode(&open))
+            }
+            Self::Read { open, range } => {
+                let read = ReadV1 {
+                    open: *open,
+                    from: range.start,
+                    bytes: len_of(range),
+                };
+                (Op::Read, encode(&read))
+            }
+            Self::Close { open } => (Op::Close, encode(open)),
+        }
+    }
+
+    pub(super) fn parse(op: Op, body: &[u8]) -> Result<Self> {
+        Ok(match op {
+            Op::Open => {
+                let open: OpenV1<'_> = decode(body)?;
+                Self::Open {
+                    name: open.name.name()?,
+                    when: open.when.parse()?,
+                    range: range(open.from, open.bytes)?,
+                    keep: open.keep,
+                }
+            }
+            Op::Read => {
+                let read: ReadV1 = decode(body)?;
+                Self::Read {
+                    open: read.open,
+                    range: range(read.from, read.bytes)?,
+                }
+            }
+            _ => Self::Close {
+                open: decode(body)?,
+            },
+        })
+    }
+}
+
+fn len_of(range: &Range<u64>) -> u32 {
+    u32::try_from(range.end - range.start).expect("a piece is short")
+}
+
+fn range(from: u64, bytes: u32) -> Result<Range<u64>> {
+    let end = from.checked_add(u64::from(bytes));
+    match end {
+        Some(end) if u64::from(bytes) <= DATA_BYTES_MAX as u64 => Ok(from..end),
+        _ => {
+            let what = format!("at most {DATA_BYTES_MAX} bytes are read at a time");
+            Err(Error::new(Kind::Invalid, what))
+        }
+    }
+}
+
+/// What a name stood for when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found(pub Arc<Entry>);
+
+impl Reply for Found {
+    fn encode(&self) -> Vec<u8> {
+        encode(&EntryV1::from(&*self.0))
+    }
+
+    fn parse(body: &[u8]) -> Result<Self> {
+        decode::<EntryV1<'_>>(body)?.parse().map(Self)
+    }
+}
