@@ -77,7 +77,7 @@ impl Put {
         let mut writer = client.writer(len).await?;
         let mut progress = Progress::new(len);
         loop {
-            let (block, rest) = rt::blocking(move || (read_block(&mut *from), from)).await;
+            let (block, rest) = rt::blocking(move || (read_block(&mut *from), from)).await?;
             let block = block.with_context(|| format!("read {}", self.file.display()))?;
             from = rest;
             if block.is_empty() {
@@ -192,12 +192,12 @@ impl Get {
                 let written = sink.out.write_all(&piece);
                 (written, sink)
             };
-            let (written, rest) = rt::blocking(write).await;
+            let (written, rest) = rt::blocking(write).await?;
             written.context("write what was read")?;
             sink = rest;
         }
         progress.end();
-        rt::blocking(move || sink.finish()).await
+        rt::blocking(move || sink.finish()).await?
     }
 }
 
