@@ -11,7 +11,10 @@ type Value = fn(&Stats) -> u64;
 
 /// Declares all of them. They are asked for when somebody reads them, as long as there is the store.
 pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
-    let (levels, numbers) = (levels(metrics), numbers(metrics));
+    let (levels, numbers) = (
+        [of_tiers(metrics), of_names(metrics)].concat(),
+        numbers(metrics),
+    );
     metrics.before_reading(move || {
         let Some(store) = store.upgrade() else {
             return;
@@ -26,7 +29,7 @@ pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
     });
 }
 
-fn levels(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
+fn of_tiers(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
     let level = |name, help, value: Value| (metrics.gauge(name, help), value);
     vec![
         level(
@@ -82,6 +85,12 @@ fn levels(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
             "Writers that wait for room on the disk.",
             |s| s.disk.waiting,
         ),
+    ]
+}
+
+fn of_names(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
+    let level = |name, help, value: Value| (metrics.gauge(name, help), value);
+    vec![
         level("geds_buckets", "Buckets of all tenants.", |s| s.n_buckets),
         level("geds_names", "Names in all buckets.", |s| s.n_names),
         level(
