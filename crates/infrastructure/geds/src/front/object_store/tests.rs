@@ -533,3 +533,28 @@ async fn what_is_on_the_disk_is_read_from_there() {
     }
     assert!(n_on_disk > 5, "{n_on_disk}");
 }
+
+#[tokio::test]
+async fn buckets_have_urls() {
+    let (world, bucket) = world().await;
+    let registry = ::store::Registry::default();
+    let buckets = Buckets::new(Arc::clone(&world.face), bucket.0.tenant.clone());
+    registry
+        .register("geds", Arc::new(buckets))
+        .expect("it is new");
+    let opened = registry.open("geds://data/a/b").expect("it opens");
+    opened
+        .store
+        .put(&Path::from("c"), "abc".into())
+        .await
+        .expect("put");
+    bucket
+        .head(&Path::from("a/b/c"))
+        .await
+        .expect("it is there");
+    let none = registry.open("geds://none").expect("it need not be there");
+    let error = none.store.put(&Path::from("c"), "abc".into()).await;
+    let error = error.expect_err("there is no such bucket");
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+    registry.open("geds://x").expect_err("it cannot be there");
+}
