@@ -1,4 +1,7 @@
-//! A whole continuum on one machine: a controller and its sites as child processes, looked after until it is stopped.
+//! A whole continuum on one machine: a controller, its sites, and a node of the object store for each, as child processes, looked after until it
+//! is stopped.
+
+mod nodes;
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -16,6 +19,8 @@ use anyhow::{Context as _, bail, ensure};
 use auth::Secret;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::nodes::{Node, credentials};
 
 /// How long a part may take until it is ready, or until it has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +59,8 @@ pub(crate) struct Platform {
     pub token: Secret,
     /// For one more site.
     pub join: String,
+    /// The object store: a node for each site.
+    pub nodes: Vec<Node>,
     children: Vec<Guarded>,
     _lock: fs::File,
 }
@@ -113,11 +120,16 @@ impl Platform {
             join: auth::JoinToken::new(&hex(&controller.ca)?, spare)?.to_string(),
             controller: controller.clone(),
             token,
+            nodes: Vec::new(),
             children: vec![Guarded::new("controller", child, None, move || {
                 controller_args.spawn().map(|(_, child)| child)
             })?],
             _lock: lock,
         };
+        nodes::make_user(&plan.dir)?;
+        for site in ["edge", "cloud"] {
+            platform.nodes.push(Node::start(plan, site)?);
+        }
         let cpus = shares()?;
         for ((name, secret), cpus) in secrets.into_iter().zip(cpus) {
             let token = auth::JoinToken::new(&hex(&controller.ca)?, secret)?.to_string();
@@ -176,13 +188,13 @@ impl Platform {
         }
     }
 
-    /// The process numbers of the parts, by name.
+    /// The process numbers of the controller and the sites, by name.
     pub(crate) fn pids(&self) -> Vec<(&'static str, u32)> {
         let pid = |child: &Guarded| (child.name, child.current().pid);
         self.children.iter().map(pid).collect()
     }
 
-    /// Ends all of it: first the sites with what runs there, then the controller.
+    /// Ends all of it: first the sites with what runs there, then the object store, then the controller.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.end()
     }
@@ -194,7 +206,8 @@ impl Platform {
             child.ask_to_end(Signal::INT);
         }
         let mut results: Vec<_> = sites.into_iter().map(Guarded::ended).collect();
-        for child in children {
+        let nodes = std::mem::take(&mut self.nodes).into_iter();
+        for child in nodes.map(|node| node.guarded).chain(children) {
             child.ask_to_end(Signal::TERM);
             results.push(child.ended());
         }
@@ -274,24 +287,28 @@ impl Controller {
         let mut stdin = child.stdin.take().expect("it was piped");
         stdin.write_all(self.bootstrap.as_bytes())?;
         drop(stdin);
-        let stdout = child.stdout.take().expect("it was piped");
-        let (told, says) = sync_channel(1);
-        // Reading has no time limit of its own. The thread ends with the process.
-        rt::thread("controller says".into(), 1 << 20, move || {
-            let mut line = String::new();
-            let read = BufReader::new(stdout).read_line(&mut line);
-            // Nobody may wait any more.
-            told.send(read.map(|_| line)).ok();
-        })?;
-        let line = says
-            .recv_timeout(PATIENCE)
-            .context("wait for the controller")??;
+        let line = first_line(child, "the controller")?;
         serde_json::from_str(&line).context("the controller ended before it was ready: see above")
     }
 
     fn bound(&self) -> MutexGuard<'_, Option<Ready>> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a child says first, on its standard output, which is piped.
+fn first_line(child: &mut Child, what: &str) -> anyhow::Result<String> {
+    let stdout = child.stdout.take().expect("it was piped");
+    let (told, says) = sync_channel(1);
+    // Reading has no time limit of its own. The thread ends with the process.
+    rt::thread(format!("{what} says"), 1 << 20, move || {
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        // Nobody may wait any more.
+        told.send(read.map(|_| line)).ok();
+    })?;
+    let line = says.recv_timeout(PATIENCE);
+    Ok(line.with_context(|| format!("wait for {what}"))??)
 }
 
 /// How the units of a site are ended when its agent could not do it.

@@ -5,6 +5,7 @@ mod cc;
 mod cell;
 mod ctl;
 mod demo;
+mod geds_serve;
 mod prove;
 mod up;
 
@@ -39,6 +40,9 @@ enum Command {
     Ctl(ctl::Ctl),
     /// Be the agent of one site: it runs what its controller wants there.
     Site(roles::site::Site),
+    /// Keep objects: run a node of the object store, and say who may use it.
+    #[command(subcommand)]
+    Geds(geds_serve::Geds),
     /// Be a controller; `up` starts one.
     Controller(roles::controller::Controller),
     /// The whole loop: an overload is foreseen, and a running program moves from the edge to the cloud.
@@ -62,6 +66,7 @@ pub(crate) fn run(config: &Config) -> ExitCode {
         Command::Up(up) => up.run(config),
         Command::Ctl(ctl) => ctl.run(config),
         Command::Site(site) => site.run(roles::site::drivers),
+        Command::Geds(geds) => geds.run(),
         Command::Controller(controller) => controller.run(),
         Command::Demo(demo) => demo.run(config),
         Command::Prove(prove) => prove.run(config),

@@ -9,8 +9,9 @@ use telemetry::LogFormat;
 
 use super::say;
 use crate::config::Config;
-use crate::platform::{Plan, Platform};
+use crate::platform::{Node, Plan, Platform, credentials};
 use crate::roles;
+use crate::roles::geds::Ready;
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
@@ -47,6 +48,8 @@ impl Up {
             log: self.log,
         };
         let platform = Platform::start(&plan)?;
+        // What is printed can be used from anywhere.
+        let credentials = credentials(&std::path::absolute(&plan.dir)?);
         let ready = &platform.controller;
         if self.json {
             let pids: serde_json::Map<_, _> = platform
@@ -54,24 +57,39 @@ impl Up {
                 .into_iter()
                 .map(|(name, pid)| (name.to_owned(), pid.into()))
                 .collect();
+            let node = |node: &Node| {
+                let Ready { s3, metrics } = &node.ready;
+                let told = serde_json::json!({
+                    "s3": format!("http://{s3}"), "metrics": metrics.to_string(), "pid": node.pid(),
+                });
+                (node.site.to_owned(), told)
+            };
+            let geds: serde_json::Map<_, _> = platform.nodes.iter().map(node).collect();
             let line = serde_json::json!({
                 "nbi": format!("https://{}", ready.nbi), "link": ready.link.to_string(),
                 "metrics": ready.metrics.to_string(), "dir": plan.dir, "pids": pids,
-                "join": platform.join,
+                "join": platform.join, "geds": geds, "credentials": credentials,
             });
             say(&line.to_string())?;
         } else {
+            let node = |node: &Node| format!("http://{} ({})", node.ready.s3, node.site);
+            let nodes: Vec<_> = platform.nodes.iter().map(node).collect();
             say(&format!(
                 "north-bound interface  https://{}  (openapi: /v1/openapi.json)\n\
                  sites dial             {}\n\
                  sites                  edge, cloud\n\
+                 object store           {}\n\
                  state                  {}\n\n\
                  look around    cloudskin ctl sites\n\
+                 keep objects   AWS_SHARED_CREDENTIALS_FILE={} aws --endpoint-url http://{} s3 ls\n\
                  add a site     cloudskin site --name NAME --dir DIR --join {} --token {}\n\
                  stop           Ctrl-C",
                 ready.nbi,
                 ready.link,
+                nodes.join(", "),
                 plan.dir.display(),
+                credentials.display(),
+                platform.nodes[0].ready.s3,
                 ready.link,
                 platform.join,
             ))?;

@@ -1,6 +1,7 @@
 //! Long-running processes: what is wired to what.
 
 pub(crate) mod controller;
+pub(crate) mod geds;
 pub(crate) mod host;
 pub(crate) mod site;
 pub(crate) mod world;

@@ -1,8 +1,10 @@
 //! Names, numbers and labels that every layer above shares.
 //!
 //! Each type is a proof: a [`Name`] is a valid DNS label wherever it is seen, a [`Digest`] is 64 hexadecimal digits. They are parsed once,
-//! where text comes in; serde goes through the same parser.
+//! where text comes in; serde goes through the same parser. So are texts with a unit, [`ByteSize`] and durations.
 #![forbid(unsafe_code)]
+
+mod quantity;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -10,6 +12,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::quantity::{
+    BYTES_PATTERN, ByteSize, DURATION_PATTERN, Quantity, duration, parse_bytes, parse_duration,
+};
 
 /// What is wrong with a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,13 +21,13 @@ mod client;
 mod limits;
 mod parse;
 mod problem;
-mod quantity;
 mod resources;
 pub mod schema;
 mod whole;
 
+pub use ids::{Quantity, parse_bytes, parse_duration};
+
 pub use client::{Client, Error, Follow, Range, Series, WatchEvent, Watching};
 pub use parse::{Checked, parse};
 pub use problem::{FieldError, Problem};
-pub use quantity::{Quantity, parse_bytes, parse_duration};
 pub use resources::*;

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use ids::{BYTES_PATTERN, DURATION_PATTERN};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Object, RefOr};
@@ -13,7 +14,6 @@ use crate::limits::{
     ENV_MAX, LABEL_CHARS_MAX, LABELS_MAX, POLICY_CHARS_MAX, RANKS_MAX, REASON_CHARS_MAX,
     REQUEST_PATH_CHARS_MAX, TEXT_CHARS_MAX,
 };
-use crate::quantity::{BYTES_PATTERN, DURATION_PATTERN};
 use crate::{
     Decisions, Explanation, JoinToken, Migration, MigrationSpec, NewJoinToken, Operation, Page,
     PolicyRequest, Problem, Scale, Service, Site, Units,

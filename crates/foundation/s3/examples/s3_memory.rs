@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use s3::users::{Secret, User, Users};
-use s3::{Config, Memory, Setup};
+use s3::{Config, Counters, Memory, Setup};
 use telemetry::Metrics;
 use tokio::net::TcpListener;
 
@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let identity = authority.identity("localhost")?;
     let tls = auth::Tls::new(&identity)?.server_config_admitting_anonymous();
     let backend = Arc::new(Memory::new());
+    let counters = Counters::new(&Metrics::new());
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let serve = async |tls| {
@@ -41,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 users: users.clone(),
                 backend: backend.clone(),
                 tls,
-                metrics: Metrics::new(),
+                counters: counters.clone(),
             };
             s3::serve(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, setup)
         };

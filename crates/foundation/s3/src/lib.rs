@@ -62,4 +62,5 @@ pub use self::chunks::Chunks;
 pub use self::config::Config;
 pub use self::contract::contract;
 pub use self::memory::Memory;
+pub use self::metrics::Counters;
 pub use self::serve::{Service, Setup, serve};

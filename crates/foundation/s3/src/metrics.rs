@@ -3,20 +3,24 @@
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use telemetry::Metrics;
 
+/// Of one server, or of several that are counted together. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Counters {
-    pub connections: IntGauge,
-    pub delayed: IntCounter,
-    pub heads_refused: IntCounter,
-    pub requests: IntCounterVec,
-    pub errors: IntCounterVec,
-    pub seconds: Histogram,
-    pub received_bytes: IntCounter,
-    pub sent_bytes: IntCounter,
+pub struct Counters {
+    pub(crate) connections: IntGauge,
+    pub(crate) delayed: IntCounter,
+    pub(crate) heads_refused: IntCounter,
+    pub(crate) requests: IntCounterVec,
+    pub(crate) errors: IntCounterVec,
+    pub(crate) seconds: Histogram,
+    pub(crate) received_bytes: IntCounter,
+    pub(crate) sent_bytes: IntCounter,
 }
 
 impl Counters {
-    pub(crate) fn new(metrics: &Metrics) -> Self {
+    /// # Panics
+    /// If they are declared there already.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
         const SECONDS: [f64; 10] = [
             0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0,
         ];

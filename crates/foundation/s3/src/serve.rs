@@ -40,7 +40,7 @@ pub struct Setup {
     pub backend: Arc<dyn Backend>,
     /// `None`: whoever can listen to the network can read what is written. Secrets of users are not sent in either case.
     pub tls: Option<Arc<ServerConfig>>,
-    pub metrics: telemetry::Metrics,
+    pub counters: Counters,
 }
 
 impl std::fmt::Debug for Setup {
@@ -78,7 +78,7 @@ impl Service {
 pub fn serve(listener: TcpListener, setup: Setup) -> io::Result<Service> {
     let addr = listener.local_addr()?;
     let limits = setup.config.limits;
-    let counters = Counters::new(&setup.metrics);
+    let counters = setup.counters;
     let front = Front {
         backend: setup.backend,
         users: setup.users,

@@ -42,7 +42,7 @@ async fn serve(tls: Option<Arc<rustls::ServerConfig>>) -> Service {
         users: Users::new([user]),
         backend: Arc::new(backend),
         tls,
-        metrics: telemetry::Metrics::new(),
+        counters: ::s3::Counters::new(&telemetry::Metrics::new()),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     ::s3::serve(listener.expect("a port"), setup).expect("it serves")

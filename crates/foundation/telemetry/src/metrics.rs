@@ -1,5 +1,8 @@
 //! Where metrics are declared and rendered.
 
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use prometheus::core::Collector;
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -14,12 +17,30 @@ use prometheus::{
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     registry: Registry,
+    samplers: Arc<Samplers>,
+}
+
+/// What is called before the metrics are read.
+#[derive(Default)]
+struct Samplers(Mutex<Vec<Box<dyn Fn() + Send>>>);
+
+impl fmt::Debug for Samplers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Samplers")
+    }
+}
+
+impl Samplers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<dyn Fn() + Send>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a name is checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Counter,
+    Foreign,
     Gauge,
     Histogram,
 }
@@ -43,6 +64,12 @@ impl Metrics {
         self.declare(Kind::Counter, name, help, labels, |opts| {
             IntCounterVec::new(opts, labels)
         })
+    }
+
+    /// A counter whose name another system has given it, and that its users know: conventions for names do not count.
+    #[must_use]
+    pub fn foreign_counter(&self, name: &str, help: &str) -> IntCounter {
+        self.declare(Kind::Foreign, name, help, &[], IntCounter::with_opts)
     }
 
     /// A sum that only grows and is not whole, such as seconds spent; its name ends in `_total`.
@@ -104,9 +131,17 @@ impl Metrics {
         })
     }
 
+    /// Has `sample` called whenever somebody is about to read the metrics, and never twice at once: it sets those whose values are kept
+    /// elsewhere. It is to be short, and reads no metrics itself.
+    pub fn before_reading(&self, sample: impl Fn() + Send + 'static) {
+        self.samplers.lock().push(Box::new(sample));
+    }
+
     /// All metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
+        let samplers = self.samplers.lock();
+        samplers.iter().for_each(|sample| sample());
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("names and labels were checked at their declaration, and a string takes it all")
@@ -142,6 +177,9 @@ fn objection(kind: Kind, name: &str, help: &str, labels: &[&str]) -> Option<&'st
         .find_map(misspelt)
     {
         return Some(why);
+    }
+    if kind == Kind::Foreign {
+        return None;
     }
     if name.ends_with("_total") != (kind == Kind::Counter) {
         return Some("counters end in `_total`, and nothing else does");
@@ -190,6 +228,8 @@ fn misspelt(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     #[test]
@@ -221,13 +261,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_elsewhere_is_asked_for_when_somebody_reads() {
+        let metrics = Metrics::new();
+        let (level, elsewhere) = (
+            metrics.gauge("cells_ranks", "Ranks."),
+            Arc::new(AtomicI64::new(1)),
+        );
+        let kept = Arc::clone(&elsewhere);
+        metrics
+            .clone()
+            .before_reading(move || level.set(kept.load(Ordering::Relaxed)));
+        for value in [1, 7] {
+            elsewhere.store(value, Ordering::Relaxed);
+            let text = metrics.render();
+            assert!(text.contains(&format!("\ncells_ranks {value}\n")), "{text}");
+        }
+    }
+
+    #[test]
     fn conventions_are_kept() {
         let fine =
             |kind, name| assert_eq!(objection(kind, name, "Help.", &["state"]), None, "{name}");
         fine(Kind::Counter, "cells_moves_total");
         fine(Kind::Gauge, "cells_memory_bytes");
         fine(Kind::Histogram, "cells_pause_seconds");
+        fine(Kind::Foreign, "others__files_opened");
         for (kind, name, help, label) in [
+            (Kind::Foreign, "Others", "Help.", "a"),
             (Kind::Counter, "cells_moves", "Help.", "a"),
             (Kind::Gauge, "cells_ranks_total", "Help.", "a"),
             (Kind::Gauge, "cells_ranks", " ", "a"),

@@ -121,6 +121,8 @@ pub struct Stats {
     pub n_segments: usize,
     /// See [`Error::Full`].
     pub is_full: bool,
+    /// Its owner has ended, and nothing will be appended any more: only who opens the log anew goes on.
+    pub has_ended: bool,
 }
 
 /// A log with one owner. [`testing::contract`] is what every implementation does.

@@ -183,6 +183,7 @@ impl Wal {
             n_syncs: queue.n_syncs,
             n_segments: self.shared.view.parts().len(),
             is_full: matches!(queue.refusal, Some(Error::Full)),
+            has_ended: (queue.refusal.as_ref()).is_some_and(|why| !matches!(why, Error::Full)),
         }
     }
 }

@@ -1,27 +1,35 @@
-//! GEDS: the tiered ephemeral object store. So far: names that last, and objects in memory.
+//! GEDS: the tiered ephemeral object store. So far: the store of one node, in memory and on its disk.
 //!
 //! - [`index`]: which names there are, what each stands for, and where that lies: a pure state machine over an ordered log.
 //! - [`namespace`]: its owner, with the log and snapshots.
 //! - [`arena`]: immutable objects in memory that processes of one node share without copying.
-//! - [`tier1`]: immutable objects on a disk of the node, small ones in the log. The store does not use it yet.
+//! - [`tier1`]: immutable objects on a disk of the node, small ones in the log.
 //! - [`tier2`]: objects in a store that speaks S3. The store does not use it yet.
-//! - [`store`]: names and memory together: what a node offers to tenants.
+//! - [`store`]: names, memory and disk together: what a node offers to tenants.
+//! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
 //!
 //! Read in this order: `core/index` and `namespace`; then `core/extents.rs` (who has which pages), `arena/memory.rs` (the only unsafe code),
 //! `arena/segments.rs` and `arena/pool.rs` (where memory comes from and goes back to), `arena/writer.rs` and `arena/object.rs` (the life
 //! of an object), `arena/pins.rs` (when pages that another process reads may be used again), `arena/wire.rs`, `arena/share` (the agent) and
-//! `arena/client` (other processes); then `store`.
+//! `arena/client` (other processes); then `store`, and `service`.
 #![deny(unsafe_code)]
 
 pub mod arena;
+pub mod config;
 mod core;
 mod disk;
 mod error;
 pub mod front;
+mod metrics;
 pub mod namespace;
+pub mod service;
 pub mod store;
+mod tasks;
 pub mod tier1;
 pub mod tier2;
+pub mod users;
 
+pub use self::config::Config;
 pub use self::core::index;
 pub use self::error::{Error, Kind, Result};
+pub use self::service::{Deps, Service, start};

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::programs::compiled;
+use crate::s3::Client;
 use crate::site::{Site, expect_same, open_gate};
 
 /// A running platform.
@@ -219,6 +220,33 @@ fn a_service_moves_to_the_cloud_and_back_and_writes_the_same() -> Result<()> {
     up.finish("moving")?;
     up.ctl_well("delete moving")?;
     ensure!(up.ctl_json("get")?.is_empty(), "it is forgotten");
+    up.stop()
+}
+
+#[test]
+fn each_site_has_an_object_store_that_comes_back_where_it_was() -> Result<()> {
+    let up = Up::start()?;
+    let credentials = up.ready["credentials"].as_str().context("a path")?;
+    let credentials = fs::read_to_string(credentials)?;
+    for site in ["edge", "cloud"] {
+        let node = &up.ready["geds"][site];
+        let client = Client::new(node["s3"].as_str().context("a URL")?, &credentials)?;
+        client.put("/data", b"")?.expect(200)?;
+        client
+            .put("/data/of-this-site", site.as_bytes())?
+            .expect(200)?;
+        let content = client.get("/data/of-this-site")?.expect(200)?.body;
+        ensure!(content == site.as_bytes(), "{site}");
+        it::kill(node["pid"].as_u64().context("a process")?)?;
+        let end = rt::now() + DEADLINE;
+        let content = loop {
+            match client.get("/data/of-this-site") {
+                Ok(found) => break found.expect(200)?.body,
+                Err(error) => ensure!(rt::now() < end, "{site} stays away: {error:#}"),
+            }
+        };
+        ensure!(content == site.as_bytes(), "{site}");
+    }
     up.stop()
 }
 

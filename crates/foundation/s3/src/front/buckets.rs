@@ -23,7 +23,7 @@ pub(super) async fn list(
     };
     let mut found = front
         .backend
-        .buckets(tenant, prefix, after, buckets_max + 1)
+        .buckets(&tenant, prefix, after, buckets_max + 1)
         .await?;
     let is_truncated = found.len() > buckets_max;
     found.truncate(buckets_max);
@@ -40,7 +40,7 @@ pub(super) async fn list(
     reply(ListBucketsOutput {
         buckets: Some(buckets.collect()),
         continuation_token: next,
-        owner: Some(render::owner(tenant)),
+        owner: Some(render::owner(&tenant)),
         prefix: input.prefix.clone(),
     })
 }
@@ -58,9 +58,9 @@ pub(super) async fn create(
     if asked.is_some_and(|asked| !asked.as_str().is_empty() && asked.as_str() != region) {
         return Err(Fault::InvalidLocation(region.clone()));
     }
-    match front.backend.create_bucket(&bucket, tenant).await {
+    match front.backend.create_bucket(&bucket, &tenant).await {
         // Clients that try again are told that it is done.
-        Err(Error::BucketExists) if front.backend.bucket(&bucket).await?.owner == *tenant => {}
+        Err(Error::BucketExists) if front.backend.bucket(&bucket).await?.owner == tenant => {}
         other => other?,
     }
     reply(CreateBucketOutput {

@@ -48,10 +48,10 @@ struct At<'a> {
 
 impl Front {
     /// Whoever signed the request.
-    fn tenant<T>(&self, request: &S3Request<T>) -> Result<&Tenant, Fault> {
+    fn tenant<T>(&self, request: &S3Request<T>) -> Result<Tenant, Fault> {
         let credentials = request.credentials.as_ref().ok_or(Fault::AccessDenied)?;
-        let user = self.users.get(&credentials.access_key);
-        Ok(&user.ok_or(Fault::AccessDenied)?.tenant)
+        let tenant = self.users.tenant(&credentials.access_key);
+        tenant.ok_or(Fault::AccessDenied)
     }
 
     /// The bucket, if it is there and belongs to who asks. Whether there is one of somebody else is no secret: names are for all.
@@ -64,7 +64,7 @@ impl Front {
         let bucket = names::BucketName::new(at.bucket).ok_or(Fault::InvalidBucketName)?;
         let bucket = self.backend.bucket(&bucket).await?;
         let is_expected = at.owner.is_none_or(|owner| owner == bucket.owner.as_str());
-        if bucket.owner != *tenant || !is_expected {
+        if bucket.owner != tenant || !is_expected {
             return Err(Fault::AccessDenied);
         }
         Ok(bucket)

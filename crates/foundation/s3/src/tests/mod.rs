@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::config::{Config, Limits};
 use crate::names::Tenant;
 use crate::users::{Secret, User, Users};
-use crate::{Memory, Service, Setup};
+use crate::{Counters, Memory, Service, Setup};
 
 struct World {
     service: Service,
@@ -53,7 +53,7 @@ impl World {
             users: Users::new(users.map(user)),
             backend,
             tls: None,
-            metrics: metrics.clone(),
+            counters: Counters::new(&metrics),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let service = crate::serve(listener.expect("loopback can be listened on"), setup);

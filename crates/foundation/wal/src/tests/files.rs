@@ -140,7 +140,7 @@ fn a_full_disk_is_a_state() {
         "{error}: {}",
         kept.len()
     );
-    assert!(wal.stats().is_full);
+    assert!(wal.stats().is_full && !wal.stats().has_ended);
     assert!(
         matches!(log.append(&[b"small enough"]), Err(Error::Full)),
         "nothing slips in behind it"
@@ -183,6 +183,7 @@ fn a_failed_sync_ends_everything_with_the_first_cause() {
         .expect("it works")
         .wait()
         .expect("it works");
+    assert!(!wal.stats().has_ended);
     disk.hook(|call| match call {
         Call::SyncFile => Err(io::Error::from_raw_os_error(5)),
         _ => Ok(()),
@@ -199,6 +200,7 @@ fn a_failed_sync_ends_everything_with_the_first_cause() {
         "{lost:?}"
     );
     disk.hook(|_| Ok(()));
+    assert!(wal.stats().has_ended);
     for _ in 0..3 {
         assert!(matches!(
             log.append(&[b"late"]),

@@ -26,7 +26,7 @@ use wal::{DurableLog, LogId, Position, Ticket};
 
 use crate::core::index::{Change, Command, Commit, Index, Limits, Record, Revision};
 use crate::disk::snapshot::Part;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The two logs in the directory of their owner.
 pub const RECORDS: LogId = LogId(1);
@@ -146,6 +146,7 @@ impl Namespace {
         decide: impl FnOnce(&Index) -> std::result::Result<Option<Record>, E>,
     ) -> std::result::Result<Committed, E> {
         let mut writer = lock(&self.writer);
+        writer.check()?;
         let decided = self.read(decide)?;
         let Some(record) = decided else {
             let ticket = self.records.barrier();
@@ -169,17 +170,36 @@ impl Namespace {
     }
 
     /// When it is kept, everything that was committed before is durable.
-    #[must_use]
-    pub fn barrier(&self) -> Ticket {
-        self.records.barrier()
-    }
-
-    /// Goes on after the disk was full. `resume` is [`wal::Wal::resume`].
     ///
     /// # Errors
-    /// What the log says; `Exhausted` if it is still full.
-    pub fn resume(&self, resume: impl FnOnce()) -> Result<()> {
+    /// `Exhausted`: the disk was full, and something of that could not be written yet.
+    pub fn barrier(&self) -> Result<Ticket> {
+        let writer = lock(&self.writer);
+        writer.check()?;
+        Ok(self.records.barrier())
+    }
+
+    /// Whether something waits for [`resume`](Self::resume) since the disk was full.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        lock(&self.writer).has_refused()
+    }
+
+    /// Goes on after the disk was full, if it was. `resume` is [`wal::Wal::resume`], and brings to other logs what the records tell of: it is
+    /// durable before they are. Nothing is committed meanwhile.
+    ///
+    /// # Errors
+    /// Those of `resume`, and what the log says; `Exhausted` if it is still full. Then nothing is committed until it was called again.
+    pub fn resume(
+        &self,
+        is_full: impl FnOnce() -> bool,
+        resume: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let mut writer = lock(&self.writer);
+        let is_full = is_full();
+        if !is_full && !writer.has_refused() {
+            return Ok(());
+        }
         match self.records.barrier().wait() {
             Ok(_) | Err(wal::Error::Full) => {}
             Err(error) => return Err(error.into()),
@@ -189,7 +209,7 @@ impl Namespace {
         for (at, _) in &mut writer.pending {
             *at = None;
         }
-        resume();
+        resume()?;
         writer.append_again(&*self.records)
     }
 
@@ -248,6 +268,19 @@ impl Writer {
         self.bytes_since_snapshot += bytes.len() as u64;
         self.pending.push_back((Some(ticket.position()), bytes));
         Ok(ticket)
+    }
+
+    fn has_refused(&self) -> bool {
+        self.pending.iter().any(|(at, _)| at.is_none())
+    }
+
+    /// Records are in the order in which they were decided.
+    fn check(&self) -> Result<()> {
+        if self.pending.back().is_some_and(|(at, _)| at.is_none()) {
+            let what = "the disk was full, and what it has refused is not written yet";
+            return Err(Error::new(Kind::Exhausted, what));
+        }
+        Ok(())
     }
 
     fn forget_durable(&mut self, end: Position) {

@@ -244,13 +244,21 @@ fn while_the_disk_is_full_nothing_is_committed_and_then_nothing_is_missing() {
     });
     assert!(full.is_some(), "the disk is full");
     let before = pieces(&namespace);
-    let still = namespace.resume(|| wal.resume());
+    let still = namespace.resume(
+        || wal.stats().is_full,
+        || {
+            wal.resume();
+            Ok(())
+        },
+    );
     assert_eq!(still.expect_err("it still is").kind, Kind::Exhausted);
     let refused = namespace.commit(seal("refused", 100_000));
     assert_eq!(refused.expect_err("it still is").kind, Kind::Exhausted);
     assert_eq!(pieces(&namespace), before);
     disk.set_room(u64::MAX);
-    namespace.resume(|| wal.resume()).expect("there is room");
+    namespace
+        .resume(|| wal.stats().is_full, || Ok(wal.resume()))
+        .expect("there is room");
     let done = namespace.commit(seal("after", 100_001)).expect("taken");
     done.ticket.wait().expect("durable");
     let after = pieces(&namespace);
@@ -279,12 +287,16 @@ fn what_a_full_disk_refused_is_written_however_often_it_fills_again() {
         loop {
             room += 4 << 10;
             disk.set_room(room);
-            let resumed = namespace.resume(|| {
-                wal.resume();
-                if let Ok(ticket) = other.append(&[&[7; 700]]) {
-                    ticket.wait().ok();
-                }
-            });
+            let resumed = namespace.resume(
+                || wal.stats().is_full,
+                || {
+                    wal.resume();
+                    if let Ok(ticket) = other.append(&[&[7; 700]]) {
+                        ticket.wait().ok();
+                    }
+                    Ok(())
+                },
+            );
             if resumed.is_ok() {
                 break;
             }
@@ -293,7 +305,9 @@ fn what_a_full_disk_refused_is_written_however_often_it_fills_again() {
     }
     assert!(n_refused > 10, "{n_refused}");
     disk.set_room(u64::MAX);
-    namespace.resume(|| wal.resume()).expect("there is room");
+    namespace
+        .resume(|| wal.stats().is_full, || Ok(wal.resume()))
+        .expect("there is room");
     let done = namespace.commit(seal("after", 100_001)).expect("taken");
     done.ticket.wait().expect("durable");
     let after = pieces(&namespace);

@@ -9,7 +9,8 @@
 //! Memory is made when it is used to nine tenths, by [`Store::maintain`], and by writers that find none. What is read from the disk comes back,
 //! if there is room or something clean to forget.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ids::Name as Tenant;
@@ -19,7 +20,7 @@ use super::tenants::Share;
 use super::{Ack, Store, now_ms};
 use crate::core::index::{Cause, Name, ObjectId, Op, Precondition, Residency};
 use crate::core::victims::{Backing, Victim};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::tier1;
 
 /// So much is moved to the disk with one sync, and by so many objects.
@@ -72,28 +73,29 @@ impl Store {
             match act() {
                 Err(error) if error.kind == Kind::Exhausted => {
                     let by = *by.get_or_insert_with(|| self.room_by());
-                    if !self.make_room(share, by) {
+                    if rt::now() >= by {
                         return Err(error);
                     }
+                    self.make_room(share, by);
                 }
                 result => return result,
             }
         }
     }
 
-    /// Moves something out of memory so that a tenant may have more. `false`: it is later than `by`.
-    fn make_room(&self, share: &Arc<Share>, by: Instant) -> bool {
-        let from = self.whose(share);
-        match self.evict(&from, BATCH_BYTES, true) {
-            Ok(bytes) if bytes > 0 => return true,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "make room in memory"),
+    /// Moves something out of memory so that a tenant may have more, or waits a little while somebody else does.
+    fn make_room(&self, share: &Arc<Share>, by: Instant) {
+        if let Ok(_alone) = self.0.evicting.try_lock() {
+            match self.evict(&self.whose(share), BATCH_BYTES, true) {
+                Ok(bytes) if bytes > 0 => return,
+                Ok(_) => {}
+                // Whoever waits is told.
+                Err(error) if error.kind == Kind::Exhausted => {}
+                Err(error) => tracing::warn!(%error, "make room in memory"),
+            }
         }
         // What is read or written stays. Whoever ends with something says so, but for readers.
         let left = by.saturating_duration_since(rt::now()).min(LOOK_AGAIN);
-        if left.is_zero() {
-            return false;
-        }
         let freed = self
             .0
             .freed
@@ -102,7 +104,6 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.freed.1.wait_timeout(freed, left);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
-        true
     }
 
     /// Makes room before somebody needs it.
@@ -142,7 +143,7 @@ impl Store {
             return Arc::clone(share);
         }
         let largest = self.largest();
-        if largest.victims().bytes() > 2 * share.victims().bytes() {
+        if largest.domain.used_bytes() > 2 * own.used_bytes() {
             largest
         } else {
             Arc::clone(share)
@@ -163,6 +164,7 @@ impl Store {
         let (mut n_bytes, mut dirty, mut dirty_bytes) = (0, Vec::new(), 0);
         // Those that cannot go, so that they are not looked at again and again.
         let mut stay = Vec::new();
+        let mut failed = Ok(());
         while n_bytes + dirty_bytes < bytes_max
             && dirty.len() < BATCH_OBJECTS
             && stay.len() < BATCH_OBJECTS
@@ -174,7 +176,7 @@ impl Store {
                 continue;
             }
             if !victim.is_dirty {
-                if self.0.disk.is_durable(on_disk(victim.key)) {
+                if self.is_backed(victim.key) {
                     self.forget(victim.key);
                     self.moved_mut().forgotten_objects += 1;
                     n_bytes += victim.bytes;
@@ -184,18 +186,54 @@ impl Store {
             } else if !with_dirty {
                 stay.push(victim);
                 break;
-            } else if victim.is_spent && self.delete_spent(victim.key, now_ms)? {
-                n_bytes += victim.bytes;
             } else {
-                dirty_bytes += victim.bytes;
-                dirty.push(victim);
+                let deleted = if victim.is_spent {
+                    self.delete_spent(victim.key, now_ms)
+                } else {
+                    Ok(false)
+                };
+                match deleted {
+                    Ok(true) => n_bytes += victim.bytes,
+                    Ok(false) => {
+                        dirty_bytes += victim.bytes;
+                        dirty.push(victim);
+                    }
+                    Err(error) => {
+                        stay.push(victim);
+                        failed = Err(error);
+                        break;
+                    }
+                }
             }
         }
         let spilled = self.spill(dirty, &mut stay);
         for victim in stay {
-            share.victims().put_back(victim);
+            if self.0.residents.get(victim.key).is_some() {
+                share.victims().put_back(victim);
+            }
         }
-        Ok(n_bytes + spilled?)
+        n_bytes += spilled?;
+        if n_bytes > 0 {
+            Ok(n_bytes)
+        } else {
+            failed.map(|()| 0)
+        }
+    }
+
+    /// Is it, whole and for good, on the disk too? If it is lost there, memory has nothing that anybody can ask for.
+    fn is_backed(&self, id: ObjectId) -> bool {
+        let inner = &*self.0;
+        let is_damaged = || {
+            let damaged = inner.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.contains(&id)
+        };
+        let is_lost = || {
+            inner.namespace.read(|index| {
+                let object = index.object(id);
+                object.is_ok_and(|object| object.placement().copies().is_empty())
+            })
+        };
+        (inner.disk.is_durable(on_disk(id)) && !is_damaged()) || is_lost()
     }
 
     /// Forgets what is in memory of an object that is somewhere else too.
@@ -226,13 +264,15 @@ impl Store {
             };
             let when = Precondition::Generation(generation);
             match self.commit(when, Op::Delete(name)) {
-                // Nobody waits for it: it is spent as well after a crash.
-                Ok(ack) => drop(ack),
+                Ok(ack) => {
+                    // Nobody waits for it: it is spent as well after a crash.
+                    drop(ack);
+                    self.moved_mut().deleted_objects += 1;
+                }
                 // It is another now.
                 Err(error) if matches!(error.kind, Kind::Conflict | Kind::NotFound) => {}
                 Err(error) => return Err(error),
             }
-            self.moved_mut().deleted_objects += 1;
         }
     }
 
@@ -250,7 +290,15 @@ impl Store {
                 continue;
             };
             match self.put(victim.key, &resident.object, rt::now()) {
-                Ok(ticket) => put.push((victim, resident.object.len(), ticket)),
+                Ok(ticket) => put.push((victim, resident.object.len(), Some(ticket))),
+                // It has been put before, or somebody else is doing it.
+                Err(error) if error.kind == Kind::Conflict => {
+                    if self.0.disk.is_durable(on_disk(victim.key)) {
+                        put.push((victim, resident.object.len(), None));
+                    } else {
+                        stay.push(victim);
+                    }
+                }
                 Err(error) => {
                     stay.push(victim);
                     failed = Err(error);
@@ -261,8 +309,10 @@ impl Store {
         stay.extend(victims);
         let mut n_bytes = 0;
         for (victim, len, ticket) in put {
-            let durable = ticket.wait().map_err(Into::into);
-            match durable.and_then(|_| self.place_spilled(victim.key, len)) {
+            let durable = ticket.map_or(Ok(()), |ticket| {
+                ticket.wait().map(|_| ()).map_err(Error::from)
+            });
+            match durable.and_then(|()| self.place_spilled(victim.key, len)) {
                 Ok(()) => {
                     self.forget(victim.key);
                     n_bytes += victim.bytes;
@@ -332,7 +382,7 @@ impl Store {
             self.place_spilled(id, resident.object.len())?;
             resident.share.victims().set_clean(&id);
         }
-        Ok(Ack::new(inner.namespace.barrier()))
+        Ok(Ack::new(inner.namespace.barrier()?))
     }
 
     /// A consumer has read it: if nobody else is expected, it is a first victim.
@@ -353,22 +403,21 @@ impl Store {
 
     /// Somebody reads it from the disk.
     pub(super) fn want(&self, id: ObjectId, share: &Arc<Share>) {
-        let mut wanted = self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = self.wanted_mut();
         if wanted.len() < WANTED_MAX && wanted.iter().all(|(other, _)| *other != id) {
             wanted.push_back((id, Arc::clone(share)));
         }
     }
 
+    fn wanted_mut(&self) -> MutexGuard<'_, VecDeque<(ObjectId, Arc<Share>)>> {
+        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Brings to memory what was read from the disk, as far as there is room or something to forget for it.
     pub(super) fn promote_wanted(&self) {
-        loop {
-            let wanted = self
-                .0
-                .wanted
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front();
-            let Some((id, share)) = wanted else { return };
+        // Not those that come meanwhile: readers may go round in circles.
+        let wanted = self.wanted_mut().drain(..).collect::<Vec<_>>();
+        for (id, share) in wanted {
             match self.promote(id, &share) {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind, Kind::Exhausted | Kind::NotFound) => {}

@@ -19,6 +19,8 @@ mod memory;
 mod objects;
 mod reader;
 mod residents;
+mod scrub;
+mod stats;
 mod steps;
 mod tenants;
 #[cfg(test)]
@@ -40,6 +42,10 @@ pub use self::objects::Unnamed;
 use self::reader::Content;
 pub use self::reader::{Pieces, Reader};
 use self::residents::Residents;
+use self::scrub::Scrubber;
+pub use self::scrub::{Scrubbed, Scrubbing};
+use self::stats::Counts;
+pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
 use self::tenants::Share;
 pub use self::tenants::tenant;
@@ -67,6 +73,8 @@ pub struct Config {
     pub tenant_bytes: u64,
     /// So long who writes waits for room in memory.
     pub room_wait: Duration,
+    /// All that is on the disk is looked at so often, by [`Store::maintain`].
+    pub scrub_every: Duration,
 }
 
 impl Default for Config {
@@ -78,6 +86,7 @@ impl Default for Config {
             tier1: tier1::Config::default(),
             tenant_bytes: 0,
             room_wait: Duration::from_secs(10),
+            scrub_every: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -107,12 +116,18 @@ struct Inner {
     /// To be brought to memory.
     wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
     moved: Mutex<Moved>,
+    scrubber: Mutex<Scrubber>,
+    counts: Counts,
     residents: Residents,
     warm: Arc<Warm>,
     /// Of the last object that was given a name, or was to be.
     last_serial: AtomicU64,
     /// Should be on the disk, whose log has refused them when it was full.
     refused: Mutex<BTreeSet<ObjectId>>,
+    /// Are damaged on the disk, and whole in memory.
+    damaged: Mutex<BTreeSet<ObjectId>>,
+    /// Held by who moves objects out of memory because he has to wait for it.
+    evicting: Mutex<()>,
     // Before the log, which they use to their end.
     disk: tier1::Store,
     namespace: Namespace,
@@ -180,10 +195,14 @@ impl Store {
             freed: (Mutex::default(), Condvar::new()),
             wanted: Mutex::default(),
             moved: Mutex::default(),
+            scrubber: Mutex::new(Scrubber::every(config.scrub_every)),
+            counts: Counts::default(),
             residents: Residents::default(),
             warm,
             last_serial: AtomicU64::new(0),
             refused: Mutex::default(),
+            damaged: Mutex::default(),
+            evicting: Mutex::default(),
             disk,
             namespace,
             wal,
@@ -288,11 +307,11 @@ impl Store {
     /// `NotFound`; `Lost` when all copies are gone.
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         let inner = &*self.0;
+        inner.counts.opened();
         if let Some(reader) = inner.warm.get(tenant, name) {
             reader.touch();
             return Ok(reader);
         }
-        let share = self.share(tenant)?;
         inner.namespace.read(|index| {
             let Status { entry, placement } = status(index, tenant, name)?;
             if let Placement::Lost(loss) = placement {
@@ -303,14 +322,19 @@ impl Store {
             if let Some(resident) = inner.residents.get(id) {
                 resident.touch();
                 let reader = Reader::new(entry, Content::Memory(resident));
-                inner.warm.insert(&share, name, reader.clone());
+                if let Ok(share) = self.share(tenant) {
+                    inner.warm.insert(&share, name, reader.clone());
+                }
                 return Ok(reader);
             }
             if !placement.copies().contains(&Residency::Disk(inner.node)) {
                 return Err(Error::new(Kind::Internal, "a copy that is here is not"));
             }
             let pinned = inner.disk.pin(objects::on_disk(id))?;
-            if memory::may_be_promoted(pinned.len()) {
+            if memory::may_be_promoted(pinned.len())
+                && tenant.as_str() != OWN
+                && let Ok(share) = self.share(tenant)
+            {
                 self.want(id, &share);
             }
             Ok(Reader::new(entry, Content::Disk(pinned)))
@@ -446,20 +470,23 @@ impl Store {
     }
 
     /// What is to be done from time to time: goes on after the disk was full, makes room in memory before somebody needs it, brings back what was
-    /// read from the disk, and makes a snapshot of the index if one pays.
+    /// read from the disk, looks for damage there, and makes a snapshot of the index if one pays. To be called about once a second.
     ///
     /// # Errors
     /// `Exhausted` while the disk is full; `Corrupt` when a restart would fail; what the log says.
     pub fn maintain(&self) -> Result<()> {
-        let namespace = &self.0.namespace;
-        if self.0.wal.stats().is_full {
-            self.resume()?;
-        }
-        self.put_refused()?;
-        self.keep_room()?;
+        // Each of them, whatever becomes of the others; the log is to stay short first of all.
+        let resumed = self.resume();
+        let short = self.shorten_log();
+        let room = self.keep_room();
         self.promote_wanted();
-        if namespace.wants_snapshot() {
-            namespace.snapshot()?;
+        let scrubbed = self.scrub_on();
+        resumed.and(short).and(room).and(scrubbed)
+    }
+
+    fn shorten_log(&self) -> Result<()> {
+        if self.0.namespace.wants_snapshot() {
+            self.0.namespace.snapshot()?;
         }
         Ok(())
     }
@@ -475,12 +502,11 @@ impl Store {
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         for change in changes {
             match change {
-                Change::Released { id, copies } => {
+                Change::Released { id, .. } => {
                     self.0.residents.remove(*id);
                     self.0.freed.1.notify_all();
-                    if copies.contains(&Residency::Disk(self.0.node)) {
-                        self.free(*id);
-                    }
+                    // Also if it came there in this moment, and the index does not know.
+                    self.free(*id);
                 }
                 Change::Named {
                     after: Some(entry), ..

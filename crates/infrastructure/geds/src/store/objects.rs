@@ -9,8 +9,10 @@ use wal::Ticket;
 use super::Store;
 use super::tenants::Share;
 use crate::arena::Object;
-use crate::core::index::{By, Cause, Command, NodeId, ObjectId, Op, Precondition, Residency};
-use crate::error::Result;
+use crate::core::index::{
+    By, Cause, Command, Loss, NodeId, ObjectId, Op, Placement, Precondition, Residency,
+};
+use crate::error::{Kind, Result};
 use crate::tier1::{self, Prepared};
 
 /// So many are looked at in one step.
@@ -24,7 +26,7 @@ pub(super) fn on_disk(id: ObjectId) -> tier1::Id {
     }
 }
 
-fn in_index(id: tier1::Id) -> ObjectId {
+pub(super) fn in_index(id: tier1::Id) -> ObjectId {
     ObjectId {
         node: NodeId(id.node),
         epoch: Epoch(id.epoch),
@@ -58,13 +60,15 @@ impl Store {
 
     /// Nobody names it any more.
     pub(super) fn free(&self, id: ObjectId) {
-        if let Err(error) = self.0.disk.free(on_disk(id)) {
+        match self.0.disk.free(on_disk(id)) {
+            Ok(()) | Err(tier1::Error::NotFound(_)) => {}
             // The next start finds that nobody names it.
-            tracing::debug!(?id, %error, "free an object on the disk");
+            Err(error) => tracing::warn!(?id, %error, "free an object on the disk"),
         }
     }
 
-    /// Makes the index and the disk agree, at the start: what nobody names is freed, what was believed lost is found, and what is not there is lost.
+    /// Makes the index and the disk agree, at the start: what nobody names, or is known to be damaged, is freed, what was believed lost with the node
+    /// is found, and what is not there is lost.
     pub(super) fn reconcile(&self) -> Result<()> {
         let inner = &*self.0;
         let here = Residency::Disk(inner.node);
@@ -76,8 +80,9 @@ impl Store {
             for (id, _) in found {
                 let id = in_index(id);
                 let is_known = inner.namespace.read(|index| {
-                    let object = index.object(id).ok()?;
-                    Some(object.placement().copies().contains(&here))
+                    let placement = index.object(id).ok()?.placement();
+                    let is_damaged = matches!(placement, Placement::Lost(Loss::Corrupt));
+                    (!is_damaged).then(|| placement.copies().contains(&here))
                 });
                 match is_known {
                     Some(true) => {}
@@ -100,41 +105,81 @@ impl Store {
         Ok(())
     }
 
-    /// Goes on after the disk was full.
+    /// Goes on after the disk was full, if it was. The bytes come before the names that promise them, and before what those replace is freed.
     pub(super) fn resume(&self) -> Result<()> {
         let inner = &*self.0;
-        inner.namespace.resume(|| {
-            let refused = inner.disk.forget_refused();
-            let mut all = lock(&inner.refused);
-            all.extend(refused.into_iter().map(in_index));
-            drop(all);
-            inner.wal.resume();
-        })
+        let is_full = || inner.wal.stats().is_full;
+        inner.namespace.resume(is_full, || {
+            if is_full() {
+                let refused = inner.disk.forget_refused();
+                lock(&inner.refused).extend(refused.into_iter().map(in_index));
+                inner.wal.resume();
+            }
+            self.put_refused()
+        })?;
+        inner.disk.free_again();
+        self.put_refused()?;
+        self.lose_refused()
     }
 
-    /// Puts to the disk what its log has refused. What is not in memory any more is lost.
-    pub(super) fn put_refused(&self) -> Result<()> {
+    /// Puts to the disk what its log has refused.
+    fn put_refused(&self) -> Result<()> {
         let inner = &*self.0;
-        let here = Residency::Disk(inner.node);
-        loop {
-            let Some(id) = lock(&inner.refused).first().copied() else {
-                return Ok(());
-            };
-            let is_wanted = inner.namespace.read(|index| {
-                let object = index.object(id);
-                object.is_ok_and(|object| object.placement().copies().contains(&here))
-            });
-            if is_wanted {
-                match inner.residents.get(id) {
-                    Some(resident) => {
-                        let put = self.put(id, &resident.object, rt::now())?;
-                        put.wait()?;
+        let refused: Vec<_> = lock(&inner.refused).iter().copied().collect();
+        let mut put = Vec::new();
+        for id in refused {
+            let resident = inner.residents.get(id);
+            let is_done = match resident.filter(|_| self.is_believed_here(id)) {
+                Some(resident) => match self.put(id, &resident.object, rt::now()) {
+                    Ok(ticket) => {
+                        put.push((id, ticket));
+                        false
                     }
-                    None => self.place(Op::DropCopy(id, here.clone(), Cause::Corrupt))?,
-                }
+                    Err(error) if error.kind == Kind::Conflict => true,
+                    // Others have taken its place. It is tried again, and names go on meanwhile, or nothing could be deleted.
+                    Err(error) if error.kind == Kind::Exhausted && !inner.wal.stats().is_full => {
+                        false
+                    }
+                    Err(error) => return Err(error),
+                },
+                None => !self.is_believed_here(id),
+            };
+            if is_done {
+                lock(&inner.refused).remove(&id);
             }
-            lock(&inner.refused).remove(&id);
         }
+        for (id, ticket) in put {
+            ticket.wait()?;
+            lock(&inner.refused).remove(&id);
+            if !self.is_believed_here(id) {
+                // It was deleted meanwhile.
+                self.free(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was refused and is not in memory any more is lost.
+    fn lose_refused(&self) -> Result<()> {
+        let here = Residency::Disk(self.0.node);
+        let refused: Vec<_> = lock(&self.0.refused).iter().copied().collect();
+        for id in refused {
+            if self.0.residents.get(id).is_none() {
+                if self.is_believed_here(id) {
+                    self.place(Op::DropCopy(id, here.clone(), Cause::Corrupt))?;
+                }
+                lock(&self.0.refused).remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_believed_here(&self, id: ObjectId) -> bool {
+        let here = Residency::Disk(self.0.node);
+        self.0.namespace.read(|index| {
+            let object = index.object(id);
+            object.is_ok_and(|object| object.placement().copies().contains(&here))
+        })
     }
 
     /// Tells where there is a copy now. It may be that nobody names it any more.

@@ -41,6 +41,7 @@ impl Store {
             expires_at_ms = terms.expires_at_ms;
             let (id, command) = self.seal_command(name, class, object.len(), terms)?;
             let record = index.decide(command).map_err(Error::from)?;
+            sealed = Some(id);
             if let Some(prepared) = prepared {
                 let put = inner.disk.put_prepared(on_disk(id), prepared);
                 // The record of the name is behind this one in the same log, and so is its ticket.
@@ -51,7 +52,6 @@ impl Store {
                 .residents
                 .insert(id, object, &share, backing)
                 .map_err(E::from)?;
-            sealed = Some(id);
             Ok::<_, E>(record)
         });
         if committed.is_err()
@@ -70,6 +70,7 @@ impl Store {
         }
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         let entry = entry_of(changes, name)?;
+        inner.counts.sealed(entry.sealed.size);
         Ok((entry, self.settle(committed)))
     }
 

@@ -435,3 +435,65 @@ fn what_a_full_disk_has_refused_is_put_when_there_is_room() {
         );
     }
 }
+
+/// Names are given other bytes, or taken away, while the disk is full; then there is room, and whenever the crash comes, each name that was
+/// acknowledged stands for bytes that it was given.
+#[test]
+fn a_crash_after_a_full_disk_loses_nothing_that_was_acknowledged() {
+    let disk = CrashDisk::default();
+    let now = store(&disk);
+    let key = |n: u64| format!("key-{}", n % 8);
+    for n in 0..8 {
+        let sealed = put_as(
+            Class::Durable,
+            &now,
+            &key(n),
+            &content(2_000, n),
+            Precondition::None,
+        );
+        sealed.expect("there is room").1.wait().expect("durable");
+    }
+    disk.set_room(0);
+    // What is in memory has gone through the queue of the log, and is refused by the disk.
+    let mut written = vec![BTreeSet::new(); 8];
+    let mut n = 8;
+    loop {
+        let sealed = put_as(
+            Class::Durable,
+            &now,
+            &key(n),
+            &content(2_000, n),
+            Precondition::None,
+        );
+        let Ok((_, ack)) = sealed else { break };
+        written[usize::try_from(n % 8).expect("few")].insert(n);
+        n += 1;
+        if n % 5 == 0 {
+            ack.wait().ok();
+        }
+    }
+    let gone = now.delete(&tenant("acme"), &name("key-3"), Precondition::None);
+    let refused = gone.and_then(Ack::wait).expect_err("the log is full");
+    assert_eq!(refused.kind, Kind::Exhausted);
+    disk.set_room(u64::MAX);
+    let before = disk.n_ops();
+    now.maintain().expect("there is room");
+    let after = disk.n_ops();
+    assert!(after > before);
+    for n_ops in before..=after {
+        for seed in 0..6 {
+            let again = store(&disk.crash(n_ops, &mut Choices::random(seed)));
+            for (first, later) in (0..8).zip(&written) {
+                let found = read(&again, &key(first)).map_err(|error| error.to_string());
+                let found = found.unwrap_or_else(|error| panic!("{n_ops} {seed} {first}: {error}"));
+                let is_one = content(2_000, first) == found
+                    || later.iter().any(|n| content(2_000, *n) == found);
+                assert!(is_one, "{n_ops} {seed} {first}");
+            }
+        }
+    }
+    for (first, later) in (0..8).zip(&written) {
+        let last = later.last().copied().unwrap_or(first);
+        assert!(read(&now, &key(first)).expect("it is there") == content(2_000, last));
+    }
+}

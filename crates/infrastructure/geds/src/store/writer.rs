@@ -82,6 +82,17 @@ impl Writer {
         self.wait_for(len, |written| written.truncate(len))
     }
 
+    /// # Errors
+    /// `Exhausted`: an object of `len` bytes has no room in memory at all.
+    pub fn check_len(&self, len: u64) -> Result<()> {
+        let limit = self.share.domain.limit_bytes();
+        if len > limit {
+            let what = format!("an object of {len} bytes, and {limit} of memory at most");
+            return Err(Error::new(Kind::Exhausted, what));
+        }
+        Ok(())
+    }
+
     /// Ends it.
     pub(super) fn finish(self) -> Result<(Object, Arc<Share>)> {
         let Self {
@@ -100,16 +111,12 @@ impl Writer {
         end: u64,
         mut write: impl FnMut(&mut arena::Writer) -> Result<()>,
     ) -> Result<()> {
+        self.check_len(end)?;
         let Self {
             written,
             share,
             store,
         } = self;
-        let limit = share.domain.limit_bytes();
-        if end > limit {
-            let what = format!("an object of {end} bytes, and {limit} of memory at most");
-            return Err(Error::new(Kind::Exhausted, what));
-        }
         store.with_room(share, || write(written))
     }
 }

@@ -241,7 +241,7 @@ impl Inner {
         if need.pages > self.config.limit_bytes / PAGE_BYTES {
             return Err(Error::Exhausted("for that much at all"));
         }
-        let (mut may_grow, mut may_flush) = (true, true);
+        let (mut may_grow, mut may_flush, mut may_free) = (true, true, true);
         loop {
             let mut state = self.lock_alive()?;
             self.settle(&mut state);
@@ -263,6 +263,12 @@ impl Inner {
                 Some(Lack::Pages) if may_grow && self.can_grow(&state) => {
                     drop(state);
                     may_grow = self.grow(need.pages)?;
+                }
+                Some(Lack::Staging | Lack::Pages) if may_free && state.may_free() => {
+                    self.say_freed(state)?;
+                    self.log.barrier().wait()?;
+                    // Others may be freeing all the time.
+                    may_free = rt::now() < by;
                 }
                 Some(Lack::Staging | Lack::Pages) => self.wait(state, by)?,
             }
@@ -292,11 +298,6 @@ impl Inner {
 
     /// Waits until there may be more room.
     fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, by: Instant) -> Result<()> {
-        if state.catalogue.is_freeing() {
-            self.say_freed(state)?;
-            self.log.barrier().wait()?;
-            return Ok(());
-        }
         let now = rt::now();
         if now >= by {
             return Err(Error::Exhausted("on the disk"));

@@ -126,6 +126,7 @@ pub(super) fn recover(
         log_start: log.start(),
         log_tail: recovery.last,
         failure: None,
+        holds_freed: false,
         n_waiting: 0,
         n_checkpoints: 0,
     };

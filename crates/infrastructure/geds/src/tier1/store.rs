@@ -99,6 +99,8 @@ pub(super) struct State {
     pub log_tail: Position,
     /// Why nothing is changed any more.
     pub failure: Option<Error>,
+    /// The log is not told what is freed.
+    pub holds_freed: bool,
     pub n_waiting: u64,
     pub n_checkpoints: u64,
 }
@@ -144,7 +146,7 @@ impl Store {
         if state.n_waiting > 0 {
             self.inner.room.notify_all();
         }
-        if state.catalogue.unsaid(FREED_MAX).len() == FREED_MAX {
+        if state.unsaid(FREED_MAX).len() == FREED_MAX {
             self.inner.say_freed(state)?;
         }
         Ok(())
@@ -167,15 +169,22 @@ impl Store {
     }
 
     /// Undoes what the log has refused, and tells which objects are not here therefore. To be called by who has seen [`wal::Error::Full`], and
-    /// before [`wal::Wal::resume`].
+    /// before [`wal::Wal::resume`]. Nothing is freed for good until [`free_again`](Self::free_again).
     pub fn forget_refused(&self) -> Vec<Id> {
         let mut state = self.inner.lock();
         self.inner.settle(&mut state);
         let refused = state.catalogue.refuse();
+        state.holds_freed = true;
         state.log_tail = self.inner.log.end();
         drop(state);
         self.inner.room.notify_all();
         refused
+    }
+
+    /// What is freed may be used again: why it was freed is in the log.
+    pub fn free_again(&self) {
+        self.inner.lock().holds_freed = false;
+        self.inner.room.notify_all();
     }
 
     /// Whether there is an object of that name, and its record is durable.
@@ -204,6 +213,21 @@ impl Store {
             waiting: state.n_waiting,
             has_failed: state.failure.is_some(),
         }
+    }
+}
+
+impl State {
+    /// Is there room as soon as the log knows what is freed?
+    pub(super) fn may_free(&self) -> bool {
+        self.catalogue.is_freeing() && !self.holds_freed
+    }
+
+    /// Of which the log may be told now that they are freed.
+    fn unsaid(&self, n_max: usize) -> Vec<Id> {
+        if self.holds_freed {
+            return Vec::new();
+        }
+        self.catalogue.unsaid(n_max)
     }
 }
 
@@ -306,7 +330,7 @@ impl Inner {
         said: &Said,
         bytes: &[&[u8]],
     ) -> Result<Option<Ticket>> {
-        let freed = state.catalogue.unsaid(FREED_MAX);
+        let freed = state.unsaid(FREED_MAX);
         let head = said.with_freed(&freed);
         let record = [&[&head[..]], bytes].concat();
         match self.log.try_append(&record) {
@@ -322,7 +346,7 @@ impl Inner {
 
     /// Tells the log which objects are freed, if there are any.
     pub(super) fn say_freed<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
-        while !state.catalogue.unsaid(1).is_empty() {
+        while !state.unsaid(1).is_empty() {
             let nothing = (&Said::nothing(), &[][..]);
             // Nobody waits for it: their pages are used again when it is durable.
             drop(self.commit(state, nothing, |_| Ok(()), |_, _| ())?);

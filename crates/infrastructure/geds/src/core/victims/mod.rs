@@ -12,16 +12,19 @@
 //!    and what `small` has beyond a tenth of all bytes goes first: so what is read once passes by. A ghost remembers what has left `small`
 //!    lately, and, unlike in the paper, whether it was read there: if so, it comes back to `main`; if not, to `small` with one read to its
 //!    credit. On Zipf's distributions chance acquaintances fill `main` otherwise, which costs about 1.5 points of hits.
-//! 3. *Dirty* objects, which are nowhere else and have to be written first, in S3-FIFO's order too. As long as `main` has room they begin there:
-//!    what is written once and read once, as in a shuffle, is wanted the sooner the older it is, so the last ones written go to
-//!    the disk, and make room for nobody who waits for longer.
+//! 3. *Dirty* objects, which are nowhere else and have to be written first, in S3-FIFO's order too. But what has stood its time in their `small`
+//!    moves on as long as `main` has room. What is written once and read once, as in a shuffle, is wanted the sooner the older it is: so
+//!    the old stays until it is read, and the last ones written go to the disk. In the order of time alone each would be written just before it
+//!    is wanted.
 //!
-//! The cost of a byte of room is that of the reload, times the probability that it is wanted, by the size: (access + size) / age / size, because what
-//! nobody wanted for long is the less likely wanted next. Age is in bytes that came since. Dirty objects are in queues by size, and of their
-//! first ones the cheapest goes: the large and the old. Clean ones go before dirty ones that are not [`DIRTY_COST`] times as cheap to
-//! lose. That keeps gigabytes that nobody reads from staying for ever because they are dirty, while a small set that everybody reads
-//! is loaded again and again in what room is left. And as `small` has no more than its tenth, a scan of clean objects drives out no dirty ones
-//! beyond that.
+//! A byte of room costs the reload, times the probability that it is wanted, by the size: (access + size) / age / size, since what nobody
+//! wanted for long is the less likely wanted next. Age is in bytes that came since. Dirty objects are in queues by size, and of the first
+//! ones the cheapest goes: the large and the old.
+//!
+//! Clean ones go before dirty ones, unless one of these is [`DIRTY_COST`] times as cheap to lose. Without that, gigabytes that nobody reads
+//! would stay for ever because they are dirty, while a small set that everybody reads is loaded again and again into what room is left.
+//! It does not help clean objects that nobody has read twice: beyond their tenth they go first in any case, so a scan drives out no more dirty
+//! ones than that.
 //!
 //! Reading is [`Heat::touch`], without a lock; all else is for the owner, under its lock. Nothing is searched: what a call passes over
 //! was read since, and it passes over [`PASSED_MAX`] of a queue at most.

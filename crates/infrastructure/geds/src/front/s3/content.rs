@@ -19,7 +19,7 @@ use crate::core::index::Class;
 use crate::error;
 use crate::store::{Pieces, Reader, Unnamed, Writer};
 
-/// So much memory is taken ahead for a body that has said how long it is: it may be long in coming.
+/// So much memory at most is taken ahead for a body that has said how long it is.
 const AHEAD_BYTES: u64 = 16 << 20;
 /// So much is copied before others have their turn.
 const TURN_BYTES: usize = 4 << 20;
@@ -86,14 +86,15 @@ impl S3 {
         mut body: Body,
     ) -> Result<(Writer, Verified), Error> {
         let mut writer = self.store.writer(tenant)?;
+        writer.check_len(body.length().unwrap_or(0))?;
         loop {
             match body.next().await? {
                 Piece::Data(data) => {
+                    // As much again as has come, and not more than that: it may be long in coming.
                     let end = writer.len() + data.len() as u64;
-                    let ahead = body
-                        .length()
-                        .map_or(end, |length| end.next_multiple_of(AHEAD_BYTES).min(length));
-                    writer = append_to(writer, ahead, data).await?;
+                    let length = body.length().unwrap_or(end);
+                    let ahead = (end + end.min(AHEAD_BYTES)).min(length.max(end));
+                    writer = self.append_to(writer, ahead, data).await?;
                 }
                 Piece::End(verified) => return Ok((writer, verified)),
             }
@@ -108,35 +109,46 @@ impl S3 {
         let finished = rt::blocking(move || store.finish(class, writer)).await;
         Ok(finished.map_err(|error| Error::Unavailable(error.to_string()))??)
     }
-}
 
-/// Appends some bytes, and has room for `ahead` in all. Waits for room elsewhere.
-async fn append_to(mut writer: Writer, ahead: u64, bytes: Bytes) -> Result<Writer, Error> {
-    if writer.try_reserve(ahead).is_ok() && writer.try_append(&bytes).is_ok() {
-        return Ok(writer);
-    }
-    let appended = rt::blocking(move || {
-        writer.reserve(ahead)?;
-        writer.append(&bytes)?;
-        Ok::<_, error::Error>(writer)
-    });
-    Ok(appended
-        .await
-        .map_err(|error| Error::Unavailable(error.to_string()))??)
-}
-
-/// Appends all of an object to another one.
-pub(super) async fn append(mut writer: Writer, reader: &Reader) -> Result<Writer, Error> {
-    let whole = Box::new(Opened(reader.clone()));
-    let mut chunks = whole.read(0..reader.len());
-    while let Some(chunk) = chunks.next().await {
-        let mut chunk = chunk?;
-        while !chunk.is_empty() {
-            let piece = chunk.split_to(chunk.len().min(TURN_BYTES));
-            let end = writer.len() + piece.len() as u64;
-            writer = append_to(writer, end, piece).await?;
-            tokio::task::yield_now().await;
+    /// Appends some bytes, and has room for `ahead` in all. Waits for room elsewhere, with few others: whoever has written to its end, and can be
+    /// moved, needs such a thread too.
+    async fn append_to(
+        &self,
+        mut writer: Writer,
+        ahead: u64,
+        bytes: Bytes,
+    ) -> Result<Writer, Error> {
+        if writer.try_reserve(ahead).is_ok() && writer.try_append(&bytes).is_ok() {
+            return Ok(writer);
         }
+        let _turn = self.waiting.acquire().await;
+        let appended = rt::blocking(move || {
+            writer.reserve(ahead)?;
+            writer.append(&bytes)?;
+            Ok::<_, error::Error>(writer)
+        });
+        Ok(appended
+            .await
+            .map_err(|error| Error::Unavailable(error.to_string()))??)
     }
-    Ok(writer)
+
+    /// Appends all of an object to another one.
+    pub(super) async fn append(
+        &self,
+        mut writer: Writer,
+        reader: &Reader,
+    ) -> Result<Writer, Error> {
+        let whole = Box::new(Opened(reader.clone()));
+        let mut chunks = whole.read(0..reader.len());
+        while let Some(chunk) = chunks.next().await {
+            let mut chunk = chunk?;
+            while !chunk.is_empty() {
+                let piece = chunk.split_to(chunk.len().min(TURN_BYTES));
+                let end = writer.len() + piece.len() as u64;
+                writer = self.append_to(writer, end, piece).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(writer)
+    }
 }

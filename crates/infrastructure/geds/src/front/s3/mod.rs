@@ -33,6 +33,7 @@ use s3::backend::{
 use s3::body::Body;
 use s3::names::{BucketName, Etag, Name, PartNumber, Tenant, Upload};
 use s3::object::{Bucket, Object, Part, Tags, Uploading};
+use tokio::sync::Semaphore;
 
 use self::commits::Commits;
 pub use self::meta::native_metadata;
@@ -44,12 +45,17 @@ use crate::store::Store;
 /// The metadata of an object of 10,000 parts has less. See [`Limits::metadata_bytes_max`](crate::index::Limits::metadata_bytes_max).
 pub const METADATA_BYTES_MAX: usize = 1 << 20;
 
+/// So many wait for memory at once on threads of the runtime. More wait for one of these.
+const WAITING_MAX: usize = 32;
+
 /// The face. There may be several of one store.
 #[derive(Debug)]
 pub struct S3 {
     store: Store,
     places: Places,
     commits: Commits,
+    /// Of those who write and find no memory.
+    waiting: Semaphore,
 }
 
 impl S3 {
@@ -66,6 +72,7 @@ impl S3 {
         let face = Self {
             places: Places::new(),
             commits: Commits::start(store.clone())?,
+            waiting: Semaphore::new(WAITING_MAX),
             store,
         };
         face.make_own_bucket()?;

@@ -10,7 +10,7 @@ use s3::object::{Object, Precondition, Tags};
 
 use super::S3;
 use super::buckets::{check, find};
-use super::content::{self, Opened};
+use super::content::Opened;
 use super::meta::{Head, Incarnation, all_of, class_of, etag_of, object_of};
 use super::places;
 use crate::core::index::{self, Entry, Index, Op, Placement};
@@ -183,7 +183,7 @@ impl S3 {
         let mut writer = self.store.writer(&owner)?;
         // In one piece, if there is one.
         writer.try_reserve(reader.len()).ok();
-        writer = content::append(writer, &reader).await?;
+        writer = self.append(writer, &reader).await?;
         let class = reader.entry().sealed.class;
         let unnamed = self.finish(class, writer).await?;
         let seal = move |store: &Store| {

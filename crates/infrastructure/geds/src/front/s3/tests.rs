@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ::s3::users::{Secret, User, Users};
-use ::s3::{Config, Service, Setup};
+use ::s3::{Config, Counters, Service, Setup};
 use tokio::net::TcpListener;
 use wal::testing::{Choices, CrashDisk};
 
@@ -78,7 +78,7 @@ pub(in crate::front) async fn world_with(disk: &CrashDisk, arena_bytes: u64) -> 
         users: Users::new([user("ACME", "one", "acme"), user("OTHER", "two", "other")]),
         backend: Arc::<S3>::clone(&face),
         tls: None,
-        metrics: telemetry::Metrics::new(),
+        counters: Counters::new(&telemetry::Metrics::new()),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let service = ::s3::serve(listener.expect("a port"), setup).expect("it serves");

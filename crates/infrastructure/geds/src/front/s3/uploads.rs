@@ -7,13 +7,13 @@ use s3::body::Body;
 use s3::names::{BucketName, Etag, Name, PartNumber, Upload, UploadId};
 use s3::object::{Object, Part, Uploading};
 
+use super::S3;
 use super::buckets::{check, find};
 use super::meta::{
     Head, Incarnation, PartMeta, UploadMeta, head_of, modified_of, object_of, part_of,
 };
 use super::objects::check_precondition;
 use super::places::{self, Places};
-use super::{S3, content};
 use crate::core::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
 use crate::error;
 use crate::front::pages::page;
@@ -251,7 +251,7 @@ impl S3 {
             if reader.entry().sealed.id != *id {
                 return Err(Error::Changed);
             }
-            writer = content::append(writer, &reader).await?;
+            writer = self.append(writer, &reader).await?;
         }
         let unnamed = self.finish(Class::Durable, writer).await?;
         let seal = move |store: &Store| {

@@ -7,7 +7,6 @@ use wal::testing::CrashDisk;
 use wal::{Disk as _, Position, Wal};
 
 use super::support::{at_once, bytes_of, config, id, kind_of, log_of, open_quiet, open_wal};
-use crate::core::catalogue::{Place, What};
 use crate::tier1::{Error, Kind, Result, Store};
 
 struct World {
@@ -47,21 +46,9 @@ impl World {
     }
 
     /// Changes bits of an object where it lies.
-    fn flip(&self, serial: u64, mut offset: u64, bits: u8) {
-        let what = self.store().inner.find(id(serial)).expect("it is there");
-        let What::Lying(lying) = what else {
-            panic!("it is in memory");
-        };
-        for place in lying.extents.iter().map(Place::of) {
-            let bytes = u64::from(place.pages) * 4096;
-            if offset < bytes {
-                let name = format!("tier1-segment-{:016x}", place.segment.0);
-                let offset = u64::from(place.first) * 4096 + offset;
-                return self.disk.flip(&name, offset, bits);
-            }
-            offset -= bytes;
-        }
-        panic!("it is not as long as that");
+    fn flip(&self, serial: u64, offset: u64, bits: u8) {
+        let (name, offset) = self.store().locate(id(serial), offset);
+        self.disk.flip(&name, offset, bits);
     }
 
     fn repair(&self, serial: u64, len: usize) -> Result<()> {

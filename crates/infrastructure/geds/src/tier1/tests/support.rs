@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use wal::{Disk, DurableLog, LogId, Wal};
 
-use crate::core::catalogue::BLOCK_BYTES;
+use crate::core::catalogue::{BLOCK_BYTES, Place, What};
 use crate::tier1::recovery::{Recovery, recover};
 use crate::tier1::store::Inner;
 use crate::tier1::{Config, Error, Id, Result, Store};
@@ -47,6 +47,24 @@ pub(super) fn config(segment_pages: u64, n_segments: u64) -> Config {
         small_bytes_max: 4096,
         staged_bytes_max: 8 * 4096,
         log_bytes: 64 << 10,
+    }
+}
+
+impl Store {
+    /// In which file a byte of an object is, and where.
+    pub(crate) fn locate(&self, id: Id, mut offset: u64) -> (String, u64) {
+        let What::Lying(lying) = self.inner.find(id).expect("it is there") else {
+            panic!("it is in memory");
+        };
+        for place in lying.extents.iter().map(Place::of) {
+            let bytes = u64::from(place.pages) * 4096;
+            if offset < bytes {
+                let name = format!("tier1-segment-{:016x}", place.segment.0);
+                return (name, u64::from(place.first) * 4096 + offset);
+            }
+            offset -= bytes;
+        }
+        panic!("it is not as long as that");
     }
 }
 

@@ -185,6 +185,7 @@ impl World {
     pub(super) fn resume(&mut self) {
         self.store.forget_refused();
         self.wal.resume();
+        self.store.free_again();
         let n_ops = self.disk.n_ops();
         self.model.objects.retain(|serial, object| {
             let is_there = self.store.len_of(id(*serial)).is_some();

@@ -51,7 +51,7 @@ async fn world_with(retries: usize, patience: Duration) -> World {
         users: Users::new([user]),
         backend: Arc::new(backend),
         tls: None,
-        metrics: telemetry::Metrics::new(),
+        counters: s3::Counters::new(&telemetry::Metrics::new()),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let service = s3::serve(listener.expect("a port"), setup).expect("it serves");

@@ -1,0 +1,235 @@
+//! What an operator decides about a node. Sizes and durations are texts with a unit: `256Mi`, `30s`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ids::ByteSize;
+use serde::Deserialize;
+
+use crate::front::s3::METADATA_BYTES_MAX;
+use crate::{arena, namespace, store, tier1};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the node keeps what lasts. One node at a time lives in a directory.
+    pub dir: PathBuf,
+    /// Who may come in: see [`users`](crate::users). Without it, `users` in the directory.
+    pub users: Option<PathBuf>,
+    pub memory: Memory,
+    pub disk: Disk,
+    pub log: Log,
+    pub s3: S3,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Of all objects, and of what the node has to know about them.
+    pub limit: ByteSize,
+    /// What one tenant may have of it. Without it: all.
+    pub tenant_limit: Option<ByteSize>,
+    /// So long who writes waits until others were moved to the disk.
+    #[serde(deserialize_with = "ids::duration")]
+    pub room_wait: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Disk {
+    /// Of the files that objects are in.
+    pub limit: ByteSize,
+    /// Such a file. The node takes room on the disk in such pieces, and keeps it.
+    pub segment: ByteSize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The log takes room on the disk, and gives it back, in pieces of this size.
+    pub segment: ByteSize,
+    /// So much may wait for the disk while as much is being written.
+    pub queue: ByteSize,
+    /// A snapshot of the index is due after so much: a restart reads as much more.
+    pub snapshot_after: ByteSize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3 {
+    /// Where S3 is served. It is not encrypted: whoever can listen to the network reads along.
+    pub listen: SocketAddr,
+    /// Where it is served over TLS, by a node that was given a certificate.
+    pub listen_tls: SocketAddr,
+    /// What buckets are said to be in.
+    pub region: String,
+    /// Names of this node: `BUCKET.DOMAIN` as the host of a request says which bucket it is about.
+    pub domains: Vec<String>,
+    pub limits: Limits,
+}
+
+/// What the S3 face takes on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Open connections; others wait.
+    pub connections: usize,
+    /// Of one object that is written as a whole, or of a part.
+    pub content: ByteSize,
+    /// How long a client may keep the node waiting.
+    #[serde(deserialize_with = "ids::duration")]
+    pub patience: Duration,
+    /// How long requests may go on when the node ends.
+    #[serde(deserialize_with = "ids::duration")]
+    pub drain: Duration,
+}
+
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            limit: ByteSize(1 << 30),
+            tenant_limit: None,
+            room_wait: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            limit: ByteSize(16 << 30),
+            segment: ByteSize(64 << 20),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            segment: ByteSize(16 << 20),
+            queue: ByteSize(8 << 20),
+            snapshot_after: ByteSize(64 << 20),
+        }
+    }
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        let ::s3::Config {
+            region, domains, ..
+        } = ::s3::Config::default();
+        Self {
+            listen: ANY_PORT,
+            listen_tls: ANY_PORT,
+            region,
+            domains,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = ::s3::config::Limits::default();
+        Self {
+            connections: limits.connections,
+            content: ByteSize(limits.content_bytes),
+            patience: limits.patience,
+            // Shorter than those wait who end a node.
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    #[must_use]
+    pub fn users(&self) -> PathBuf {
+        let beside = || self.dir.join("users");
+        self.users.clone().unwrap_or_else(beside)
+    }
+
+    pub(crate) fn store(&self) -> store::Config {
+        let Log {
+            segment,
+            queue,
+            snapshot_after,
+        } = self.log;
+        let defaults = store::Config::default();
+        let mut config = store::Config {
+            scrub_every: defaults.scrub_every,
+            arena: arena::Config {
+                limit_bytes: self.memory.limit.0,
+                ..arena::Config::default()
+            },
+            namespace: namespace::Config {
+                snapshot_after_bytes: snapshot_after.0,
+                ..namespace::Config::default()
+            },
+            log: wal::Config {
+                segment_bytes: segment.0,
+                // The log takes what is too much as the most that it can.
+                queue_bytes: usize::try_from(queue.0).unwrap_or(usize::MAX),
+            },
+            tier1: tier1::Config {
+                limit_bytes: self.disk.limit.0,
+                segment_bytes: self.disk.segment.0.min(self.disk.limit.0),
+                ..tier1::Config::default()
+            },
+            tenant_bytes: self.memory.tenant_limit.map_or(0, |limit| limit.0),
+            room_wait: self.memory.room_wait,
+        };
+        config.namespace.limits.metadata_bytes_max = METADATA_BYTES_MAX;
+        config
+    }
+
+    pub(crate) fn s3(&self) -> ::s3::Config {
+        let S3 {
+            region,
+            domains,
+            limits,
+            ..
+        } = self.s3.clone();
+        ::s3::Config {
+            region,
+            domains,
+            limits: ::s3::config::Limits {
+                connections: limits.connections,
+                content_bytes: limits.content.0,
+                patience: limits.patience,
+                drain: limits.drain,
+                ..::s3::config::Limits::default()
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_and_what_nobody_knows_is_refused() {
+        let text = r#"{"dir": "/d", "memory": {"limit": "256MiB"}, "s3": {"region": "here", "limits": {"drain": "5s"}}}"#;
+        let config: Config = serde_json::from_str(text).expect("one");
+        assert_eq!(config.users(), PathBuf::from("/d/users"));
+        assert_eq!(config.store().arena.limit_bytes, 256 << 20);
+        assert_eq!(config.log, Log::default());
+        let s3 = config.s3();
+        assert_eq!(
+            (&*s3.region, s3.limits.drain),
+            ("here", Duration::from_secs(5))
+        );
+        for bad in [
+            r#"{"directory": "/d"}"#,
+            r#"{"memory": {"limit": 256}}"#,
+            r#"{"memory": {"limit": "256MB"}}"#,
+            r#"{"s3": {"limits": {"drain": "5"}}}"#,
+            r#"{"s3": {"listen": "9000"}}"#,
+        ] {
+            serde_json::from_str::<Config>(bad).expect_err(bad);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A node as a service: it binds its ports, recovers, serves, keeps house, and ends in order.
+//!
+//! ```text
+//!  start ──▶ ports ──▶ the directory's lock ──▶ users ──▶ Store ──▶ S3 face ──▶ upkeep, metrics
+//!  stop ──▶ faces take no more, and end what they serve ──▶ upkeep ──▶ Store, whose log is synced ──▶ the lock
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use s3::Setup;
+use telemetry::{Health, Metrics};
+use tokio::net::TcpListener;
+use wal::Directory;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::front::s3::S3;
+use crate::index::NodeId;
+use crate::metrics;
+use crate::store::{Disks, Store};
+use crate::tasks::{Tick, Upkeep};
+use crate::tier1::Drive;
+use crate::users::Watched;
+
+/// The index of a directory is its node's own, and has no other.
+const NODE: NodeId = NodeId(1);
+
+/// What the process has for its node.
+#[derive(Debug)]
+pub struct Deps {
+    pub metrics: Metrics,
+    /// Says what is wrong with the store, as long as it is.
+    pub health: Health,
+    /// Whose certificate S3 is served with over TLS. `None`: it is not.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// A running node. [`stop`](Self::stop) ends it in order; dropping it does not wait for what it serves.
+#[derive(Debug)]
+#[must_use = "the node ends when this is dropped"]
+pub struct Service {
+    /// Where S3 is served.
+    pub s3: SocketAddr,
+    /// The same over TLS.
+    pub s3_tls: Option<SocketAddr>,
+    // They are dropped in this order.
+    faces: Vec<s3::Service>,
+    upkeep: Upkeep,
+    store: Arc<Store>,
+    _lock: File,
+}
+
+/// Starts the node of a directory. Who connects before it has recovered waits.
+///
+/// # Errors
+/// `Conflict`: another one runs there. `Invalid`: the configuration or the file of users. `Unavailable`: an address cannot be listened on.
+/// What the store says.
+///
+/// # Panics
+/// If the metrics have a node already.
+pub async fn start(config: Config, deps: Deps) -> Result<Service> {
+    let plain = listen(config.s3.listen).await?;
+    let secure = match deps.tls {
+        Some(tls) => Some((listen(config.s3.listen_tls).await?, tls)),
+        None => None,
+    };
+    let front = config.s3();
+    let Recovered {
+        lock,
+        store,
+        face,
+        users,
+    } = apart(move || recover(&config)).await??;
+    let counters = s3::Counters::new(&deps.metrics);
+    let listeners = [(plain, None)].into_iter();
+    let listeners = listeners.chain(secure.map(|(listener, tls)| (listener, Some(tls))));
+    let mut faces = Vec::new();
+    for (listener, tls) in listeners {
+        let setup = Setup {
+            config: front.clone(),
+            users: users.users().clone(),
+            backend: Arc::<S3>::clone(&face),
+            tls,
+            counters: counters.clone(),
+        };
+        let face = s3::serve(listener, setup);
+        faces.push(face.map_err(|error| Error::io("serve S3", error))?);
+    }
+    let store = Arc::new(store);
+    metrics::declare(&deps.metrics, Arc::downgrade(&store));
+    let upkeep = Upkeep::start(Tick {
+        store: Store::clone(&store),
+        users,
+        health: deps.health,
+    })?;
+    let [s3, s3_tls] = [0, 1].map(|n| faces.get(n).map(|face| face.addr));
+    Ok(Service {
+        s3: s3.expect("it was the first"),
+        s3_tls,
+        faces,
+        upkeep,
+        store,
+        _lock: lock,
+    })
+}
+
+impl Service {
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Has done soon what is done once a second: to take up users that were added, for instance.
+    pub fn maintain(&self) {
+        self.upkeep.tell();
+    }
+
+    /// Waits until the node cannot go on, and says why: whoever has started it starts it again.
+    pub async fn failed(&mut self) -> String {
+        self.upkeep.over().await
+    }
+
+    /// Takes no more requests, lets those end that are served, within their limit, and closes the store.
+    ///
+    /// # Errors
+    /// `Unavailable`: there is no thread to be had, and it was not waited for.
+    pub async fn stop(mut self) -> Result<()> {
+        for face in self.faces.drain(..) {
+            face.stop().await;
+        }
+        // It waits for the disk.
+        apart(move || drop(self)).await
+    }
+}
+
+struct Recovered {
+    lock: File,
+    store: Store,
+    face: Arc<S3>,
+    users: Watched,
+}
+
+fn recover(config: &Config) -> Result<Recovered> {
+    if config.dir.as_os_str().is_empty() {
+        return Err(Error::new(Kind::Invalid, "a node needs a directory"));
+    }
+    let making = |error| Error::io(format!("make {}", config.dir.display()), error);
+    durable::make_private_dir(&config.dir).map_err(making)?;
+    let lock = lock(&config.dir)?;
+    let users = Watched::open(config.users())?;
+    let [log, objects] = ["log", "objects"].map(|name| config.dir.join(name));
+    let opening = |dir: &Path| format!("open {}", dir.display());
+    let disks = Disks {
+        log: Arc::new(Directory::open(&log).map_err(|e| Error::io(opening(&log), e))?),
+        objects: Arc::new(Drive::open(&objects).map_err(|e| Error::io(opening(&objects), e))?),
+    };
+    let store = Store::open(&config.store(), NODE, disks)?;
+    Ok(Recovered {
+        lock,
+        face: Arc::new(S3::open(store.clone())?),
+        store,
+        users,
+    })
+}
+
+/// A second node would fence the first one, and both would be of no use.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let locking = |error| Error::io(format!("lock {}", path.display()), error);
+    let file = File::create(&path).map_err(locking)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(error)) => Err(locking(error)),
+        Err(TryLockError::WouldBlock) => {
+            let dir = dir.display();
+            let what =
+                format!("a node runs in {dir} already: use another directory, or end that one");
+            Err(Error::new(Kind::Conflict, what))
+        }
+    }
+}
+
+async fn listen(addr: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(addr).await;
+    listener.map_err(|error| Error::io(format!("listen on {addr}"), error))
+}
+
+/// Does what may wait for a disk where that is allowed.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = rt::blocking(work).await;
+    done.map_err(|error| Error::io("wait for a thread", error))
+}

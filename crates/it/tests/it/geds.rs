@@ -1,0 +1,169 @@
+//! A node of the object store from outside: `geds serve` and `geds user` as an operator calls them, and S3 as its clients speak it.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use it::{DEADLINE, Ended, Process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::s3::{Client, Response, fetch};
+
+fn geds(dir: &Path, words: &str) -> Command {
+    let mut command = Command::new(it::cloudskin());
+    command.arg("geds").args(words.split_whitespace());
+    command.arg("--dir").arg(dir);
+    command
+}
+
+/// What a command says that ends well.
+fn run(dir: &Path, words: &str) -> Result<String> {
+    let ended = Process::start(&mut geds(dir, words))?.finish()?;
+    ensure!(ended.code == Some(0), "geds {words}: {ended:?}");
+    Ok(ended.stdout)
+}
+
+/// A running node, and a client of the tenant `acme`.
+struct Node {
+    process: Process,
+    client: Client,
+    metrics: String,
+}
+
+impl Node {
+    fn start(dir: &Path, credentials: &str) -> Result<Self> {
+        let process = Process::start(&mut geds(dir, "serve --json --memory 64Mi"))?;
+        let said = process.wait_until("the node", |output| output.stdout.ends_with('\n'))?;
+        let ready: Value = serde_json::from_str(&said.stdout)?;
+        let address = |of: &str| ready[of].as_str().with_context(|| said.stdout.clone());
+        Ok(Self {
+            client: Client::new(&format!("http://{}", address("s3")?), credentials)?,
+            metrics: address("metrics")?.to_owned(),
+            process,
+        })
+    }
+
+    fn metric(&self, name: &str) -> Result<u64> {
+        let page = fetch(&self.metrics, "/metrics")?.expect(200)?.text();
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value
+            .with_context(|| format!("no {name} in {page}"))?
+            .parse()?)
+    }
+
+    fn end(self, signal: &str) -> Result<()> {
+        it::signal(u64::from(self.process.id()), signal)?;
+        let ended = self.process.finish()?;
+        let Ended { stdout, stderr, .. } = &ended;
+        let is_calm = !stderr.contains("WARN") && !stderr.contains("ERROR");
+        ensure!(ended.code == Some(0) && is_calm, "{ended:?}");
+        let secret = self.client.secret();
+        ensure!(
+            !stdout.contains(secret) && !stderr.contains(secret),
+            "a secret is shown"
+        );
+        Ok(())
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_keeps_what_is_durable_and_says_what_is_lost() -> Result<()> {
+    let dir = TempDir::new()?;
+    let dir = dir.path().join("node");
+    let credentials = run(&dir, "user add acme")?;
+    let large: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let durable = [("small", b"small".as_slice()), ("large", &large)];
+    let mut node = Node::start(&dir, &credentials)?;
+    ensure!(
+        fetch(&node.metrics, "/readyz")?.status == 200,
+        "it is ready"
+    );
+    let client = &node.client;
+    client.put("/data", b"")?.expect(200)?;
+    for (name, content) in durable {
+        client.put(&format!("/data/{name}"), content)?.expect(200)?;
+    }
+    client.put_ephemeral("/data/brief", b"brief")?.expect(200)?;
+    let content = client.get("/data/brief")?.expect(200)?.body;
+    ensure!(content == b"brief", "what was put is got");
+    ensure!(node.metric("geds__files_created")? >= 3, "three were made");
+    ensure!(node.metric("geds_names")? >= 3, "they have names");
+    ensure!(
+        node.metric("geds__local_memory_allocated")? == 64 << 20,
+        "the limit"
+    );
+    node.process.kill()?;
+    node.process.finish()?;
+
+    let node = Node::start(&dir, &credentials)?;
+    let client = &node.client;
+    let list = client.get("/data?list-type=2")?.expect(200)?.text();
+    for name in ["brief", "large", "small"] {
+        ensure!(list.contains(&format!("<Key>{name}</Key>")), "{list}");
+    }
+    for (name, content) in durable {
+        let found = client.get(&format!("/data/{name}"))?.expect(200)?.body;
+        ensure!(found == content, "{name} is another");
+    }
+    let lost = client.get("/data/brief")?.expect(410)?.text();
+    ensure!(lost.contains("<Code>ObjectLost</Code>"), "{lost}");
+    client.put("/data/brief", b"again")?.expect(200)?;
+    node.end("TERM")?;
+
+    let node = Node::start(&dir, &credentials)?;
+    let content = node.client.get("/data/brief")?.expect(200)?.body;
+    ensure!(content == b"again", "it was made anew");
+    node.end("INT")
+}
+
+#[test]
+fn one_node_lives_in_a_directory() -> Result<()> {
+    let dir = TempDir::new()?;
+    let credentials = run(dir.path(), "user add acme")?;
+    let node = Node::start(dir.path(), &credentials)?;
+    let second = Process::start(&mut geds(dir.path(), "serve --json"))?.finish()?;
+    let is_clear = second.stderr.contains("runs in") && second.stderr.contains("already");
+    ensure!(second.code == Some(1) && is_clear, "{second:?}");
+    node.client.put("/data", b"")?.expect(200)?;
+    node.end("TERM")
+}
+
+#[test]
+fn users_are_let_in_and_out_while_a_node_runs() -> Result<()> {
+    let dir = TempDir::new()?;
+    let acme = run(dir.path(), "user add acme")?;
+    let node = Node::start(dir.path(), &acme)?;
+    node.client.put("/data", b"")?.expect(200)?;
+    let other = run(dir.path(), "user add other")?;
+    let url = format!("http://{}", node.client.addr());
+    let [second, other] = [run(dir.path(), "user add acme")?, other]
+        .map(|credentials| Client::new(&url, &credentials));
+    let (second, other) = (second?, other?);
+    wait_for(&second, "/data", 200)?;
+    other.get("/data")?.expect(403)?;
+    let users = run(dir.path(), "user ls")?;
+    ensure!(
+        users.lines().count() == 3 && !users.contains(second.secret()),
+        "{users}"
+    );
+    run(dir.path(), &format!("user rm {}", second.access_key()))?;
+    wait_for(&second, "/data", 403)?;
+    node.client.get("/data")?.expect(200)?;
+    node.end("TERM")
+}
+
+/// Asks until it is answered so.
+fn wait_for(client: &Client, target: &str, status: u16) -> Result<Response> {
+    let end = rt::now() + DEADLINE;
+    loop {
+        let response = client.get(target)?;
+        if response.status == status {
+            return Ok(response);
+        }
+        if rt::now() > end {
+            bail!("never {status}: {} {}", response.status, response.text());
+        }
+    }
+}
