@@ -25,6 +25,6 @@ mod tests;
 
 pub use self::class::Class;
 pub use self::error::{Error, Result};
-pub use self::registry::{Opened, Registry, Scheme};
+pub use self::registry::{Opened, Registry, Scheme, within};
 pub use self::s3::S3;
 pub use self::secret::{Credentials, Secret};

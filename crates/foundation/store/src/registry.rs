@@ -81,7 +81,10 @@ impl Registry {
 }
 
 /// The part of a store that begins where the path of a URL says.
-pub(crate) fn within(store: impl ObjectStore, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+///
+/// # Errors
+/// When the path is none of `object_store`.
+pub fn within(store: impl ObjectStore, url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let prefix = Path::from_url_path(url.path()).map_err(object_store::Error::from)?;
     Ok(if prefix.is_root() {
         Arc::new(store)

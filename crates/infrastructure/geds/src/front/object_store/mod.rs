@@ -16,6 +16,7 @@ mod conditions;
 mod copy;
 mod list;
 mod reading;
+mod scheme;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -37,6 +38,7 @@ use object_store::{
 };
 
 use self::conditions::quoted;
+pub use self::scheme::Buckets;
 use self::upload::InOrder;
 use super::s3::S3;
 use crate::core::index::{BucketName, Class, Entry, Index, Key, Name, Precondition};
@@ -194,7 +196,7 @@ impl ObjectStore for Bucket {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.read(location, options).await
+        self.read(location, options)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

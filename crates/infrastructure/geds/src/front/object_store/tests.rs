@@ -150,8 +150,8 @@ async fn listed(bucket: &Bucket, prefix: Option<&str>, after: Option<&str>) -> V
     paths
 }
 
-#[tokio::test]
-async fn every_key_can_be_had() {
+/// With objects of keys of which some are no paths. Each has its key as content.
+async fn world_of_keys() -> (World, Bucket) {
     let (world, bucket) = world().await;
     for key in [
         "/",
@@ -175,6 +175,12 @@ async fn every_key_can_be_had() {
             .seal(&tenant, &name, (Class::Ephemeral, writer), Terms::default())
             .expect("sealed");
     }
+    (world, bucket)
+}
+
+#[tokio::test]
+async fn every_key_is_listed() {
+    let (_world, bucket) = world_of_keys().await;
     let all = listed(&bucket, None, None).await;
     let others = [
         "!geds-key/!geds-key%2Fx",
@@ -215,8 +221,12 @@ async fn every_key_can_be_had() {
         .await
         .expect("a list");
     assert_eq!((level.objects.len(), level.common_prefixes.len()), (5, 0));
+}
 
-    for path in &all {
+#[tokio::test]
+async fn every_key_can_be_had() {
+    let (_world, bucket) = world_of_keys().await;
+    for path in listed(&bucket, None, None).await {
         let path = Path::parse(path).expect("a path");
         let got = bucket.get(&path).await.expect("it is there");
         assert_eq!(got.meta.location, path);
@@ -532,4 +542,29 @@ async fn what_is_on_the_disk_is_read_from_there() {
         assert!(part[0].iter().copied().eq(expected), "{number}");
     }
     assert!(n_on_disk > 5, "{n_on_disk}");
+}
+
+#[tokio::test]
+async fn buckets_have_urls() {
+    let (world, bucket) = world().await;
+    let registry = ::store::Registry::default();
+    let buckets = Buckets::new(Arc::clone(&world.face), bucket.0.tenant.clone());
+    registry
+        .register("geds", Arc::new(buckets))
+        .expect("it is new");
+    let opened = registry.open("geds://data/a/b").expect("it opens");
+    opened
+        .store
+        .put(&Path::from("c"), "abc".into())
+        .await
+        .expect("put");
+    bucket
+        .head(&Path::from("a/b/c"))
+        .await
+        .expect("it is there");
+    let none = registry.open("geds://none").expect("it need not be there");
+    let error = none.store.put(&Path::from("c"), "abc".into()).await;
+    let error = error.expect_err("there is no such bucket");
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+    registry.open("geds://x").expect_err("it cannot be there");
 }
