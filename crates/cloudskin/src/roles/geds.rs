@@ -180,6 +180,7 @@ mod tests {
             dir: None,
             config: Some(path.clone()),
             s3: None,
+            node: None,
             memory,
             disk: None,
             users: None,

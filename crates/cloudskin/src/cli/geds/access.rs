@@ -11,7 +11,7 @@ use geds::client::{Client, Credentials, Tls};
 use crate::config::Config;
 
 #[derive(Debug, Args)]
-pub(super) struct Access {
+pub(in crate::cli) struct Access {
     /// HOST:PORT of a node; else what CLOUDSKIN_GEDS says.
     #[arg(long, value_name = "ADDR")]
     node: Option<String>,

@@ -19,7 +19,7 @@ use crate::config::Config;
 const WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
-pub(super) struct Watch {
+pub(in crate::cli) struct Watch {
     /// BUCKET or BUCKET/PREFIX
     place: String,
     /// Begin behind this position, which --json tells: REVISION or REVISION.N.
@@ -122,7 +122,7 @@ fn parse(text: &str) -> anyhow::Result<Position> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Top {
+pub(in crate::cli) struct Top {
     /// Show it so often.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,

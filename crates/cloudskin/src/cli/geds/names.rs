@@ -11,7 +11,7 @@ use crate::cli::say;
 use crate::config::Config;
 
 #[derive(Debug, Args)]
-pub(super) struct Ls {
+pub(in crate::cli) struct Ls {
     /// BUCKET or BUCKET/PREFIX; without it, the buckets.
     place: Option<String>,
     /// All names, and no folders.
@@ -85,7 +85,7 @@ impl Ls {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Stat {
+pub(in crate::cli) struct Stat {
     /// BUCKET/KEY
     name: String,
     /// One JSON object.
@@ -138,7 +138,7 @@ impl Stat {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Rm {
+pub(in crate::cli) struct Rm {
     /// BUCKET/KEY, or with -r BUCKET/PREFIX.
     name: String,
     /// All whose names begin so.
@@ -171,7 +171,7 @@ impl Rm {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Mv {
+pub(in crate::cli) struct Mv {
     /// BUCKET/KEY, or with -r BUCKET/PREFIX.
     from: String,
     to: String,
@@ -208,7 +208,7 @@ fn when(if_absent: bool) -> Precondition {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Cp {
+pub(in crate::cli) struct Cp {
     /// BUCKET/KEY
     from: String,
     to: String,
@@ -230,7 +230,7 @@ impl Cp {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Mb {
+pub(in crate::cli) struct Mb {
     bucket: String,
     #[command(flatten)]
     access: Access,
@@ -245,7 +245,7 @@ impl Mb {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Rb {
+pub(in crate::cli) struct Rb {
     bucket: String,
     #[command(flatten)]
     access: Access,

@@ -32,7 +32,7 @@ enum ClassArg {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Put {
+pub(in crate::cli) struct Put {
     /// `-` is standard input.
     file: PathBuf,
     /// BUCKET/KEY; a KEY that ends in `/` gets the name of the file behind it.
@@ -160,7 +160,7 @@ fn read_block(from: &mut dyn Read) -> io::Result<Vec<u8>> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Get {
+pub(in crate::cli) struct Get {
     /// BUCKET/KEY
     name: String,
     /// `-` is standard output; what is there is replaced when all has arrived.

@@ -174,7 +174,7 @@ impl Pieces<'_> {
             let range = self.next..self.end.min(self.next + PIECE_BYTES);
             let n_bytes = range.end - range.start;
             let open = self.object.ending.handle;
-            let read = Request::Read(Read::Read {
+            let read = Request::Read(Read::More {
                 open,
                 range: range.clone(),
             });

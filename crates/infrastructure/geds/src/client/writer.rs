@@ -83,7 +83,7 @@ impl Writer {
         while !data.is_empty() {
             let piece = data.split_to(data.len().min(FRAME_BYTES));
             let n_bytes = piece.len() as u64;
-            self.send(Write::Write { writer, position }, piece).await?;
+            self.send(Write::Put { writer, position }, piece).await?;
             position = position.map(|position| position.saturating_add(n_bytes));
         }
         Ok(())

@@ -181,13 +181,13 @@ struct ListedV1<'a> {
 
 impl Reply for Listed {
     fn encode(&self) -> Vec<u8> {
-        let item = |item| match item {
-            &Item::Object(ref key, ref entry) => ItemV1::Object(key.as_str(), (&**entry).into()),
+        let items = self.page.items.iter().map(|item| match item {
+            Item::Object(key, entry) => ItemV1::Object(key.as_str(), (&**entry).into()),
             Item::Folder(prefix) => ItemV1::Folder(prefix.as_str()),
-        };
+        });
         encode(&ListedV1 {
             revision: self.revision.0,
-            items: self.page.items.iter().map(item).collect(),
+            items: items.collect(),
             next: self.page.next.as_ref().map(|next| next.from.as_str()),
         })
     }

@@ -21,7 +21,7 @@ pub(crate) enum Read {
         keep: Option<u32>,
     },
     /// More of an object that is open: the same, whatever its name stands for meanwhile.
-    Read {
+    More {
         open: u32,
         range: Range<u64>,
     },
@@ -65,7 +65,7 @@ impl Read {
                 };
                 (Op::Open, encode(&open))
             }
-            Self::Read { open, range } => {
+            Self::More { open, range } => {
                 let read = ReadV1 {
                     open: *open,
                     from: range.start,
@@ -90,7 +90,7 @@ impl Read {
             }
             Op::Read => {
                 let read: ReadV1 = decode(body)?;
-                Self::Read {
+                Self::More {
                     open: read.open,
                     range: range(read.from, read.bytes)?,
                 }

@@ -323,7 +323,7 @@ fn reads_are_those_of_version_1() {
         range: 300..310,
         keep: Some(9),
     };
-    let read = Read::Read {
+    let read = Read::More {
         open: 9,
         range: 0..DATA_BYTES_MAX as u64,
     };
@@ -365,7 +365,7 @@ fn writes_are_those_of_version_1() {
             "01 ac02".to_owned(),
         ),
         (
-            Write::Write {
+            Write::Put {
                 writer: 1,
                 position: None,
             },
@@ -373,7 +373,7 @@ fn writes_are_those_of_version_1() {
             "01 00".to_owned(),
         ),
         (
-            Write::Write {
+            Write::Put {
                 writer: 1,
                 position: Some(300),
             },

@@ -20,7 +20,7 @@ pub(crate) enum Write {
         reserve: u64,
     },
     /// The bytes are the frame's data. `None`: behind all that there is.
-    Write {
+    Put {
         writer: u32,
         position: Option<u64>,
     },
@@ -47,7 +47,7 @@ impl Write {
     pub(crate) fn writer(&self) -> u32 {
         match self {
             Self::Begin { writer, .. }
-            | Self::Write { writer, .. }
+            | Self::Put { writer, .. }
             | Self::Truncate { writer, .. }
             | Self::Abort { writer } => *writer,
             Self::Seal(seal) => seal.writer,
@@ -57,7 +57,7 @@ impl Write {
     pub(super) fn encode(&self) -> (Op, Vec<u8>) {
         match self {
             Self::Begin { writer, reserve } => (Op::Begin, encode(&(writer, reserve))),
-            Self::Write { writer, position } => (Op::Write, encode(&(writer, position))),
+            Self::Put { writer, position } => (Op::Write, encode(&(writer, position))),
             Self::Truncate { writer, len } => (Op::Truncate, encode(&(writer, len))),
             Self::Seal(seal) => (Op::Seal, encode(&SealV1::from(&**seal))),
             Self::Abort { writer } => (Op::Abort, encode(writer)),
@@ -72,7 +72,7 @@ impl Write {
             }
             Op::Write => {
                 let (writer, position) = decode(body)?;
-                Self::Write { writer, position }
+                Self::Put { writer, position }
             }
             Op::Truncate => {
                 let (writer, len) = decode(body)?;

@@ -22,7 +22,7 @@ pub(super) async fn read_at_once(
     let session = &shared.session;
     let reader = match &read {
         Read::Open { name, .. } => try_open(&session.store, &session.tenant, name),
-        Read::Read { open, .. } => shared.opened(*open).map(Some),
+        Read::More { open, .. } => shared.opened(*open).map(Some),
         Read::Close { .. } => unreachable!("nothing is read"),
     };
     let reader = match reader {
@@ -59,7 +59,7 @@ async fn wait_and_read(shared: &Shared, read: &Read) -> Result<(Reader, Result<V
             let name = name.clone();
             blocking(calls, move || store.open_object(&tenant, &name)).await?
         }
-        Read::Read { open, .. } => shared.opened(*open)?,
+        Read::More { open, .. } => shared.opened(*open)?,
         Read::Close { .. } => unreachable!("nothing is read"),
     };
     let range = clamp(read.range(), &reader);
@@ -113,7 +113,7 @@ fn check(entry: &Entry, when: &Precondition) -> Result<()> {
 impl Read {
     fn range(&self) -> Range<u64> {
         match self {
-            Self::Open { range, .. } | Self::Read { range, .. } => range.clone(),
+            Self::Open { range, .. } | Self::More { range, .. } => range.clone(),
             Self::Close { .. } => 0..0,
         }
     }

@@ -339,7 +339,7 @@ impl Conversation {
                 }
                 return asked.answer(Ok(())).await;
             }
-            Write::Write { position, .. } => Step::Write { position, data },
+            Write::Put { position, .. } => Step::Write { position, data },
             Write::Truncate { len, .. } => Step::Truncate(len),
             Write::Seal(seal) => Step::Seal(seal),
         };

@@ -14,6 +14,9 @@ use crate::wire::{Seal, SealedAs};
 /// So much memory is taken ahead for an object that has said how long it is: it may be long in coming.
 const AHEAD_BYTES: u64 = 16 << 20;
 
+/// What is done to it on a thread that may wait.
+type Change = Box<dyn FnOnce(&mut Writer) -> Result<()> + Send>;
+
 /// An object that is being written.
 pub(super) struct Writing {
     pub steps: mpsc::Sender<(Step, Asked, OwnedSemaphorePermit)>,
@@ -54,7 +57,7 @@ pub(super) async fn write(
                 continue;
             }
         };
-        let change: Box<dyn FnOnce(&mut Writer) -> Result<()> + Send> = match step {
+        let change: Change = match step {
             Step::Write { position, data } => Box::new(move |writer| {
                 let (data, _room) = data;
                 put(writer, position, &data, reserve)

@@ -174,13 +174,13 @@ async fn what_is_not_understood_is_refused_and_the_rest_is_not_touched() {
     assert_eq!(stranger.refusal(3).await.0, Kind::Invalid);
     stranger.send(Op::Hello, 4, b"", &[9; 100_000]).await;
     assert_eq!(stranger.refusal(4).await.0, Kind::Invalid);
-    let no_writer = Request::Write(Write::Write {
+    let no_writer = Request::Write(Write::Put {
         writer: 1,
         position: None,
     });
     stranger.ask(5, &no_writer, &[7; 1000]).await;
     assert_eq!(stranger.refusal(5).await.0, Kind::NotFound);
-    let far = Request::Read(Read::Read {
+    let far = Request::Read(Read::More {
         open: 9,
         range: 0..1,
     });
