@@ -224,7 +224,14 @@ async fn an_object_has_a_life() {
     let status = client.status(&name("a/x")).await.expect("it is there");
     assert_eq!(&*status.entry.metadata, b"new");
     assert_eq!(&*status.entry.hints.consumers, [ConsumerId(7)]);
+    world.service.stop().await;
+}
 
+#[tokio::test]
+async fn names_are_changed_and_listed() {
+    let world = world().await;
+    let client = &world.acme;
+    put(client, "a/x", b"x").await;
     let [x, y] = ["a/x", "b/y"].map(name);
     client
         .copy([&x, &y], None, Precondition::Absent)
