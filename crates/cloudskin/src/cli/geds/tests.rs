@@ -199,7 +199,7 @@ fn names_are_given_and_taken() {
         &["ls", "-r", "data/b/"],
         &["stat", "data/b/1"],
         &["stat", "data/b/1", "--json"],
-        &["watch", "data", "--since", "1", "--no-wait", "--json"],
+        &["watch", "data", "--since", "2", "--no-wait", "--json"],
         &["top", "--once"],
         &["top", "--once", "--json"],
         &["rm", "-f", "data/none"],

@@ -39,6 +39,7 @@ pub(super) struct Sizes {
     pub arena_bytes: u64,
     pub tenant_bytes: u64,
     pub disk_bytes: u64,
+    pub room_wait: Duration,
 }
 
 impl Default for Sizes {
@@ -47,6 +48,7 @@ impl Default for Sizes {
             arena_bytes: 64 << 20,
             tenant_bytes: 0,
             disk_bytes: 64 << 20,
+            room_wait: Duration::from_secs(60),
         }
     }
 }
@@ -69,7 +71,7 @@ pub(super) fn store_of(disk: &CrashDisk, sizes: &Sizes) -> Store {
             ..tier1::Config::default()
         },
         tenant_bytes: sizes.tenant_bytes,
-        room_wait: Duration::from_millis(200),
+        room_wait: sizes.room_wait,
         ..Config::default()
     };
     let store = Store::open(&config, NodeId(1), Disks::both(disk)).expect("it opens");

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use wal::testing::CrashDisk;
 
 use crate::core::index::{Class, ConsumerId, Precondition};
@@ -148,6 +150,7 @@ fn who_finds_no_room_in_time_is_told_and_has_changed_nothing() {
     let disk = CrashDisk::default();
     let sizes = Sizes {
         disk_bytes: 2 * MIB,
+        room_wait: Duration::from_millis(200),
         ..small()
     };
     let store = store_of(&disk, &sizes);
