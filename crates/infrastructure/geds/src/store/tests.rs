@@ -407,6 +407,18 @@ fn a_crash_loses_nothing_that_was_acknowledged() {
 fn what_a_full_disk_has_refused_is_put_when_there_is_room() {
     let disk = CrashDisk::default();
     let now = store(&disk);
+    // There is room where objects lie, and none in the log.
+    put_as(
+        Class::Durable,
+        &now,
+        "large",
+        &content(4 << 20, 0),
+        Precondition::None,
+    )
+    .and_then(|(_, ack)| ack.wait())
+    .expect("there is room");
+    let gone = now.delete(&tenant("acme"), &name("large"), Precondition::None);
+    gone.and_then(Ack::wait).expect("it is there");
     disk.set_room(0);
     let mut n = 0;
     let error = loop {
@@ -419,6 +431,7 @@ fn what_a_full_disk_has_refused_is_put_when_there_is_room() {
         assert!(n < 100_000, "the disk is full");
     };
     assert_eq!(error.kind, Kind::Exhausted, "{error}");
+    assert!(n > 0 && now.0.wal.stats().is_full, "{n}");
     disk.set_room(u64::MAX);
     now.maintain().expect("there is room");
     let keys = keys(&now);
