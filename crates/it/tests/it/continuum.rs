@@ -318,8 +318,8 @@ fn kill_all(pids: Vec<u64>) -> Result<()> {
     Ok(())
 }
 
-/// A site boots from its ledger before it dials, and its cells are back within this time.
-const BOOT_MAX: Duration = Duration::from_secs(2);
+/// A site boots from its ledger before it dials, and its cells are back within this time, which is 2 s on a machine that other tests do not keep busy.
+const BOOT_MAX: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_site_that_begins_without_its_controller_runs_what_it_ran() -> Result<()> {
