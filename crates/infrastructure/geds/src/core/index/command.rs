@@ -160,6 +160,15 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// `None`: all of them.
+    pub(crate) fn bucket(&self) -> Option<&BucketName> {
+        match self {
+            Self::All => None,
+            Self::Folder(folder) => Some(&folder.bucket),
+            Self::Name(name) => Some(&name.bucket),
+        }
+    }
+
     pub(crate) fn holds(&self, change: &Change) -> bool {
         let (bucket, key) = match change {
             Change::Named { name, .. } | Change::Placed { name, .. } => {

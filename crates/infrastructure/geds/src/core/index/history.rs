@@ -24,6 +24,8 @@ pub(crate) struct History {
     commits: VecDeque<Arc<[Change]>>,
     /// The same once more by name: what was before.
     past: BTreeMap<BucketName, Past>,
+    /// Buckets that were made lately, and when. What was under their names before is of others, perhaps of somebody else.
+    made: BTreeMap<BucketName, Revision>,
 }
 
 impl History {
@@ -34,12 +36,13 @@ impl History {
             oldest: revision,
             commits: VecDeque::new(),
             past: BTreeMap::new(),
+            made: BTreeMap::new(),
         }
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.n_bytes == 0 && self.commits.is_empty() && self.past.is_empty()
+        self.n_bytes == 0 && self.commits.is_empty() && self.past.is_empty() && self.made.is_empty()
     }
 
     fn last(&self) -> Revision {
@@ -55,6 +58,9 @@ impl History {
                 let versions = past.entry(name.key.clone()).or_default();
                 versions.push_back((revision, Arc::clone(before)));
             }
+            if let Change::BucketCreated { bucket, .. } = change {
+                self.made.insert(bucket.clone(), revision);
+            }
         }
         self.commits.push_back(changes);
         while self.n_bytes > self.bytes_max
@@ -65,6 +71,11 @@ impl History {
             for change in &*changes {
                 if let Some((name, _)) = before(change) {
                     self.forget(name);
+                }
+                if let Change::BucketCreated { bucket, .. } = change
+                    && self.made.get(bucket) == Some(&self.oldest)
+                {
+                    self.made.remove(bucket);
                 }
             }
         }
@@ -85,15 +96,17 @@ impl History {
 
     /// What has to be known beside the present names to tell those of a revision.
     pub(crate) fn past(&self, bucket: &BucketName, at: Revision) -> Result<Option<&Past>, Error> {
-        self.reach(at)?;
+        self.reach(at, Some(bucket))?;
         Ok(self.past.get(bucket).filter(|_| at < self.last()))
     }
 
+    /// All changes, or those of one bucket and more.
     pub(crate) fn since(
         &self,
         revision: Revision,
-    ) -> Result<impl Iterator<Item = (Revision, &Change)>, Error> {
-        self.reach(revision)?;
+        bucket: Option<&BucketName>,
+    ) -> Result<impl Iterator<Item = (Revision, &Change)> + use<'_>, Error> {
+        self.reach(revision, bucket)?;
         let n_skipped = usize::try_from(revision.0 - self.oldest.0).expect("there are so many");
         let commits = (revision.0 + 1..).zip(self.commits.iter().skip(n_skipped));
         Ok(commits.flat_map(|(n, changes)| {
@@ -102,9 +115,11 @@ impl History {
         }))
     }
 
-    /// A revision of the future belongs to an index that has lost its last records: what was seen of it is not true.
-    fn reach(&self, revision: Revision) -> Result<(), Error> {
-        let oldest = self.oldest;
+    /// A revision of the future belongs to an index that has lost its last records: what was seen of it is not true. One from before a bucket
+    /// was made belongs to another bucket of that name.
+    fn reach(&self, revision: Revision, bucket: Option<&BucketName>) -> Result<(), Error> {
+        let made = bucket.and_then(|bucket| self.made.get(bucket));
+        let oldest = made.map_or(self.oldest, |made| self.oldest.max(*made));
         if (oldest..=self.last()).contains(&revision) {
             Ok(())
         } else {

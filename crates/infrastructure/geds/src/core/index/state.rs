@@ -169,7 +169,7 @@ impl Index {
     }
 
     /// # Errors
-    /// [`Error::NoBucket`], also when it is gone since, and [`Error::Compacted`].
+    /// [`Error::NoBucket`], also when it is gone since, and [`Error::Compacted`], also when it was made since.
     pub fn list(&self, query: &Query<'_>, from: &Cursor) -> Result<Page, Error> {
         let bucket = &query.folder.bucket;
         let names = self.names(bucket)?;
@@ -180,13 +180,13 @@ impl Index {
     /// What happened after a revision, oldest first. Whoever stops early stops after a whole revision and asks again from there.
     ///
     /// # Errors
-    /// [`Error::Compacted`].
+    /// [`Error::Compacted`], also when the bucket of the scope was made since: what was before is of another one.
     pub fn changes_since<'a>(
         &'a self,
         revision: Revision,
         scope: &'a Scope,
     ) -> Result<impl Iterator<Item = (Revision, &'a Change)>, Error> {
-        let changes = self.history.since(revision)?;
+        let changes = self.history.since(revision, scope.bucket())?;
         Ok(changes.filter(|(_, change)| scope.holds(change)))
     }
 

@@ -239,7 +239,13 @@ impl World {
                 assert_eq!(listing.items, expected);
             }
             Err(Error::NoBucket(bucket)) => assert!(!self.present().buckets.contains_key(&bucket)),
-            Err(Error::Compacted { oldest }) => assert!(listing.cursor.revision < oldest),
+            Err(ref error @ Error::Compacted { oldest }) => {
+                let revision = listing.cursor.revision;
+                assert!(revision < oldest);
+                if self.index.changes_since(revision, &Scope::All).is_ok() {
+                    self.expect_made_since(revision, &listing.folder.bucket, error);
+                }
+            }
             Err(other) => panic!("{other}"),
         }
         None
@@ -263,6 +269,19 @@ impl World {
         assert_eq!(index.names_bytes, self.index.names_bytes);
         self.index = index;
         self.check_state();
+    }
+
+    /// What is kept is not told only if it is of another bucket of that name.
+    fn expect_made_since(&self, revision: Revision, bucket: &BucketName, error: &Error) {
+        let Error::Compacted { oldest } = error else {
+            panic!("{error}")
+        };
+        let made = &self.commits[usize::try_from(oldest.0 - 1).expect("few")];
+        let is_it = |change: &Change| matches!(change, Change::BucketCreated { bucket: made, .. } if made == bucket);
+        assert!(
+            revision < *oldest && made.iter().any(is_it),
+            "{revision:?} {oldest:?}"
+        );
     }
 
     /// From every revision that is kept, all that has changed since is told; and every such revision can be listed.
@@ -291,7 +310,15 @@ impl World {
             }
             for scope in scopes {
                 let mut names = in_scope(model, scope);
-                for (_, change) in self.index.changes_since(revision, scope).expect("kept") {
+                let changes = match self.index.changes_since(revision, scope) {
+                    Ok(changes) => changes,
+                    Err(error) => {
+                        let bucket = scope.bucket().expect("all are kept");
+                        self.expect_made_since(revision, bucket, &error);
+                        continue;
+                    }
+                };
+                for (_, change) in changes {
                     follow(&mut names, change);
                 }
                 assert_eq!(names, in_scope(self.present(), scope));
@@ -926,6 +953,42 @@ fn an_object_is_sealed_once_and_in_order() {
         let said = format!("{op:?}");
         assert_eq!(execute(&mut index, op), expected, "{said}");
     }
+}
+
+#[test]
+fn a_bucket_that_is_made_anew_says_nothing_of_the_one_before() {
+    let mut index = small(Limits::default());
+    let (old, all) = (index.cursor(""), index.revision());
+    let data = folder("").bucket;
+    execute(&mut index, Op::DeletePrefix(folder(""))).expect("it is there");
+    let empty = index.revision();
+    execute(&mut index, Op::DeleteBucket(data.clone())).expect("it is empty");
+    let made = Op::CreateBucket {
+        bucket: data,
+        owner: "other".parse().expect("a name"),
+        created_at_ms: 1,
+    };
+    execute(&mut index, made).expect("there is none");
+    let oldest = index.revision();
+    let query = Query {
+        folder: &folder(""),
+        delimiter: "",
+        items_max: 9,
+    };
+    let compacted = Error::Compacted { oldest };
+    assert_eq!(index.list(&query, &old), Err(compacted.clone()));
+    let now = index.cursor("");
+    assert_eq!(index.list(&query, &now).map(|page| page.items), Ok(vec![]));
+    for scope in [Scope::Folder(folder("")), Scope::Name(name("y"))] {
+        for since in [all, empty] {
+            let told = index.changes_since(since, &scope).err();
+            assert_eq!(told, Some(compacted.clone()));
+        }
+        let told = index.changes_since(oldest, &scope).map(Iterator::count);
+        assert_eq!(told, Ok(0));
+    }
+    let told = index.changes_since(all, &Scope::All).map(Iterator::count);
+    assert!(told.is_ok_and(|told| told > 2));
 }
 
 #[test]

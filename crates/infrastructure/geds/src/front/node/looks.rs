@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::outbox::Asked;
 use super::session::Session;
-use crate::core::index::{Change, Page};
-use crate::core::index::{Cursor, Entry, Folder, Index, Item, Query, Revision, Scope};
-use crate::error::{Error, Kind, Result};
+use crate::core::index::{Cursor, Entry, Item, Page, Query, Revision};
+use crate::error::Result;
 use crate::front::s3::native_metadata;
 use crate::store::{Stats, Status};
 use crate::wire::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
@@ -69,21 +68,6 @@ pub(super) fn native(entry: &Arc<Entry>) -> Arc<Entry> {
     })
 }
 
-/// What happened to a bucket before it was the one that it is now belongs to somebody else, perhaps.
-///
-/// # Errors
-/// `NotFound`.
-pub(super) fn check_since(index: &Index, folder: &Folder, since: Revision) -> Result<()> {
-    let scope = Scope::Folder(folder.clone());
-    let mut changes = index.changes_since(since, &scope)?;
-    let is_other = changes.any(|(_, change)| matches!(change, Change::BucketCreated { .. }));
-    if is_other {
-        let what = format!("bucket `{}` was created since: list again", folder.bucket);
-        return Err(Error::new(Kind::NotFound, what));
-    }
-    Ok(())
-}
-
 fn list(
     session: &Session,
     query: &Query<'_>,
@@ -91,14 +75,8 @@ fn list(
     with_metadata: bool,
 ) -> Result<Listed> {
     let Session { store, tenant, .. } = session;
-    let from = match from {
-        Some(from) => {
-            let namespace = store.namespace();
-            namespace.read(|index| check_since(index, query.folder, from.revision))?;
-            from
-        }
-        None => store.namespace().read(|index| index.cursor("")),
-    };
+    let now = || store.namespace().read(|index| index.cursor(""));
+    let from = from.unwrap_or_else(now);
     let page = store.list(tenant, query, Some(&from))?;
     Ok(Listed {
         page: cut(page, from.revision, with_metadata),

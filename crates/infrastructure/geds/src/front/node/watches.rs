@@ -3,10 +3,10 @@
 use tokio::time::timeout;
 
 use super::door::end_of;
-use super::looks::{check_since, native};
+use super::looks::native;
 use super::outbox::Asked;
 use super::session::{Session, Shared};
-use crate::core::index::{self, Change, Folder, Index, Prefix, Revision};
+use crate::core::index::{self, Change, Index, Revision};
 use crate::error::{Error, Kind, Result};
 use crate::wire::{EVENTS_MAX, Event, PAGE_BYTES, Position, Watch, Watched};
 
@@ -57,14 +57,10 @@ fn look(session: &Session, watch: &Watch) -> Result<Watched> {
             n_more: 0,
         };
         let from = watch.from.unwrap_or(now);
-        let all = Folder {
-            bucket: bucket.clone(),
-            prefix: Prefix::new("").expect("it is short"),
-        };
-        if check_since(index, &all, from.revision).is_err() {
-            return Ok(Watched::Compacted { now });
+        match events(index, watch, from) {
+            Err(index::Error::Compacted { .. }) => Ok(Watched::Compacted { now }),
+            watched => Ok(watched?),
         }
-        Ok(events(index, watch, from)?)
     })
 }
 
@@ -133,7 +129,7 @@ fn event(change: &Change) -> Option<Event> {
             id: *id,
             placement: placement.clone(),
         },
-        // Whoever watches a bucket knows that it is there, and that it is the same: see `check_since`.
+        // Whoever watches a bucket knows that it is there, and that it is the same: see `Index::changes_since`.
         Change::BucketCreated { .. } | Change::BucketDeleted(_) | Change::Released { .. } => {
             return None;
         }
