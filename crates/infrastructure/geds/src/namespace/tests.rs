@@ -126,6 +126,14 @@ fn pieces(namespace: &Namespace) -> Vec<Piece> {
     namespace.read(|index| index.pieces().collect())
 }
 
+fn resume(namespace: &Namespace, wal: &Wal) -> Result<()> {
+    let resume = || {
+        wal.resume();
+        Ok(())
+    };
+    namespace.resume(|| wal.stats().is_full, resume)
+}
+
 #[test]
 fn it_is_there_again_with_and_without_a_snapshot() {
     let memory = Memory::default();
@@ -244,27 +252,13 @@ fn while_the_disk_is_full_nothing_is_committed_and_then_nothing_is_missing() {
     });
     assert!(full.is_some(), "the disk is full");
     let before = pieces(&namespace);
-    let still = namespace.resume(
-        || wal.stats().is_full,
-        || {
-            wal.resume();
-            Ok(())
-        },
-    );
+    let still = resume(&namespace, &wal);
     assert_eq!(still.expect_err("it still is").kind, Kind::Exhausted);
     let refused = namespace.commit(seal("refused", 100_000));
     assert_eq!(refused.expect_err("it still is").kind, Kind::Exhausted);
     assert_eq!(pieces(&namespace), before);
     disk.set_room(u64::MAX);
-    namespace
-        .resume(
-            || wal.stats().is_full,
-            || {
-                wal.resume();
-                Ok(())
-            },
-        )
-        .expect("there is room");
+    resume(&namespace, &wal).expect("there is room");
     let done = namespace.commit(seal("after", 100_001)).expect("taken");
     done.ticket.wait().expect("durable");
     let after = pieces(&namespace);
@@ -311,15 +305,7 @@ fn what_a_full_disk_refused_is_written_however_often_it_fills_again() {
     }
     assert!(n_refused > 10, "{n_refused}");
     disk.set_room(u64::MAX);
-    namespace
-        .resume(
-            || wal.stats().is_full,
-            || {
-                wal.resume();
-                Ok(())
-            },
-        )
-        .expect("there is room");
+    resume(&namespace, &wal).expect("there is room");
     let done = namespace.commit(seal("after", 100_001)).expect("taken");
     done.ticket.wait().expect("durable");
     let after = pieces(&namespace);

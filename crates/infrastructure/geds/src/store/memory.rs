@@ -85,6 +85,7 @@ impl Store {
 
     /// Moves something out of memory so that a tenant may have more, or waits a little while somebody else does.
     fn make_room(&self, share: &Arc<Share>, by: Instant) {
+        self.drop_kept();
         if let Ok(_alone) = self.0.evicting.try_lock() {
             match self.evict(&self.whose(share), BATCH_BYTES, true) {
                 Ok(bytes) if bytes > 0 => return,

@@ -41,7 +41,7 @@ pub use self::memory::Moved;
 pub use self::objects::Unnamed;
 use self::reader::Content;
 pub use self::reader::{Pieces, Reader};
-use self::residents::Residents;
+use self::residents::{Resident, Residents};
 use self::scrub::Scrubber;
 pub use self::scrub::{Scrubbed, Scrubbing};
 use self::stats::Counts;
@@ -124,6 +124,8 @@ struct Inner {
     last_serial: AtomicU64,
     /// Should be on the disk, whose log has refused them when it was full.
     refused: Mutex<BTreeSet<ObjectId>>,
+    /// Nobody names them any more, and the log does not know yet that somebody has: if it is full, it is told all of it again.
+    kept: Mutex<BTreeMap<ObjectId, Arc<Resident>>>,
     /// Are damaged on the disk, and whole in memory.
     damaged: Mutex<BTreeSet<ObjectId>>,
     /// Held by who moves objects out of memory because he has to wait for it.
@@ -201,6 +203,7 @@ impl Store {
             warm,
             last_serial: AtomicU64::new(0),
             refused: Mutex::default(),
+            kept: Mutex::default(),
             damaged: Mutex::default(),
             evicting: Mutex::default(),
             disk,
@@ -477,6 +480,7 @@ impl Store {
     pub fn maintain(&self) -> Result<()> {
         // Each of them, whatever becomes of the others; the log is to stay short first of all.
         let resumed = self.resume();
+        self.drop_kept();
         let short = self.shorten_log();
         let room = self.keep_room();
         self.promote_wanted();
@@ -502,12 +506,7 @@ impl Store {
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         for change in changes {
             match change {
-                Change::Released { id, .. } => {
-                    self.0.residents.remove(*id);
-                    self.0.freed.1.notify_all();
-                    // Also if it came there in this moment, and the index does not know.
-                    self.free(*id);
-                }
+                Change::Released { id, .. } => self.release(*id),
                 Change::Named {
                     after: Some(entry), ..
                 } if entry.hints.readers > 0 => self.note_consumed(entry.sealed.id),

@@ -111,8 +111,9 @@ impl Store {
         let is_full = || inner.wal.stats().is_full;
         inner.namespace.resume(is_full, || {
             if is_full() {
-                let refused = inner.disk.forget_refused();
-                lock(&inner.refused).extend(refused.into_iter().map(in_index));
+                let mut refused = lock(&inner.refused);
+                refused.extend(inner.disk.forget_refused().into_iter().map(in_index));
+                drop(refused);
                 inner.wal.resume();
             }
             self.put_refused()
@@ -122,41 +123,57 @@ impl Store {
         self.lose_refused()
     }
 
-    /// Puts to the disk what its log has refused.
+    /// Puts to the disk what its log has refused, also what nobody names any more: the log is told of its name, too, before it is told of another.
     fn put_refused(&self) -> Result<()> {
         let inner = &*self.0;
         let refused: Vec<_> = lock(&inner.refused).iter().copied().collect();
         let mut put = Vec::new();
         for id in refused {
-            let resident = inner.residents.get(id);
-            let is_done = match resident.filter(|_| self.is_believed_here(id)) {
-                Some(resident) => match self.put(id, &resident.object, rt::now()) {
-                    Ok(ticket) => {
-                        put.push((id, ticket));
-                        false
-                    }
-                    Err(error) if error.kind == Kind::Conflict => true,
-                    // Others have taken its place. It is tried again, and names go on meanwhile, or nothing could be deleted.
-                    Err(error) if error.kind == Kind::Exhausted && !inner.wal.stats().is_full => {
-                        false
-                    }
-                    Err(error) => return Err(error),
-                },
-                None => !self.is_believed_here(id),
+            let kept = lock(&inner.kept).get(&id).cloned();
+            let Some(resident) = kept.or_else(|| inner.residents.get(id)) else {
+                continue;
             };
-            if is_done {
-                lock(&inner.refused).remove(&id);
+            match self.put(id, &resident.object, rt::now()) {
+                Ok(ticket) => put.push((id, ticket)),
+                Err(error) if error.kind == Kind::Conflict => {
+                    lock(&inner.refused).remove(&id);
+                }
+                // Others have taken its place. It is tried again, and names go on meanwhile, or nothing could be deleted.
+                Err(error) if error.kind == Kind::Exhausted && !inner.wal.stats().is_full => {}
+                Err(error) => return Err(error),
             }
         }
         for (id, ticket) in put {
             ticket.wait()?;
             lock(&inner.refused).remove(&id);
             if !self.is_believed_here(id) {
-                // It was deleted meanwhile.
                 self.free(id);
             }
         }
         Ok(())
+    }
+
+    /// Nobody names it any more.
+    pub(super) fn release(&self, id: ObjectId) {
+        let inner = &*self.0;
+        if let Some(resident) = inner.residents.remove(id) {
+            let refused = lock(&inner.refused);
+            if refused.contains(&id) || inner.disk.is_undecided(on_disk(id)) {
+                lock(&inner.kept).insert(id, resident);
+            }
+        }
+        inner.freed.1.notify_all();
+        // Also if it came there in this moment, and the index does not know.
+        self.free(id);
+    }
+
+    /// Lets go what the log knows now.
+    pub(super) fn drop_kept(&self) {
+        let inner = &*self.0;
+        let refused = lock(&inner.refused);
+        let is_needed =
+            |id: &ObjectId| refused.contains(id) || inner.disk.is_undecided(on_disk(*id));
+        lock(&inner.kept).retain(|id, _| is_needed(id));
     }
 
     /// What was refused and is not in memory any more is lost.
@@ -164,7 +181,8 @@ impl Store {
         let here = Residency::Disk(self.0.node);
         let refused: Vec<_> = lock(&self.0.refused).iter().copied().collect();
         for id in refused {
-            if self.0.residents.get(id).is_none() {
+            let is_kept = lock(&self.0.kept).contains_key(&id);
+            if !is_kept && self.0.residents.get(id).is_none() {
                 if self.is_believed_here(id) {
                     self.place(Op::DropCopy(id, here.clone(), Cause::Corrupt))?;
                 }

@@ -64,16 +64,12 @@ impl Residents {
         Ok(())
     }
 
-    /// Was it here?
-    pub(super) fn remove(&self, id: ObjectId) -> bool {
-        // What it frees is freed outside of the lock.
-        let resident = self.write().remove(&id);
-        let Some(resident) = resident else {
-            return false;
-        };
+    /// Who drops it frees it, outside of the lock.
+    pub(super) fn remove(&self, id: ObjectId) -> Option<Arc<Resident>> {
+        let resident = self.write().remove(&id)?;
         resident.is_out.store(true, Ordering::SeqCst);
         resident.share.victims().remove(&id);
-        true
+        Some(resident)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjectId, Arc<Resident>>> {

@@ -187,6 +187,14 @@ impl Store {
         self.inner.room.notify_all();
     }
 
+    /// Whether the record of an object is on its way to the log, also if it was freed since.
+    #[must_use]
+    pub fn is_undecided(&self, id: Id) -> bool {
+        let mut state = self.inner.lock();
+        self.inner.settle(&mut state);
+        state.catalogue.is_undecided(id)
+    }
+
     /// Whether there is an object of that name, and its record is durable.
     #[must_use]
     pub fn is_durable(&self, id: Id) -> bool {

@@ -422,6 +422,11 @@ impl Catalogue {
         }
     }
 
+    /// It is there, perhaps leaving, and may yet be refused.
+    pub(crate) fn is_undecided(&self, id: Id) -> bool {
+        self.slots.get(&id).is_some_and(|slot| !slot.is_durable)
+    }
+
     pub(crate) fn is_durable(&self, id: Id) -> bool {
         let slot = self.slots.get(&id);
         slot.is_some_and(|slot| slot.is_durable && !slot.is_leaving)
@@ -473,16 +478,14 @@ impl Catalogue {
         before != (self.room.available(), self.staged_bytes)
     }
 
-    /// Nothing that is pending will ever be in the log. Tells which objects are not there therefore, but those that were leaving.
+    /// Nothing that is pending will ever be in the log. Tells which objects are not there therefore, also of those that were leaving.
     pub(crate) fn refuse(&mut self) -> Vec<Id> {
         let mut refused = Vec::new();
         while let Some(pending) = self.pending.pop_back() {
             match pending.change {
                 Change::Put => {
                     self.unsaid.retain(|id| *id != pending.id);
-                    if !self.slot(pending.id).is_leaving {
-                        refused.push(pending.id);
-                    }
+                    refused.push(pending.id);
                     self.remove(pending.id);
                 }
                 Change::Place(lying) => {
