@@ -4,8 +4,8 @@
 //! - [`namespace`]: its owner, with the log and snapshots.
 //! - [`arena`]: immutable objects in memory that processes of one node share without copying.
 //! - [`tier1`]: immutable objects on a disk of the node, small ones in the log.
-//! - [`tier2`]: objects in a store that speaks S3. The store does not use it yet.
-//! - [`store`]: names, memory and disk together: what a node offers to tenants.
+//! - [`tier2`]: objects in a store that speaks S3.
+//! - [`store`]: names, memory, disk and S3 together: what a node offers to tenants.
 //! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
 //! - [`front`]: its faces: S3, `ObjectStore`, and the node protocol, whose bytes are in `wire`.
 //! - [`client`]: who speaks that protocol from other processes and nodes.
@@ -17,6 +17,7 @@
 #![deny(unsafe_code)]
 
 pub mod arena;
+mod behind;
 pub mod client;
 pub mod config;
 mod core;

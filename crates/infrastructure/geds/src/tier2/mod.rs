@@ -18,7 +18,7 @@ pub mod keys;
 mod persisting;
 mod reading;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -110,13 +110,13 @@ impl Tier2 {
         let number = |range| u64::from_str_radix(digits.get(range)?, 16).ok();
         let id = ObjectId {
             node: NodeId(u32::try_from(number(0..8)?).ok()?),
-            epoch: ids::Epoch(number(8..16)?.try_into().ok()?),
+            epoch: ids::Epoch(number(8..16)?),
             serial: number(16..32)?,
         };
         (self.text_of(id) == **said).then_some(id)
     }
 
-    fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {
+    pub(crate) fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {
         let bucket = self.s3.bucket(name.bucket.as_str());
         bucket.map_err(|error| Error::caused(Kind::Invalid, "name a bucket of S3", error))
     }

@@ -1,6 +1,6 @@
 //! Against an S3 server over real HTTP, with a proxy in between that spoils connections.
 
-mod proxy;
+pub(crate) mod proxy;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use tokio::net::TcpListener;
 
 use self::proxy::{Fault, Proxy};
 use super::*;
-use crate::core::index::{BucketName, Etag, Key, NodeId, ObjectId, Precondition};
+use crate::core::index::{BucketName, Etag, InS3, Key, NodeId, ObjectId, Precondition};
 
 /// Where answers do not come.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
-struct World {
-    tier2: Tier2,
-    proxy: Proxy,
+pub(crate) struct World {
+    pub tier2: Tier2,
+    pub proxy: Proxy,
     _service: Service,
 }
 
 /// `retries`: of each request.
-async fn world(retries: usize) -> World {
+pub(crate) async fn world(retries: usize) -> World {
     world_with(retries, ::store::s3::Limits::default().patience).await
 }
 
