@@ -80,19 +80,15 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         drain: config.s3.limits.drain,
         ..node::Limits::default()
     };
+    let metrics = deps.metrics.clone();
     let Recovered {
         lock,
         store,
         face,
         users,
-    } = apart({
-        let metrics = deps.metrics.clone();
-        move || recover(&config, &metrics)
-    })
-    .await??;
+    } = apart(move || recover(&config, &metrics)).await??;
     let counters = s3::Counters::new(&deps.metrics);
-    let mut faces = Vec::new();
-    for (listener, tls) in s3_doors {
+    let faces = s3_doors.into_iter().map(|(listener, tls)| {
         let setup = Setup {
             config: front.clone(),
             users: users.users().clone(),
@@ -100,12 +96,11 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
             tls,
             counters: counters.clone(),
         };
-        let face = s3::serve(listener, setup);
-        faces.push(face.map_err(|error| Error::io("serve S3", error))?);
-    }
+        s3::serve(listener, setup).map_err(|error| Error::io("serve S3", error))
+    });
+    let faces = faces.collect::<Result<Vec<_>>>()?;
     let counters = node::Counters::new(&deps.metrics);
-    let mut nodes = Vec::new();
-    for (listener, tls) in node_doors {
+    let nodes = node_doors.into_iter().map(|(listener, tls)| {
         let setup = node::Setup {
             limits,
             users: users.users().clone(),
@@ -114,15 +109,12 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
             counters: counters.clone(),
         };
         let door = node::serve(listener, setup);
-        nodes.push(door.map_err(|error| Error::io("serve the node protocol", error))?);
-    }
-    let requests = {
-        let store = store.clone();
-        rt::spawn(
-            "geds requests to S3",
-            async move { store.run_requests().await },
-        )
-    };
+        door.map_err(|error| Error::io("serve the node protocol", error))
+    });
+    let nodes = nodes.collect::<Result<Vec<_>>>()?;
+    let behind = store.clone();
+    let requests = async move { behind.run_requests().await };
+    let requests = rt::spawn("geds requests to S3", requests);
     let store = Arc::new(store);
     metrics::declare(&deps.metrics, Arc::downgrade(&store));
     let upkeep = Upkeep::start(Tick {
