@@ -13,7 +13,7 @@ type Value = fn(&Stats) -> u64;
 pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
     let (levels, numbers) = (
         [of_tiers(metrics), of_names(metrics)].concat(),
-        numbers(metrics),
+        [numbers(metrics), of_s3(metrics)].concat(),
     );
     metrics.before_reading(move || {
         let Some(store) = store.upgrade() else {
@@ -84,6 +84,16 @@ fn of_tiers(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
             "geds_disk_waiting",
             "Writers that wait for room on the disk.",
             |s| s.disk.waiting,
+        ),
+        level(
+            "geds_s3_waiting_objects",
+            "Objects that are to be brought to S3.",
+            |s| s.in_remote.waiting_objects,
+        ),
+        level(
+            "geds_s3_doomed_objects",
+            "Objects that are to be deleted in S3, since nobody names them any more.",
+            |s| s.in_remote.doomed_objects,
         ),
     ]
 }
@@ -187,6 +197,52 @@ fn numbers(metrics: &Metrics) -> Vec<(IntCounter, Value)> {
             "geds_log_syncs_total",
             "Times that the log was synced to its disk.",
             |s| s.log.n_syncs,
+        ),
+    ]
+}
+
+fn of_s3(metrics: &Metrics) -> Vec<(IntCounter, Value)> {
+    let ours = |name, help, value: Value| (metrics.counter(name, help), value);
+    vec![
+        ours(
+            "geds_s3_persisted_objects_total",
+            "Objects that were brought to S3.",
+            |s| s.in_remote.persisted_objects,
+        ),
+        ours(
+            "geds_s3_persisted_bytes_total",
+            "Bytes of objects that were brought to S3.",
+            |s| s.in_remote.persisted_bytes,
+        ),
+        ours(
+            "geds_s3_fetched_objects_total",
+            "Objects that came back from S3 to memory.",
+            |s| s.in_remote.fetched_objects,
+        ),
+        ours(
+            "geds_s3_fetched_bytes_total",
+            "Bytes of objects that came back from S3 to memory.",
+            |s| s.in_remote.fetched_bytes,
+        ),
+        ours(
+            "geds_s3_deleted_objects_total",
+            "Objects that were deleted in S3, or were gone there.",
+            |s| s.in_remote.deleted_objects,
+        ),
+        ours(
+            "geds_s3_conflicts_total",
+            "Objects that were brought to S3 under a second key, because something else was under their own.",
+            |s| s.in_remote.conflicts,
+        ),
+        ours(
+            "geds_s3_failures_total",
+            "Objects that could not be brought to S3, fetched or deleted there, each attempt by itself.",
+            |s| s.in_remote.failures,
+        ),
+        ours(
+            "geds_left_disk_objects_total",
+            "Objects that left the disk, because it was short of room and they are in S3.",
+            |s| s.moved.left_disk_objects,
         ),
     ]
 }

@@ -8,7 +8,8 @@
 
 use super::Store;
 use super::objects::on_disk;
-use crate::core::index::{Cause, ObjectId, Op, Residency};
+use super::remote::in_s3;
+use crate::core::index::{Cause, Hints, ObjectId, Op, Residency};
 use crate::core::victims::Backing;
 use crate::error::{Kind, Result};
 
@@ -16,7 +17,9 @@ use crate::error::{Kind, Result};
 const HIGH_PERCENT: u64 = 90;
 const LOW_PERCENT: u64 = 80;
 /// So many are passed over at once that cannot go.
-const STAY_MAX: usize = 1024;
+const STAY_MAX: usize = 256;
+/// So much at least goes for who waits.
+const BATCH_BYTES: u64 = 8 << 20;
 
 impl Store {
     /// Makes room on the disk before somebody needs it.
@@ -29,8 +32,12 @@ impl Store {
         let stats = self.0.disk.stats();
         let limit = stats.limit_bytes - stats.apart_bytes.min(stats.limit_bytes);
         let used = stats.used_bytes.saturating_add(bytes);
-        let is_wanted = stats.waiting > 0 || used > limit / 100 * HIGH_PERCENT;
-        if !is_wanted {
+        let bytes = match stats.waiting {
+            0 => bytes,
+            // They want something, and do not say how much.
+            _ => bytes.max(BATCH_BYTES),
+        };
+        if stats.waiting == 0 && used <= limit / 100 * HIGH_PERCENT {
             return Ok(());
         }
         // Who finds somebody at it waits for room like everybody.
@@ -52,17 +59,17 @@ impl Store {
             if self.0.disk.len_of(on_disk(id)).is_none() {
                 continue;
             }
-            let gone = if victim.is_spent {
-                self.delete_spent(id, now_ms)
-            } else {
-                self.leave_disk(id)
+            let gone = match victim.is_spent {
+                true => self.delete_spent(id, now_ms),
+                false => Ok(false),
             };
+            let gone = gone.and_then(|is_gone| Ok(is_gone || self.leave_disk(id)?));
             match gone {
                 Ok(true) => n_bytes += victim.bytes,
+                // Somebody wants it again.
+                Ok(false) if victim.is_spent => self.came_to_disk(id, victim.bytes),
                 Ok(false) => {
-                    if victim.is_dirty {
-                        self.bring_soon(id);
-                    }
+                    self.bring_soon(id);
                     stay.push(victim);
                 }
                 Err(error) => {
@@ -85,7 +92,7 @@ impl Store {
         let here = Residency::Disk(self.0.node);
         let is_in_s3 = self.0.namespace.read(|index| {
             let object = index.object(id);
-            object.is_ok_and(|object| super::remote::in_s3(object.placement()).is_some())
+            object.is_ok_and(|object| in_s3(object.placement()).is_some())
         });
         if !is_in_s3 {
             return Ok(false);
@@ -104,16 +111,30 @@ impl Store {
 
     /// It is on the disk now.
     pub(super) fn came_to_disk(&self, id: ObjectId, bytes: u64) {
-        let is_in_s3 = self.0.namespace.read(|index| {
+        let known = self.0.namespace.read(|index| {
             let object = index.object(id).ok()?;
-            Some(super::remote::in_s3(object.placement()).is_some())
+            let backing = match in_s3(object.placement()) {
+                Some(_) => Backing::Clean,
+                None => Backing::Dirty,
+            };
+            // Of several names, the last one counts.
+            let entries = object.names().iter().map(|name| index.entry(name).ok());
+            let spent = entries.map(|entry| entry.map(|entry| spent_at(&entry.hints)));
+            Some((backing, spent.max().flatten()?))
         });
-        let Some(is_in_s3) = is_in_s3 else { return };
-        let backing = if is_in_s3 {
-            Backing::Clean
-        } else {
-            Backing::Dirty
+        let Some((backing, spent_at_ms)) = known else {
+            return;
         };
-        self.0.on_disk().insert(id, bytes.max(1), backing);
+        let mut on_disk = self.0.on_disk();
+        on_disk.insert(id, bytes.max(1), backing);
+        on_disk.set_expiry(&id, (spent_at_ms < u64::MAX).then_some(spent_at_ms));
     }
+}
+
+/// From when on nobody needs it, as far as is known.
+fn spent_at(hints: &Hints) -> u64 {
+    if hints.is_spent(0) {
+        return 0;
+    }
+    hints.expires_at_ms.unwrap_or(u64::MAX)
 }

@@ -547,7 +547,7 @@ impl Store {
                     self.release(*id);
                     for copy in copies.iter() {
                         if let Residency::S3(at) = copy {
-                            self.doom(*id, at);
+                            self.doom(*id, &at.name);
                         }
                     }
                 }

@@ -44,14 +44,19 @@ pub struct Unnamed {
 }
 
 impl Store {
-    /// Brings an object to the disk, where it wants a name and a record. If there is no room, waits for some until `room_by`.
+    /// Brings an object to the disk, where it wants a name and a record. If there is no room, makes some, and waits for it until `room_by`. Not while
+    /// nothing can be committed.
     pub(super) fn prepare(&self, object: &Object, room_by: Instant) -> Result<Prepared> {
-        let opened = object.open()?;
-        let views: Vec<_> = opened.views().collect();
-        let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
         if let Err(error) = self.make_disk_room(object.len()) {
             tracing::warn!(%error, "make room on the disk");
         }
+        self.write(object, room_by)
+    }
+
+    fn write(&self, object: &Object, room_by: Instant) -> Result<Prepared> {
+        let opened = object.open()?;
+        let views: Vec<_> = opened.views().collect();
+        let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
         Ok(self.0.disk.prepare(&pieces, object.sums(), room_by)?)
     }
 
@@ -138,8 +143,11 @@ impl Store {
             let Some(resident) = kept.or_else(|| inner.residents.get(id)) else {
                 continue;
             };
-            match self.put(id, &resident.object, rt::now()) {
-                Ok(ticket) => put.push((id, ticket)),
+            let written = self.write(&resident.object, rt::now());
+            let put_again =
+                written.and_then(|prepared| Ok(inner.disk.put_prepared(on_disk(id), prepared)?));
+            match put_again {
+                Ok(ticket) => put.push((id, ticket, resident.object.len())),
                 Err(error) if error.kind == Kind::Conflict => {
                     lock(&inner.refused).remove(&id);
                 }
@@ -148,10 +156,12 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        for (id, ticket) in put {
+        for (id, ticket, bytes) in put {
             ticket.wait()?;
             lock(&inner.refused).remove(&id);
-            if !self.is_believed_here(id) {
+            if self.is_believed_here(id) {
+                self.came_to_disk(id, bytes);
+            } else {
                 self.free(id);
             }
         }

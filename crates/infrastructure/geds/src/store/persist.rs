@@ -7,28 +7,33 @@
 //! ```
 
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
 
-use super::reader::Content;
 use super::remote::{Requests, in_s3};
 use super::tenants::Share;
 use super::{Ack, Reader, Store, now_ms};
 use crate::core::index::{
-    Cause, InS3, Index, KEY_BYTES_MAX, Key, Name, ObjectId, Op, Precondition, Residency,
+    Cause, InS3, Index, Name, ObjectId, Op, Placement, Precondition, Residency,
 };
 use crate::error::{Error, Kind, Result};
-use crate::tier2::Persist;
+use crate::tier2::{Found, Persist};
 
-/// So many objects are looked at in one step, and so many are on their way at once.
-const BATCH: usize = 256;
+/// So many objects are on their way to S3 at once, or are deleted there, and so many are fetched.
 const AT_ONCE: usize = 32;
+const FETCHED_AT_ONCE: usize = 4;
+/// After so many failures in a row S3 is taken to be out of reach.
+const FAILURES_MAX: usize = 2 * AT_ONCE;
 /// After something has failed, requests wait so long at first, and at most.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The name of an object may change so often while it waits to be brought to S3.
+const NAMES_MAX: usize = 8;
 
 /// What is to be brought to S3, and under which name.
 struct Errand {
@@ -40,7 +45,8 @@ impl Store {
     /// Has an object in S3 under its present name. Then no node is needed for it any more.
     ///
     /// # Errors
-    /// `NotFound`, `Lost`; `Invalid`: its bucket is not in S3; `Conflict`: what is there is being read; what S3 says.
+    /// `NotFound`, `Lost`; `Invalid`: its bucket is not in S3, or cannot be; `Conflict`: what is there is being read, or it was renamed meanwhile;
+    /// what S3 says.
     pub async fn persist(&self, tenant: &ids::Name, name: &Name) -> Result<Ack> {
         let not_there = || Error::new(Kind::Invalid, format!("`{}` is not in S3", name.bucket));
         let requests = self.0.requests.as_ref().ok_or_else(not_there)?;
@@ -48,8 +54,20 @@ impl Store {
             return Err(not_there());
         }
         let id = self.status(tenant, name)?.entry.sealed.id;
+        if !requests.is_checked(&name.bucket) {
+            requests.remote.tier2.check(&name.bucket).await?;
+            requests.set_checked(&name.bucket);
+        }
         self.bring(requests, id, Some(name)).await?;
-        self.barrier()
+        let placement = self.0.namespace.read(|index| {
+            let object = index.object(id)?;
+            Ok::<_, Error>(object.placement().clone())
+        })?;
+        match placement {
+            Placement::Lost(_) => Err(Error::new(Kind::Lost, "no copy of it is left")),
+            placement if in_s3(&placement).is_some() => self.barrier(),
+            _ => Err(Error::new(Kind::Conflict, "it was renamed meanwhile")),
+        }
     }
 
     fn barrier(&self) -> Result<Ack> {
@@ -81,84 +99,88 @@ impl Store {
     async fn write_back(&self, requests: &Requests) {
         let mut pause = PAUSE;
         loop {
-            let mut after = None;
-            let mut is_well = true;
-            let mut n_brought = 0;
-            loop {
-                let batch = requests.dirty_after(after, BATCH);
-                let Some(last) = batch.last() else { break };
-                after = Some(*last);
-                let brought = batch.into_iter().map(|id| async move {
-                    let brought = self.bring(requests, id, None).await;
-                    (id, brought)
-                });
-                let mut brought = stream::iter(brought).buffer_unordered(AT_ONCE);
-                while let Some((id, brought)) = brought.next().await {
-                    match brought {
-                        Ok(()) => {
-                            requests.is_brought(id);
-                            n_brought += 1;
+            let is_checked = check_buckets(requests).await;
+            let n_failed = AtomicUsize::new(0);
+            let dirty = stream::unfold(None, |after| {
+                let is_down = n_failed.load(Ordering::Relaxed) >= FAILURES_MAX;
+                let next = requests.dirty_after(after).filter(|_| !is_down);
+                async move { next.map(|(id, mark)| ((id, mark), Some(id))) }
+            });
+            let brought = dirty.map(async |(id, mark)| {
+                // A panic over one object is not to be the end of all.
+                let bring = AssertUnwindSafe(self.bring(requests, id, None));
+                let brought = bring.catch_unwind().await;
+                let panicked = |_| Err(Error::new(Kind::Internal, "bring it to S3"));
+                (id, mark, brought.unwrap_or_else(panicked))
+            });
+            let mut brought = Box::pin(brought.buffer_unordered(AT_ONCE));
+            let mut told = is_checked;
+            let mut is_well = is_checked;
+            while let Some((id, mark, brought)) = brought.next().await {
+                match brought {
+                    Ok(()) => {
+                        requests.is_brought(id, mark);
+                        n_failed.store(0, Ordering::Relaxed);
+                        pause = PAUSE;
+                    }
+                    Err(error) => {
+                        is_well = false;
+                        requests.count_failure();
+                        if error.kind == Kind::Unavailable {
+                            n_failed.fetch_add(1, Ordering::Relaxed);
                         }
-                        Err(error) => {
-                            requests.count_failure();
-                            tracing::warn!(
-                                ?id,
-                                error = &error as &dyn std::error::Error,
-                                "bring an object to S3"
-                            );
-                            is_well = false;
+                        // The others of this round are counted.
+                        if std::mem::take(&mut told) {
+                            let error = &error as &dyn std::error::Error;
+                            tracing::warn!(?id, error, "bring objects to S3");
                         }
                     }
                 }
-                if !is_well && n_brought == 0 {
-                    break;
-                }
             }
             if is_well {
-                pause = PAUSE;
                 requests.dirty_told.notified().await;
             } else {
-                pause = if n_brought > 0 {
-                    PAUSE
-                } else {
-                    (2 * pause).min(PAUSE_MAX)
-                };
                 tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(PAUSE_MAX);
             }
         }
     }
 
     /// Has it in S3 under that name, or under any of its names if it is in none yet.
     async fn bring(&self, requests: &Requests, id: ObjectId, as_name: Option<&Name>) -> Result<()> {
-        let name = self
-            .0
-            .namespace
-            .read(|index| target(requests, index, id, as_name));
-        let Some(name) = name else { return Ok(()) };
-        let changing = requests.changing(&name);
-        let _alone = changing.lock().await;
-        let _on_the_way = {
+        for _ in 0..NAMES_MAX {
+            let target = |index: &Index| target(requests, index, id, as_name);
+            let Some(name) = self.0.namespace.read(target) else {
+                self.doom_attempts(requests, id);
+                return Ok(());
+            };
+            if !requests.is_checked(&name.bucket) {
+                let what = format!("nothing comes to `{}` in S3 yet", name.bucket);
+                return Err(Error::new(Kind::Invalid, what));
+            }
+            let changing = requests.changing(&name);
+            let _alone = changing.lock().await;
             let size = self.0.namespace.read(|index| size_of(index, id));
-            let permits = requests
-                .on_the_way
-                .acquire_many(Requests::weight(size))
-                .await;
-            permits.map_err(|error| Error::caused(Kind::Internal, "wait for others", error))?
-        };
-        // Much may have happened meanwhile.
-        let Some(errand) = self
-            .errand(requests, id, as_name)?
-            .filter(|errand| errand.name == name)
-        else {
-            return Ok(());
-        };
-        // What is in S3 goes with what the index says; so that comes first.
-        self.durable().await?;
-        if requests.is_read(&name) {
-            let what = format!("what `{}` was before is being read from S3", name.key);
+            let on_the_way = &requests.on_the_way;
+            let permits = on_the_way.acquire_many(Requests::weight(size)).await;
+            let _permits =
+                permits.map_err(|error| Error::caused(Kind::Internal, "wait for others", error))?;
+            // Much may have happened meanwhile.
+            let errand = self.errand(requests, id, as_name)?;
+            if let Some(errand) = errand.filter(|errand| errand.name == name) {
+                return self.deliver(requests, id, &errand).await;
+            }
+        }
+        Err(Error::new(Kind::Conflict, "its name changes all the time"))
+    }
+
+    async fn deliver(&self, requests: &Requests, id: ObjectId, errand: &Errand) -> Result<()> {
+        if requests.is_read(&errand.name) {
+            let key = &errand.name.key;
+            let what = format!("what `{key}` was before is being read from S3");
             return Err(Error::new(Kind::Conflict, what));
         }
-        let at = self.send(requests, id, &errand).await?;
+        let at = self.send(requests, id, errand).await?;
         let size = errand.reader.len();
         requests.count(|counts| {
             counts.persisted_objects += 1;
@@ -166,7 +188,18 @@ impl Store {
         });
         let store = self.clone();
         let placed = rt::blocking(move || store.place_persisted(id, &at)).await;
-        placed.map_err(|error| Error::caused(Kind::Unavailable, "say where an object is", error))?
+        placed.map_err(|error| Error::caused(Kind::Unavailable, "say where it is", error))??;
+        requests.attempts(id);
+        Ok(())
+    }
+
+    /// What was perhaps put to S3 of an object that is gone now is to go there, too.
+    fn doom_attempts(&self, requests: &Requests, id: ObjectId) {
+        if self.0.namespace.read(|index| index.object(id).is_err()) {
+            for name in requests.attempts(id) {
+                requests.doom(id, &name);
+            }
+        }
     }
 
     fn errand(
@@ -192,43 +225,66 @@ impl Store {
     async fn send(&self, requests: &Requests, id: ObjectId, errand: &Errand) -> Result<InS3> {
         let tier2 = &requests.remote.tier2;
         let Errand { name, reader } = errand;
-        let replaced = requests.doomed_at(name);
-        let mut what = Persist {
-            name: name.clone(),
-            id,
-            size: reader.len(),
-            attributes: (requests.remote.attributes)(reader.entry()),
-            when: match &replaced {
-                Some((_, etag)) => Precondition::Etag(etag.clone()),
-                None => Precondition::Absent,
-            },
+        let is_replacing = !requests.doomed_at(name).is_empty();
+        // Else it is not there, as far as is known.
+        let mut found = match is_replacing || requests.is_unsure(name) {
+            true => tier2.find(name).await?,
+            false => None,
         };
-        let mut sent = tier2.persist(&what, pieces(reader)).await;
-        if let Err(error) = &sent
-            && matches!(error.kind, Kind::Conflict | Kind::NotFound)
-        {
-            match tier2.find(name).await? {
-                None => what.when = Precondition::Absent,
-                Some(found) if found.id.is_some_and(|id| !self.is_at(id, name)) => {
-                    what.when = Precondition::Etag(found.etag);
+        for is_last in [false, true] {
+            let (place, when) = self.place_for(requests, id, name, found)?;
+            let what = Persist {
+                name: place.clone(),
+                id,
+                size: reader.len(),
+                attributes: (requests.remote.attributes)(reader.entry()),
+                when,
+            };
+            requests.attempt(id, &place);
+            // What is in S3 goes with what the index says: that comes first, also why something may be replaced.
+            self.durable().await?;
+            match tier2.persist(&what, reader.stream(0..reader.len())).await {
+                Err(error) if !is_last && matches!(error.kind, Kind::Conflict | Kind::NotFound) => {
+                    found = tier2.find(name).await?;
                 }
-                Some(found) => {
-                    what.name = beside(name, id)?;
-                    what.when = Precondition::None;
-                    requests.count(|counts| counts.conflicts += 1);
-                    tracing::warn!(
-                        key = %name.key, bucket = %name.bucket, other = ?found.id, second = %what.name.key,
-                        "something else is in S3 under the key of an object, which is put under a second one"
-                    );
+                Err(error) => return Err(error),
+                Ok(at) => {
+                    if at.name == *name {
+                        requests.is_gone(name);
+                    }
+                    return Ok(at);
                 }
             }
-            sent = tier2.persist(&what, pieces(reader)).await;
         }
-        let at = sent?;
-        if let Some((replaced, _)) = replaced {
-            requests.is_gone(&at.name, replaced);
-        }
-        Ok(at)
+        unreachable!("the last one returns")
+    }
+
+    /// Where an object is to be put, and on which condition.
+    fn place_for(
+        &self,
+        requests: &Requests,
+        id: ObjectId,
+        name: &Name,
+        found: Option<Found>,
+    ) -> Result<(Name, Precondition)> {
+        let other = match found {
+            None if !requests.is_unsure(name) => return Ok((name.clone(), Precondition::Absent)),
+            None => None,
+            Some(found) => {
+                let may_go = found.id.is_some_and(|of| of == id || !self.is_at(of, name));
+                if may_go && !requests.is_unsure(name) {
+                    return Ok((name.clone(), Precondition::Etag(found.etag)));
+                }
+                found.id
+            }
+        };
+        let second = requests.remote.tier2.beside(name, id)?;
+        requests.count(|counts| counts.conflicts += 1);
+        tracing::warn!(
+            key = %name.key, bucket = %name.bucket, ?other, second = %second.key,
+            "something else is in S3 under the key of an object, or will be deleted there, so it is put under a second one"
+        );
+        Ok((second, Precondition::Absent))
     }
 
     /// Does the index say that it is there?
@@ -253,28 +309,28 @@ impl Store {
             Ok(()) => {}
             Err(error) if error.kind == Kind::NotFound => {
                 // It was replaced or deleted meanwhile.
-                self.doom(id, at);
+                self.doom(id, &at.name);
                 return Ok(());
             }
             Err(error) => return Err(error),
         }
-        if let Some(before) = before.filter(|before| before.name != at.name) {
-            self.place(Op::DropCopy(
-                id,
-                Residency::S3(before.clone()),
-                Cause::Moved,
-            ))?;
-            self.doom(id, &before);
+        if let Some(before) = before.filter(|before| **before != *at) {
+            let moved = Residency::S3(before.clone());
+            self.place(Op::DropCopy(id, moved, Cause::Moved))?;
+            self.doom(id, &before.name);
         }
         if let Some(resident) = inner.residents.get(id) {
             resident.share.victims().set_clean(&id);
         }
         inner.on_disk().set_clean(&id);
-        self.keep_disk_room()
+        if let Err(error) = self.keep_disk_room() {
+            tracing::warn!(%error, "make room on the disk");
+        }
+        Ok(())
     }
 
     /// Nobody needs it in S3 any more.
-    pub(super) fn doom(&self, id: ObjectId, at: &InS3) {
+    pub(super) fn doom(&self, id: ObjectId, at: &Name) {
         if let Some(requests) = &self.0.requests {
             requests.doom(id, at);
         }
@@ -283,24 +339,27 @@ impl Store {
     async fn delete_doomed(&self, requests: &Requests) {
         let mut pause = PAUSE;
         loop {
-            let mut after = None;
+            let n_failed = AtomicUsize::new(0);
+            let doomed = stream::unfold(None, |after| {
+                let is_down = n_failed.load(Ordering::Relaxed) >= FAILURES_MAX;
+                let next = requests.doomed_after(after.as_ref()).filter(|_| !is_down);
+                async move { next.map(|name| (name.clone(), Some(name))) }
+            });
+            let deleted = doomed.map(async |name| {
+                let deleted = self.delete_one(requests, &name).await;
+                (name, deleted)
+            });
+            let mut deleted = Box::pin(deleted.buffer_unordered(AT_ONCE));
             let mut is_well = true;
-            loop {
-                let batch = requests.doomed_after(after.as_ref(), BATCH);
-                let Some(last) = batch.last() else { break };
-                after = Some(last.clone());
-                let deleted = batch.into_iter().map(|name| async move {
-                    let deleted = self.delete_one(requests, &name).await;
-                    (name, deleted)
-                });
-                let mut deleted = stream::iter(deleted).buffer_unordered(AT_ONCE);
-                while let Some((name, deleted)) = deleted.next().await {
-                    match deleted {
-                        Ok(is_done) => is_well &= is_done,
-                        Err(error) => {
-                            requests.count_failure();
-                            tracing::warn!(key = %name.key, error = &error as &dyn std::error::Error, "delete an object in S3");
-                            is_well = false;
+            while let Some((name, deleted)) = deleted.next().await {
+                match deleted {
+                    Ok(is_done) => is_well &= is_done,
+                    Err(error) => {
+                        is_well = false;
+                        requests.count_failure();
+                        if n_failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                            let error = &error as &dyn std::error::Error;
+                            tracing::warn!(key = %name.key, error, "delete objects in S3");
                         }
                     }
                 }
@@ -319,9 +378,12 @@ impl Store {
     async fn delete_one(&self, requests: &Requests, name: &Name) -> Result<bool> {
         let changing = requests.changing(name);
         let _alone = changing.lock().await;
-        let Some((id, _)) = requests.doomed_at(name) else {
+        let mut doomed = requests.doomed_at(name);
+        doomed.retain(|id| !self.is_at(*id, name));
+        if doomed.is_empty() {
+            requests.is_gone(name);
             return Ok(true);
-        };
+        }
         if requests.is_read(name) {
             return Ok(false);
         }
@@ -338,28 +400,36 @@ impl Store {
         }
         // Else a crash could bring back what names it.
         self.durable().await?;
-        requests.remote.tier2.delete(name, id).await?;
-        requests.is_gone(name, id);
+        let tier2 = &requests.remote.tier2;
+        let found = tier2.find(name).await?.and_then(|found| found.id);
+        if found.is_some_and(|id| doomed.contains(&id))
+            && let Err(error) = tier2.delete(name).await
+        {
+            requests.set_unsure(name);
+            return Err(error);
+        }
+        requests.is_gone(name);
         requests.count(|counts| counts.deleted_objects += 1);
         Ok(true)
     }
 
     async fn fetch_wanted(&self, requests: &Requests) {
         loop {
-            while let Some((id, share)) = requests.next_wanted() {
-                match self.fetch(requests, id, &share).await {
-                    Ok(()) => {}
-                    Err(error) if matches!(error.kind, Kind::Exhausted | Kind::NotFound) => {}
-                    Err(error) => {
-                        requests.count_failure();
-                        tracing::warn!(
-                            ?id,
-                            error = &error as &dyn std::error::Error,
-                            "fetch an object from S3"
-                        );
-                    }
-                }
-            }
+            let wanted = stream::iter(std::iter::from_fn(|| requests.next_wanted()));
+            let fetched =
+                wanted.map(
+                    async |(id, share)| match self.fetch(requests, id, &share).await {
+                        Ok(()) => {}
+                        Err(error) if matches!(error.kind, Kind::Exhausted | Kind::NotFound) => {}
+                        Err(error) => {
+                            requests.count_failure();
+                            let error = &error as &dyn std::error::Error;
+                            tracing::warn!(?id, error, "fetch an object from S3");
+                        }
+                    },
+                );
+            let fetched = fetched.buffer_unordered(FETCHED_AT_ONCE);
+            fetched.for_each(async |()| ()).await;
             requests.wanted_told.notified().await;
         }
     }
@@ -478,45 +548,24 @@ fn size_of(index: &Index, id: ObjectId) -> u64 {
     entry.map_or(0, |entry| entry.sealed.size)
 }
 
-/// A second key for an object.
-fn beside(name: &Name, id: ObjectId) -> Result<Name> {
-    let mark = format!(".geds-{:x}-{:x}-{:x}", id.node.0, id.epoch.0, id.serial);
-    let key = name.key.as_str();
-    let mut len = key.len().min(KEY_BYTES_MAX - mark.len());
-    while !key.is_char_boundary(len) {
-        len -= 1;
-    }
-    Ok(Name {
-        bucket: name.bucket.clone(),
-        key: Key::new(&format!("{}{mark}", &key[..len]))?,
-    })
-}
-
-/// All of an object, from where it is.
-fn pieces(reader: &Reader) -> BoxStream<'static, Result<Bytes>> {
-    let whole = 0..reader.len();
-    match reader.content() {
-        Content::Memory(_) => {
-            let pieces = reader.pieces(whole).map(|piece| piece.map(Bytes::from));
-            stream::iter(pieces).boxed()
+/// Finds out of which buckets S3 knows conditions. `false`: of some it is not known, or it knows none.
+async fn check_buckets(requests: &Requests) -> bool {
+    let mut is_well = true;
+    for bucket in requests.remote.buckets.keys() {
+        if requests.is_checked(bucket) {
+            continue;
         }
-        Content::Disk(_) => stream::try_unfold(reader.pieces(whole), |mut pieces| async move {
-            let read = rt::blocking(move || (pieces.next().transpose(), pieces)).await;
-            let (piece, pieces) =
-                read.map_err(|error| Error::caused(Kind::Unavailable, "read the disk", error))?;
-            Ok(piece?.map(|piece| (Bytes::from(piece), pieces)))
-        })
-        .boxed(),
-        Content::S3(pinned) => {
-            let pinned = Arc::clone(pinned);
-            stream::once(async move { pinned.stream(whole).await })
-                .flat_map(|pieces| match pieces {
-                    Ok(pieces) => pieces,
-                    Err(error) => stream::iter([Err(error)]).boxed(),
-                })
-                .boxed()
+        match requests.remote.tier2.check(bucket).await {
+            Ok(()) => requests.set_checked(bucket),
+            Err(error) => {
+                is_well = false;
+                requests.count_failure();
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%bucket, error, "use a bucket of S3");
+            }
         }
     }
+    is_well
 }
 
 #[cfg(test)]

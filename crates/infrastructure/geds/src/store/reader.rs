@@ -3,6 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+
 use super::remote::{Arriving, Pinned};
 use super::residents::Resident;
 use crate::arena::View;
@@ -90,6 +93,27 @@ impl Reader {
             reader: self.clone(),
             range: range.start..range.end.min(self.len()),
             arriving: None,
+        }
+    }
+
+    /// The same for who must not wait: what is not in memory is read elsewhere.
+    #[must_use]
+    pub fn stream(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let pieces = self.pieces(range);
+        match &self.0.content {
+            Content::Memory(_) => stream::iter(pieces.map(|piece| piece.map(Bytes::from))).boxed(),
+            Content::Disk(_) => stream::try_unfold(pieces, async |mut pieces| {
+                let read = rt::blocking(move || (pieces.next().transpose(), pieces)).await;
+                let (piece, pieces) =
+                    read.map_err(|error| Error::caused(Kind::Unavailable, "read the disk", error))?;
+                Ok(piece?.map(|piece| (Bytes::from(piece), pieces)))
+            })
+            .boxed(),
+            Content::S3(pinned) => {
+                let (pinned, range) = (Arc::clone(pinned), pieces.range);
+                let begun = async move { pinned.stream(range).await };
+                stream::once(begun).try_flatten().boxed()
+            }
         }
     }
 

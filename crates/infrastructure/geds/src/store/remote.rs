@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -14,7 +16,7 @@ use object_store::Attributes;
 use tokio::sync::{Notify, Semaphore};
 
 use super::tenants::Share;
-use crate::core::index::{BucketName, Entry, Etag, InS3, Name, ObjectId, Placement, Residency};
+use crate::core::index::{BucketName, Entry, InS3, Name, ObjectId, Placement, Residency};
 use crate::error::{Error, Kind, Result};
 use crate::tier2::Tier2;
 
@@ -22,8 +24,10 @@ use crate::tier2::Tier2;
 const DOOMED_MAX: usize = 1 << 17;
 /// So many wait at most to be brought back to memory. More are not.
 const WANTED_MAX: usize = 256;
-/// So many bytes at most are on their way at once, by objects of at most this size, or by one that is larger.
-const ON_THE_WAY_MIB: u32 = 64;
+/// So many bytes at most are on their way at once, where a large object counts as the half: not all of it is on its way at once either.
+const ON_THE_WAY_MIB: u32 = 128;
+/// A request that nobody heard of any more may be carried out so much later.
+const UNSURE: Duration = Duration::from_secs(15 * 60);
 
 /// S3 as a store uses it.
 #[derive(Clone, Debug)]
@@ -64,15 +68,21 @@ pub(super) struct Requests {
     pub remote: Remote,
     pub on_the_way: Semaphore,
     counts: Mutex<InRemote>,
-    /// To be brought to S3, the oldest first.
-    dirty: Mutex<BTreeSet<ObjectId>>,
+    /// To be brought to S3, the oldest first, and when that was said last, counted.
+    dirty: Mutex<(BTreeMap<ObjectId, u64>, u64)>,
     pub dirty_told: Notify,
-    /// In S3, and nobody names them any more.
-    doomed: Mutex<BTreeMap<Name, (ObjectId, Etag)>>,
+    /// May be in S3 at these places, whatever the index says.
+    attempted: Mutex<BTreeMap<ObjectId, Vec<Name>>>,
+    /// In S3, perhaps, and nobody names them any more.
+    doomed: Mutex<BTreeMap<Name, Vec<ObjectId>>>,
     pub doomed_told: Notify,
+    /// When it was not known whether something was deleted, and so might yet be.
+    unsure: Mutex<BTreeMap<Name, Instant>>,
     /// To be brought to memory.
     wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
     pub wanted_told: Notify,
+    /// Those of which S3 knows conditions.
+    checked: Mutex<BTreeSet<BucketName>>,
     /// Held while something changes in S3.
     changing: Mutex<BTreeMap<Name, Weak<tokio::sync::Mutex<()>>>>,
     reading: Mutex<BTreeMap<Name, Weak<Pinned>>>,
@@ -105,10 +115,13 @@ impl Requests {
             counts: Mutex::default(),
             dirty: Mutex::default(),
             dirty_told: Notify::new(),
+            attempted: Mutex::default(),
             doomed: Mutex::default(),
             doomed_told: Notify::new(),
+            unsure: Mutex::default(),
             wanted: Mutex::default(),
             wanted_told: Notify::new(),
+            checked: Mutex::default(),
             changing: Mutex::default(),
             reading: Mutex::default(),
             n_failed: AtomicU64::new(0),
@@ -117,7 +130,7 @@ impl Requests {
 
     pub(super) fn stats(&self) -> InRemote {
         InRemote {
-            waiting_objects: lock(&self.dirty).len() as u64,
+            waiting_objects: lock(&self.dirty).0.len() as u64,
             doomed_objects: lock(&self.doomed).len() as u64,
             failures: self.n_failed.load(Ordering::Relaxed),
             ..*lock(&self.counts)
@@ -135,61 +148,101 @@ impl Requests {
     /// How many permits of `on_the_way` an object takes.
     pub(super) fn weight(bytes: u64) -> u32 {
         let mib = bytes.div_ceil(1 << 20).max(1);
-        u32::try_from(mib).map_or(ON_THE_WAY_MIB, |mib| mib.min(ON_THE_WAY_MIB))
+        u32::try_from(mib).map_or(ON_THE_WAY_MIB / 2, |mib| mib.min(ON_THE_WAY_MIB / 2))
     }
 
     pub(super) fn bring(&self, id: ObjectId) {
-        if lock(&self.dirty).insert(id) {
-            self.dirty_told.notify_one();
+        let mut dirty = lock(&self.dirty);
+        dirty.1 += 1;
+        let mark = dirty.1;
+        dirty.0.insert(id, mark);
+        drop(dirty);
+        self.dirty_told.notify_one();
+    }
+
+    /// It is there, or need not be, if nobody has said since that it is to be.
+    pub(super) fn is_brought(&self, id: ObjectId, mark: u64) {
+        let mut dirty = lock(&self.dirty);
+        if dirty.0.get(&id) == Some(&mark) {
+            dirty.0.remove(&id);
         }
     }
 
-    pub(super) fn is_brought(&self, id: ObjectId) {
-        lock(&self.dirty).remove(&id);
-    }
-
-    /// The next ones that are to be brought to S3.
-    pub(super) fn dirty_after(&self, after: Option<ObjectId>, n_max: usize) -> Vec<ObjectId> {
-        use std::ops::Bound::{Excluded, Unbounded};
+    /// The next one that is to be brought to S3, with its mark.
+    pub(super) fn dirty_after(&self, after: Option<ObjectId>) -> Option<(ObjectId, u64)> {
         let after = after.map_or(Unbounded, Excluded);
         let dirty = lock(&self.dirty);
-        dirty
-            .range((after, Unbounded))
-            .take(n_max)
-            .copied()
-            .collect()
+        let mut next = dirty.0.range((after, Unbounded));
+        next.next().map(|(id, mark)| (*id, *mark))
+    }
+
+    /// It is about to be put there.
+    pub(super) fn attempt(&self, id: ObjectId, at: &Name) {
+        let mut attempted = lock(&self.attempted);
+        let names = attempted.entry(id).or_default();
+        if !names.contains(at) {
+            names.push(at.clone());
+        }
+    }
+
+    /// Where it may be in S3. It is not asked for again.
+    pub(super) fn attempts(&self, id: ObjectId) -> Vec<Name> {
+        lock(&self.attempted).remove(&id).unwrap_or_default()
     }
 
     /// Nobody names it any more.
-    pub(super) fn doom(&self, id: ObjectId, at: &InS3) {
+    pub(super) fn doom(&self, id: ObjectId, at: &Name) {
         let mut doomed = lock(&self.doomed);
-        if doomed.len() >= DOOMED_MAX && !doomed.contains_key(&at.name) {
-            tracing::warn!(key = %at.name.key, bucket = %at.name.bucket, "too much is to be deleted in S3: this stays there");
+        if doomed.len() >= DOOMED_MAX && !doomed.contains_key(at) {
+            tracing::warn!(key = %at.key, bucket = %at.bucket, "too much is to be deleted in S3: this stays there");
             return;
         }
-        doomed.insert(at.name.clone(), (id, at.etag.clone()));
+        let ids = doomed.entry(at.clone()).or_default();
+        // Of those that are not the last ones nothing is there.
+        ids.truncate(2);
+        ids.insert(0, id);
         drop(doomed);
         self.doomed_told.notify_one();
     }
 
-    pub(super) fn doomed_at(&self, name: &Name) -> Option<(ObjectId, Etag)> {
-        lock(&self.doomed).get(name).cloned()
+    /// Those of which one may be there, and is to go.
+    pub(super) fn doomed_at(&self, name: &Name) -> Vec<ObjectId> {
+        lock(&self.doomed).get(name).cloned().unwrap_or_default()
     }
 
-    pub(super) fn doomed_after(&self, after: Option<&Name>, n_max: usize) -> Vec<Name> {
-        use std::ops::Bound::{Excluded, Unbounded};
+    pub(super) fn doomed_after(&self, after: Option<&Name>) -> Option<Name> {
         let doomed = lock(&self.doomed);
         let after = after.map_or(Unbounded, Excluded);
-        let next = doomed.range::<Name, _>((after, Unbounded)).take(n_max);
-        next.map(|(name, _)| name.clone()).collect()
+        let mut next = doomed.range::<Name, _>((after, Unbounded));
+        next.next().map(|(name, _)| name.clone())
     }
 
-    /// It is not there any more.
-    pub(super) fn is_gone(&self, name: &Name, id: ObjectId) {
-        let mut doomed = lock(&self.doomed);
-        if doomed.get(name).is_some_and(|(of, _)| *of == id) {
-            doomed.remove(name);
-        }
+    /// Nothing that was to go is there any more. To be called by who changes what is there.
+    pub(super) fn is_gone(&self, name: &Name) {
+        lock(&self.doomed).remove(name);
+    }
+
+    /// It was to be deleted, and that may happen yet.
+    pub(super) fn set_unsure(&self, name: &Name) {
+        let mut unsure = lock(&self.unsure);
+        let now = rt::now();
+        unsure.retain(|_, since| now.saturating_duration_since(*since) < UNSURE);
+        unsure.insert(name.clone(), now);
+    }
+
+    pub(super) fn is_unsure(&self, name: &Name) -> bool {
+        let unsure = lock(&self.unsure);
+        unsure
+            .get(name)
+            .is_some_and(|since| since.elapsed() < UNSURE)
+    }
+
+    pub(super) fn is_checked(&self, bucket: &BucketName) -> bool {
+        lock(&self.checked).contains(bucket)
+    }
+
+    pub(super) fn set_checked(&self, bucket: &BucketName) {
+        lock(&self.checked).insert(bucket.clone());
     }
 
     /// Somebody reads it from S3.

@@ -73,7 +73,6 @@ impl Store {
             && expires_at_ms.is_some()
         {
             share.victims().set_expiry(&id, expires_at_ms);
-            inner.on_disk().set_expiry(&id, expires_at_ms);
         }
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         let entry = entry_of(changes, name)?;

@@ -22,10 +22,15 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
-use object_store::{Attribute, Attributes, GetOptions, ObjectStoreExt as _};
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, GetOptions, ObjectStoreExt as _, PutMode, PutMultipartOptions,
+    PutOptions,
+};
 
 pub use self::persisting::Persist;
-use crate::core::index::{Etag, Name, NodeId, ObjectId};
+use crate::core::index::{BucketName, Etag, KEY_BYTES_MAX, Key, Name, NodeId, ObjectId};
+use crate::core::paths::RESERVED;
 use crate::error::{Error, Kind, Result};
 
 /// The user metadata that says which object it is.
@@ -69,23 +74,83 @@ impl Tier2 {
             Ok(found) => Ok(Some(Found {
                 etag: etag(found.meta.e_tag)?,
                 size: found.meta.size,
-                id: self.id_in(&found.attributes),
+                id: self.id_in(&found.attributes, name),
             })),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed("look into S3", error)),
         }
     }
 
-    /// Takes an object away, if it is still there. S3 cannot be told to delete only that: what somebody else puts there in the same moment may go
-    /// with it.
+    /// A second key for an object of this store, which no other object has.
+    ///
+    /// # Errors
+    /// None; it is a key.
+    pub(crate) fn beside(&self, name: &Name, id: ObjectId) -> Result<Name> {
+        let mark = format!(
+            ".geds-{}-{:x}-{:x}-{:x}",
+            self.home, id.node.0, id.epoch.0, id.serial
+        );
+        let key = name.key.as_str();
+        let mut len = key.len().min(KEY_BYTES_MAX - mark.len());
+        while !key.is_char_boundary(len) {
+            len -= 1;
+        }
+        Ok(Name {
+            bucket: name.bucket.clone(),
+            key: Key::new(&format!("{}{mark}", &key[..len]))?,
+        })
+    }
+
+    /// Finds out whether S3 knows conditions of what is written to a bucket. If it does not, what others have put there would be replaced.
+    ///
+    /// # Errors
+    /// `Invalid`: it does not; else what S3 says.
+    pub async fn check(&self, bucket: &BucketName) -> Result<()> {
+        let key = format!("{RESERVED}%probe-{}", self.home);
+        let path = Path::parse(&key).expect("a path");
+        let name = Name {
+            bucket: bucket.clone(),
+            key: Key::new(&key)?,
+        };
+        let there = self.bucket(&name)?;
+        let objects = there.objects();
+        let put = async || {
+            let options = PutOptions::from(PutMode::Create);
+            objects.put_opts(&path, "probe".into(), options).await
+        };
+        let complete = async || {
+            let upload = there.upload(&path, PutMultipartOptions::default()).await?;
+            let part = upload.put(0, "probe".into()).await?;
+            let completed = upload.complete(vec![part], &PutMode::Create).await;
+            if completed.is_err() {
+                upload.abort().await.ok();
+            }
+            completed
+        };
+        // One of an earlier start may be there.
+        let is_known = match put().await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {
+                let is_refused =
+                    |put| matches!(put, Err(object_store::Error::AlreadyExists { .. }));
+                is_refused(put().await) && is_refused(complete().await)
+            }
+            Err(error) => return Err(failed("ask S3 for conditional writes", error)),
+        };
+        objects.delete(&path).await.ok();
+        if is_known {
+            return Ok(());
+        }
+        let what = format!(
+            "the store of `{bucket}` does not know conditional writes (If-None-Match), without which nothing is put there"
+        );
+        Err(Error::new(Kind::Invalid, what))
+    }
+
+    /// Takes away what is there, if there is something: look what it is before. If this fails, it may happen yet.
     ///
     /// # Errors
     /// What S3 says.
-    pub async fn delete(&self, name: &Name, id: ObjectId) -> Result<()> {
-        let found = self.find(name).await?;
-        if found.is_none_or(|found| found.id != Some(id)) {
-            return Ok(());
-        }
+    pub async fn delete(&self, name: &Name) -> Result<()> {
         let bucket = self.bucket(name)?;
         match bucket.objects().delete(&keys::path(&name.key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -93,27 +158,34 @@ impl Tier2 {
         }
     }
 
-    /// As metadata says it.
-    fn text_of(&self, id: ObjectId) -> String {
+    /// As metadata says it. Where it is said belongs to it: a copy of the object that somebody else has made is not ours.
+    fn text_of(&self, id: ObjectId, name: &Name) -> String {
+        let place = format!("{}/{}", name.bucket, name.key);
+        let place = blake3::hash(place.as_bytes()).to_hex();
         let ObjectId {
             node,
             epoch,
             serial,
         } = id;
-        format!("{}-{:08x}{:08x}{serial:016x}", self.home, node.0, epoch.0)
+        let home = &self.home;
+        format!(
+            "{home}-{:08x}{:08x}{serial:016x}-{}",
+            node.0,
+            epoch.0,
+            &place[..16]
+        )
     }
 
-    fn id_in(&self, attributes: &Attributes) -> Option<ObjectId> {
+    fn id_in(&self, attributes: &Attributes, name: &Name) -> Option<ObjectId> {
         let said = attributes.get(&Attribute::Metadata(ID.into()))?;
         let digits = said.strip_prefix(&*self.home)?.strip_prefix('-')?;
-        let digits = digits.is_ascii().then_some(digits)?;
         let number = |range| u64::from_str_radix(digits.get(range)?, 16).ok();
         let id = ObjectId {
             node: NodeId(u32::try_from(number(0..8)?).ok()?),
             epoch: ids::Epoch(number(8..16)?),
             serial: number(16..32)?,
         };
-        (self.text_of(id) == **said).then_some(id)
+        (self.text_of(id, name) == **said).then_some(id)
     }
 
     pub(crate) fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {

@@ -18,6 +18,8 @@ use crate::error::{Error, Kind, Result};
 /// From so many bytes on an object is sent in parts, each as large, or larger if there would be too many.
 const PART_BYTES: u64 = 16 << 20;
 const PARTS_MAX: u64 = 10_000;
+/// S3 takes so much metadata of users.
+const METADATA_BYTES_MAX: usize = 2_000;
 /// So many parts are on their way at once.
 const PARTS_AT_ONCE: usize = 4;
 
@@ -71,13 +73,44 @@ impl Tier2 {
     }
 
     fn attributes(&self, what: &Persist) -> Attributes {
-        let mut attributes = what.attributes.clone();
-        attributes.insert(Attribute::Metadata(ID.into()), self.text_of(what.id).into());
-        if let Some(key) = keys::mapped(&what.name.key) {
-            attributes.insert(Attribute::Metadata(KEY.into()), key.into());
+        let key = keys::mapped(&what.name.key);
+        let own = [(ID, Some(self.text_of(what.id, &what.name))), (KEY, key)];
+        let own = own
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let own: Vec<_> = own.collect();
+        let mut left = own.iter().fold(METADATA_BYTES_MAX, |left, (name, value)| {
+            left - name.len() - value.len()
+        });
+        let said = what.attributes.iter().filter(|(name, value)| {
+            let bytes = match name {
+                Attribute::Metadata(name) => name.len() + value.len(),
+                _ => 0,
+            };
+            let is_said = bytes <= left && can_be_said(name, value);
+            left -= if is_said { bytes } else { 0 };
+            is_said
+        });
+        let said = said.map(|(name, value)| (name.clone(), value.clone()));
+        let mut attributes: Attributes = said.collect();
+        for (name, value) in own {
+            attributes.insert(Attribute::Metadata(name.into()), value.into());
         }
         attributes
     }
+}
+
+/// Headers cannot say everything that metadata may be, and some of it is ours. What they cannot say is known here only.
+fn can_be_said(name: &Attribute, value: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let is_fit = match name {
+        Attribute::Metadata(name) => {
+            let is_ours = [ID, KEY].iter().any(|own| name.eq_ignore_ascii_case(own));
+            !is_ours && !name.is_empty() && name.bytes().all(is_token)
+        }
+        _ => true,
+    };
+    is_fit && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
 }
 
 fn mode(when: &Precondition) -> Result<PutMode> {
@@ -202,6 +235,24 @@ fn parts(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_say_what_they_can() {
+        let user = |name: &str| Attribute::Metadata(name.to_owned().into());
+        for (name, value, is_said) in [
+            (user("a"), "b c", true),
+            (Attribute::ContentType, "text/plain", true),
+            (user("a"), "a\nb", false),
+            (user("a"), "é", false),
+            (user("a b"), "c", false),
+            (user(""), "c", false),
+            (user("GEDS-object"), "c", false),
+            (user("geds-key"), "c", false),
+            (Attribute::ContentType, "a\0b", false),
+        ] {
+            assert_eq!(can_be_said(&name, value), is_said, "{name:?} {value:?}");
+        }
+    }
 
     #[tokio::test]
     async fn parts_have_one_size_and_nothing_is_copied() {

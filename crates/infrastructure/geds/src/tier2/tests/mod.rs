@@ -153,24 +153,24 @@ async fn objects_are_there_for_everybody() {
         assert_eq!(content_type, Some(&"text/plain".into()));
     }
     let last = object("a/b", 3, 0, Precondition::None);
-    let other = object("a/b", 2, 0, Precondition::None);
-    for (id, is_there) in [
-        (other.id, true),
-        (last.id, false),
-        // It is deleted already.
-        (last.id, false),
-    ] {
-        let deleted = world.tier2.delete(&last.name, id).await;
-        deleted.expect("it is another, or deleted");
-        let found = world
+    let find = || world.tier2.find(&last.name);
+    let found = find().await.expect("it is looked for");
+    assert_eq!(found.and_then(|found| found.id), Some(last.id));
+    // A copy of it is not ours.
+    let bucket = world.tier2.bucket(&last.name).expect("a bucket");
+    let [from, to] = ["a/b", "copy"].map(object_store::path::Path::from);
+    let copied = bucket.objects().copy(&from, &to).await;
+    copied.expect("copied");
+    let found = world.tier2.find(&name("copy")).await;
+    let found = found.expect("it is looked for").expect("it is there");
+    assert_eq!(found.id, None);
+    for _ in 0..2 {
+        world
             .tier2
-            .find(&last.name)
+            .delete(&last.name)
             .await
-            .expect("it is looked for");
-        assert_eq!(
-            found.and_then(|found| found.id),
-            is_there.then_some(last.id)
-        );
+            .expect("it goes, or is gone");
+        assert_eq!(find().await.expect("it is looked for"), None);
     }
 }
 
@@ -199,7 +199,6 @@ async fn only_what_may_be_replaced_is() {
             .expect_err("there is one");
         assert_eq!(error.kind, Kind::Conflict);
         let next = object(3, Precondition::Etag(first.etag.clone()));
-        let id = next.id;
         // The same content has the same etag, and is another object.
         let content = Bytes::from([&content[1..], b"x"].concat());
         let next = world.persist(&next, &content).await.expect("it is the one");
@@ -215,7 +214,7 @@ async fn only_what_may_be_replaced_is() {
             .expect_err("it was replaced");
         assert_eq!(error.kind, Kind::Conflict);
         world.read(&next, 0..10).await.expect("it is there");
-        let deleted = world.tier2.delete(&next.name, id).await;
+        let deleted = world.tier2.delete(&next.name).await;
         deleted.expect("it is deleted");
         let error = world.read(&next, 0..10).await.expect_err("it is gone");
         assert_eq!(error.kind, Kind::NotFound);
@@ -345,4 +344,19 @@ async fn sizes_and_etags_are_not_guessed() {
         .await
         .expect_err("none of S3's");
     assert_eq!(error.kind, Kind::Invalid);
+}
+
+#[tokio::test]
+async fn only_stores_that_know_conditions_are_used() {
+    let world = world(0).await;
+    let data = name("a").bucket;
+    for _ in 0..2 {
+        world.tier2.check(&data).await.expect("it knows them");
+    }
+    let other = BucketName::new("other").expect("a bucket");
+    world
+        .tier2
+        .check(&other)
+        .await
+        .expect_err("it is not there");
 }
