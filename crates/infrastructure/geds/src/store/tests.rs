@@ -454,6 +454,44 @@ fn what_a_full_disk_has_refused_is_put_when_there_is_room() {
     }
 }
 
+#[test]
+fn a_full_disk_goes_on_although_something_could_leave_it() {
+    let disk = CrashDisk::default();
+    let sizes = Sizes {
+        disk_bytes: 8 << 20,
+        ..Sizes::default()
+    };
+    let now = store_of(&disk, &sizes);
+    let acme = tenant("acme");
+    let spent = |n: u64| {
+        let mut writer = now.writer(&acme).expect("memory");
+        writer.append(&content(300_000, n)).expect("room");
+        let terms = Terms {
+            expires_at_ms: Some(1),
+            ..Terms::default()
+        };
+        let writer = (Class::Durable, writer);
+        let sealed = now.seal(&acme, &name(&format!("spent/{n}")), writer, terms);
+        sealed.expect("there is room").1.wait().expect("kept");
+    };
+    (0..23).for_each(spent);
+    let stats = now.0.disk.stats();
+    assert!(stats.used_bytes > stats.limit_bytes / 100 * 80, "{stats:?}");
+    disk.set_room(0);
+    let mut n = 0;
+    while !now.0.wal.stats().is_full {
+        let (key, bytes) = (format!("key-{n}"), content(3_000, n));
+        let sealed = put_as(Class::Durable, &now, &key, &bytes, Precondition::None);
+        // Perhaps not.
+        sealed.and_then(|(_, ack)| ack.wait()).ok();
+        n += 1;
+        assert!(n < 100_000, "the disk is full");
+    }
+    disk.set_room(u64::MAX);
+    now.maintain().expect("there is room");
+    spent(100);
+}
+
 /// Each of eight names stands for bytes that it was given in turn, but the one that was deleted, perhaps. Is it?
 fn each_is_given(store: &Store, n_put: u64) -> bool {
     let found = (0..8).map(|first| read(store, &format!("key-{first}")));

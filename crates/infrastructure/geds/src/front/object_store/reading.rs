@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, Result};
 
@@ -80,22 +80,9 @@ fn selected(range: &GetRange, size: u64) -> Result<Range<u64>> {
     range.as_range(size).map_err(generic)
 }
 
-/// Where they lie, without a copy, if they are in memory. From the disk each is read when it is asked for, where that may wait.
+/// Where they lie, without a copy, if they are in memory.
 fn pieces(reader: &Reader, range: &Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-    let pieces = reader.pieces(range.clone());
-    if reader.is_in_memory() {
-        let pieces = pieces.map(|piece| piece.map(Bytes::from).map_err(generic));
-        return stream::iter(pieces).boxed();
-    }
-    let from_disk = stream::try_unfold(pieces, |mut pieces| async move {
-        let read = move || (pieces.next(), pieces);
-        let (piece, pieces) = rt::blocking(read).await.map_err(generic)?;
-        match piece {
-            Some(piece) => Ok(Some((Bytes::from(piece.map_err(generic)?), pieces))),
-            None => Ok(None),
-        }
-    });
-    from_disk.boxed()
+    reader.stream(range.clone()).map_err(generic).boxed()
 }
 
 /// All in one, which is a copy only if there are several.

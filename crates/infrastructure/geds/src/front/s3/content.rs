@@ -1,23 +1,17 @@
 //! Bytes on their way in and out.
 
-use std::future::Future;
-use std::io;
 use std::ops::Range;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::TryStreamExt as _;
 use ids::Name as Tenant;
 use s3::Chunks;
 use s3::backend::{Content, Error};
 use s3::body::{Body, Piece, Verified};
 
 use super::S3;
-use crate::arena::View;
 use crate::core::index::Class;
-use crate::error;
-use crate::store::{Pieces, Reader, Unnamed, Writer};
+use crate::store::{Reader, Unnamed, Writer};
 
 /// So much memory at most is taken ahead for a body that has said how long it is.
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -29,52 +23,12 @@ pub(super) struct Opened(pub Reader);
 
 impl Content for Opened {
     fn read(self: Box<Self>, range: Range<u64>) -> Chunks {
-        let pieces = self.0.pieces(range);
         if self.0.is_in_memory() {
             // None of them fails.
-            Chunks::memory(pieces.flatten().map(Bytes::from))
+            Chunks::memory(self.0.pieces(range).flatten().map(Bytes::from))
         } else {
-            Chunks::stream(FromDisk::begin(pieces))
+            Chunks::stream(self.0.stream(range).map_err(Error::from))
         }
-    }
-}
-
-type Next = (Pieces, Option<error::Result<View>>);
-
-/// Pieces that are read from the disk, each when it is asked for.
-struct FromDisk(Option<Pin<Box<dyn Future<Output = io::Result<Next>> + Send>>>);
-
-impl FromDisk {
-    fn begin(mut pieces: Pieces) -> Self {
-        let read = move || {
-            let piece = pieces.next();
-            (pieces, piece)
-        };
-        Self(Some(Box::pin(rt::blocking(read))))
-    }
-}
-
-impl Stream for FromDisk {
-    type Item = Result<Bytes, Error>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Error>>> {
-        let Some(reading) = &mut self.0 else {
-            return Poll::Ready(None);
-        };
-        let read = ready!(reading.as_mut().poll(context));
-        self.0 = None;
-        Poll::Ready(match read {
-            Ok((pieces, Some(Ok(view)))) => {
-                *self = Self::begin(pieces);
-                Some(Ok(view.into()))
-            }
-            Ok((_, Some(Err(error)))) => Some(Err(error.into())),
-            Ok((_, None)) => None,
-            Err(error) => Some(Err(Error::Unavailable(error.to_string()))),
-        })
     }
 }
 
@@ -125,7 +79,7 @@ impl S3 {
         let appended = rt::blocking(move || {
             writer.reserve(ahead)?;
             writer.append(&bytes)?;
-            Ok::<_, error::Error>(writer)
+            Ok::<_, crate::error::Error>(writer)
         });
         Ok(appended
             .await

@@ -10,6 +10,7 @@ use crate::core::index::Class;
 use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
 use crate::store::{InRemote, Remote};
 use crate::tier2::tests as s3;
+use crate::tier2::tests::proxy::Fault;
 
 struct World {
     runtime: Runtime,
@@ -32,8 +33,15 @@ impl World {
     fn remote(&self, owner: &str, writes_back: bool) -> Remote {
         Remote {
             tier2: self.s3.tier2.clone(),
-            attributes: |_| object_store::Attributes::new(),
-            buckets: [(bucket("data"), tenant(owner))].into(),
+            // Such as no header can say.
+            attributes: |_| {
+                let name = object_store::Attribute::Metadata("a\nb".into());
+                object_store::Attributes::from_iter([(name, "c\nd")])
+            },
+            // One of them is not there.
+            buckets: ["missing", "data"]
+                .map(|name| (bucket(name), tenant(owner)))
+                .into(),
             writes_back,
             runtime: self.runtime.handle().clone(),
         }
@@ -220,6 +228,41 @@ fn what_others_have_put_there_stays() {
 }
 
 #[test]
+fn a_copy_that_others_have_made_is_theirs() {
+    let world = World::new();
+    let node = world.writing_back(&CrashDisk::default());
+    node.put(Class::Ephemeral, "a", b"ours");
+    node.until_done();
+    let there = world.s3.tier2.bucket(&name("a")).expect("a bucket");
+    let [from, to] = ["a", "b"].map(object_store::path::Path::from);
+    let copied = world.runtime.block_on(there.objects().copy(&from, &to));
+    copied.expect("copied");
+    node.put(Class::Ephemeral, "b", b"other");
+    assert_eq!(node.until_done().conflicts, 1);
+    assert!(world.seen("b").expect("it stays") == b"ours"[..]);
+    node.delete("a");
+    node.delete("b");
+    node.until_done();
+    assert_eq!(world.seen("a"), None);
+    assert!(world.seen("b").expect("it stays") == b"ours"[..]);
+}
+
+#[test]
+fn what_was_perhaps_put_goes_with_its_name() {
+    let world = World::new();
+    let node = world.writing_back(&CrashDisk::default());
+    node.put(Class::Ephemeral, "before", b"one");
+    node.until_done();
+    // It is put, and nobody hears of it.
+    world.s3.proxy.spoil([Fault::Lose, Fault::Busy]);
+    node.put(Class::Ephemeral, "a", b"one");
+    node.until(|_| world.s3.proxy.n_left() == 0);
+    node.delete("a");
+    node.until_done();
+    assert_eq!(world.seen("a"), None);
+}
+
+#[test]
 fn who_reads_from_s3_reads_on() {
     let world = World::new();
     let disk = CrashDisk::default();
@@ -284,6 +327,12 @@ fn nobody_needs_s3_to_write_and_what_waits_comes_there_at_last() {
         node.put(Class::Durable, &format!("{n}"), &content(10_000, n));
     }
     node.delete("0");
+    // It changes its name while it waits.
+    let acme = tenant("acme");
+    let renamed = node
+        .store
+        .rename(&acme, [&name("49"), &name("last")], Precondition::None);
+    renamed.expect("it is there").wait().expect("kept");
     node.until(|stats| stats.failures > 0);
     world.persist(&node.store, "1").expect_err("nobody answers");
     drop(node);
@@ -293,10 +342,16 @@ fn nobody_needs_s3_to_write_and_what_waits_comes_there_at_last() {
     world.s3.proxy.set_down(false);
     node.until_done();
     for n in 1..50 {
-        let seen = world.seen(&format!("{n}")).expect("it is there");
+        let key = if n == 49 {
+            "last".to_owned()
+        } else {
+            format!("{n}")
+        };
+        let seen = world.seen(&key).expect("it is there");
         assert!(seen == content(10_000, n), "{n}");
     }
     assert_eq!(world.seen("0"), None);
+    assert_eq!(world.seen("49"), None);
 }
 
 #[test]
