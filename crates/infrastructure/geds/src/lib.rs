@@ -34,7 +34,8 @@ pub mod tier2;
 pub mod users;
 mod wire;
 
+pub use geds_core::index;
+
 pub use self::config::Config;
-pub use self::core::index;
 pub use self::error::{Error, Kind, Result};
 pub use self::service::{Deps, Service, start};

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use wal::{DurableLog, Position};
 
 use crate::core::index::{Index, Limits, Piece, Record};
-use crate::disk::snapshot::Part;
 use crate::error::{Error, Kind, Result};
+use geds_core::disk::snapshot::Part;
 
 #[derive(Debug)]
 pub(super) struct Loaded {

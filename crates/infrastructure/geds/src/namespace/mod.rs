@@ -25,8 +25,8 @@ use tokio::sync::watch;
 use wal::{DurableLog, LogId, Position, Ticket};
 
 use crate::core::index::{Change, Command, Commit, Index, Limits, Record, Revision};
-use crate::disk::snapshot::Part;
 use crate::error::{Error, Kind, Result};
+use geds_core::disk::snapshot::Part;
 
 /// The two logs in the directory of their owner.
 pub const RECORDS: LogId = LogId(1);

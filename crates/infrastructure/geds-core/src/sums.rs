@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::to_usize;
+use crate::to_usize;
 
 /// What one checksum is of; the last chunk of an object may be shorter.
-pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
+pub const CHUNK_BYTES: u64 = 64 << 10;
 
 #[derive(Clone, Copy, Debug)]
 enum Sum {
@@ -16,11 +16,11 @@ enum Sum {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Sums(Vec<Sum>);
+pub struct Sums(Vec<Sum>);
 
 impl Sums {
     /// `bytes` are what now lies at `position`.
-    pub(crate) fn note(&mut self, mut position: u64, mut bytes: &[u8]) {
+    pub fn note(&mut self, mut position: u64, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (chunk, start) = (to_usize(position / CHUNK_BYTES), position % CHUNK_BYTES);
             let room = to_usize(CHUNK_BYTES - start).min(bytes.len());
@@ -40,12 +40,12 @@ impl Sums {
     }
 
     /// Forgets what lies at `len` and behind it.
-    pub(crate) fn truncate(&mut self, len: u64) {
+    pub fn truncate(&mut self, len: u64) {
         self.0.truncate(to_usize(len.div_ceil(CHUNK_BYTES)));
     }
 
     /// The checksums of an object of `len` bytes. `sum` is asked about the chunks that were not written from front to back.
-    pub(crate) fn finish(self, len: u64, mut sum: impl FnMut(Range<u64>) -> u32) -> Box<[u32]> {
+    pub fn finish(self, len: u64, mut sum: impl FnMut(Range<u64>) -> u32) -> Box<[u32]> {
         let sums = (0..len.div_ceil(CHUNK_BYTES)).zip(self.0);
         let sums = sums.map(|(chunk, known)| {
             let chunk = chunk_of(chunk, len);
@@ -59,7 +59,7 @@ impl Sums {
 }
 
 /// Where a chunk of an object of `len` bytes lies.
-pub(crate) fn chunk_of(chunk: u64, len: u64) -> Range<u64> {
+pub fn chunk_of(chunk: u64, len: u64) -> Range<u64> {
     let start = chunk * CHUNK_BYTES;
     start..len.min(start + CHUNK_BYTES)
 }

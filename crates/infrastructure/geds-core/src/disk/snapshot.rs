@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::index::{decode, encode};
-use crate::core::index::Error;
+use crate::index::Error;
 
 /// A variant is never changed or removed, and a new one goes last.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Part<'a> {
+pub enum Part<'a> {
     /// Ends whatever was begun before.
     Begin {
         /// The position in the log of records of the first that is not in it.
@@ -21,13 +21,13 @@ pub(crate) enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 
     /// # Errors
     /// [`Error::Corrupt`].
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         decode(bytes)
     }
 }

@@ -81,8 +81,9 @@ text_type! {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Etag(Tag);
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Tag {
+/// How an etag is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tag {
     /// What is written as 32 hexadecimal digits, which most tags are: a third of the memory and half of the log.
     Digest([u8; 16]),
     /// Anything else.
@@ -113,7 +114,8 @@ impl Etag {
         Self(Tag::Digest(digest))
     }
 
-    pub(crate) fn tag(&self) -> &Tag {
+    #[must_use]
+    pub fn tag(&self) -> &Tag {
         &self.0
     }
 }
@@ -193,7 +195,8 @@ pub struct ObjectId {
 pub struct ConsumerId(pub u128);
 
 /// Where the texts that begin with `prefix` end: the least text above all of them, if there is one.
-pub(crate) fn successor(prefix: &str) -> Option<String> {
+#[must_use]
+pub fn successor(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
         // The order of UTF-8 bytes is that of characters. `..=` on characters leaves out the surrogates.

@@ -8,15 +8,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The unit of allocation.
-pub(crate) const PAGE_BYTES: u64 = 4096;
+pub const PAGE_BYTES: u64 = 4096;
 
 /// The number of a segment. It is never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SegmentNo(pub u64);
+pub struct SegmentNo(pub u64);
 
 /// Pages that somebody has. It is not `Copy`: whoever has it gives it back once.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Extent {
+pub struct Extent {
     pub segment: SegmentNo,
     pub first: u32,
     /// Never 0.
@@ -25,16 +25,16 @@ pub(crate) struct Extent {
 
 impl Extent {
     /// Where it begins in its segment, in bytes.
-    pub(crate) fn offset(&self) -> u64 {
+    pub fn offset(&self) -> u64 {
         u64::from(self.first) * PAGE_BYTES
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         u64::from(self.pages) * PAGE_BYTES
     }
 
     /// Cuts all but the first `pages` off; `None` if there is nothing to cut.
-    pub(crate) fn cut(&mut self, pages: u32) -> Option<Self> {
+    pub fn cut(&mut self, pages: u32) -> Option<Self> {
         assert!(pages > 0, "an extent has pages");
         let rest = self.pages.checked_sub(pages).filter(|rest| *rest > 0)?;
         self.pages = pages;
@@ -57,7 +57,7 @@ struct Free {
 type Fit = (u32, Reverse<u64>, SegmentNo, u32);
 
 #[derive(Debug, Default)]
-pub(crate) struct Extents {
+pub struct Extents {
     /// Pages of each segment.
     segments: BTreeMap<SegmentNo, u32>,
     by_place: BTreeMap<(SegmentNo, u32), Free>,
@@ -67,24 +67,24 @@ pub(crate) struct Extents {
 
 impl Extents {
     /// Adds a segment, all of it free.
-    pub(crate) fn add(&mut self, segment: SegmentNo, pages: u32) {
+    pub fn add(&mut self, segment: SegmentNo, pages: u32) {
         self.add_taken(segment, pages);
         self.insert(segment, 0, Free { pages, freed: 0 });
     }
 
     /// Adds a segment, none of it free: its pages come with [`Self::give`].
-    pub(crate) fn add_taken(&mut self, segment: SegmentNo, pages: u32) {
+    pub fn add_taken(&mut self, segment: SegmentNo, pages: u32) {
         assert!(pages > 0, "a segment has pages");
         let before = self.segments.insert(segment, pages);
         assert!(before.is_none(), "numbers of segments are not used again");
     }
 
-    pub(crate) fn has(&self, segment: SegmentNo) -> bool {
+    pub fn has(&self, segment: SegmentNo) -> bool {
         self.segments.contains_key(&segment)
     }
 
     /// Takes `pages` in one piece, if there are as many.
-    pub(crate) fn take(&mut self, pages: u32) -> Option<Extent> {
+    pub fn take(&mut self, pages: u32) -> Option<Extent> {
         assert!(pages > 0, "an extent has pages");
         let least = (pages, Reverse(u64::MAX), SegmentNo(0), 0);
         let fit = *self.by_fit.range(least..).next()?;
@@ -92,14 +92,14 @@ impl Extents {
     }
 
     /// Takes the longest piece there is, but no more than `pages`.
-    pub(crate) fn take_longest(&mut self, pages: u32) -> Option<Extent> {
+    pub fn take_longest(&mut self, pages: u32) -> Option<Extent> {
         assert!(pages > 0, "an extent has pages");
         let fit = *self.by_fit.last()?;
         Some(self.take_from(fit, pages.min(fit.0)))
     }
 
     /// Takes these very pages, if all of them are free.
-    pub(crate) fn take_at(&mut self, segment: SegmentNo, first: u32, pages: u32) -> Option<Extent> {
+    pub fn take_at(&mut self, segment: SegmentNo, first: u32, pages: u32) -> Option<Extent> {
         let end = first.checked_add(pages).filter(|_| pages > 0)?;
         let before = self.by_place.range(..=(segment, first)).next_back();
         let (&(no, start), &free) = before?;
@@ -122,7 +122,7 @@ impl Extents {
     }
 
     /// Makes an extent longer by at most `pages`, as far as those behind it are free.
-    pub(crate) fn grow(&mut self, extent: &mut Extent, pages: u32) {
+    pub fn grow(&mut self, extent: &mut Extent, pages: u32) {
         let end = extent.first + extent.pages;
         let Some(behind) = self.by_place.get(&(extent.segment, end)) else {
             return;
@@ -133,7 +133,7 @@ impl Extents {
         }
     }
 
-    pub(crate) fn give(&mut self, extent: Extent) {
+    pub fn give(&mut self, extent: Extent) {
         let Extent {
             segment,
             mut first,
@@ -168,7 +168,7 @@ impl Extents {
     }
 
     /// The segments without a used page.
-    pub(crate) fn idle(&self) -> impl Iterator<Item = SegmentNo> + '_ {
+    pub fn idle(&self) -> impl Iterator<Item = SegmentNo> + '_ {
         let whole = |segment: &SegmentNo, pages: u32| {
             let free = self.by_place.get(&(*segment, 0));
             free.is_some_and(|free| free.pages == pages)
@@ -178,7 +178,7 @@ impl Extents {
     }
 
     /// Forgets a segment of which no page is used.
-    pub(crate) fn forget(&mut self, segment: SegmentNo) {
+    pub fn forget(&mut self, segment: SegmentNo) {
         let pages = self.segments.remove(&segment);
         let free = self.remove(segment, 0);
         assert_eq!(pages, Some(free.pages), "no page of it is used");

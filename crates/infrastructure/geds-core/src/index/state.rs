@@ -13,7 +13,7 @@ use super::object::{Class, Entry, Object, Residency};
 use super::objects::Objects;
 
 /// The names of a bucket.
-pub(crate) type Names = BTreeMap<Key, Arc<Entry>>;
+pub type Names = BTreeMap<Key, Arc<Entry>>;
 
 /// Its maps are those of the standard library, not persistent ones: older views are wanted for pages only, and the changes that are kept for watchers
 /// give any of them for at most 0.5 kB a change, where a persistent tree keeps 3 kB of copied nodes for each revision.
@@ -96,6 +96,11 @@ impl Bucket {
             names: Names::new(),
         }
     }
+
+    #[must_use]
+    pub fn n_names(&self) -> usize {
+        self.names.len()
+    }
 }
 
 impl Index {
@@ -111,6 +116,23 @@ impl Index {
             last_epoch: Epoch(0),
             names_bytes: 0,
         }
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Objects that have a name.
+    #[must_use]
+    pub fn n_objects(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// See [`Limits::names_bytes_max`].
+    #[must_use]
+    pub fn names_bytes(&self) -> usize {
+        self.names_bytes
     }
 
     /// Of the last record.
@@ -427,11 +449,17 @@ impl Index {
         Ok(())
     }
 
-    pub(crate) fn names(&self, bucket: &BucketName) -> Result<&Names, Error> {
+    /// # Errors
+    /// [`Error::NoBucket`].
+    pub fn names(&self, bucket: &BucketName) -> Result<&Names, Error> {
         self.bucket(bucket).map(|bucket| &bucket.names)
     }
 
-    pub(crate) fn folder<'a>(
+    /// What a folder has, in order, at any depth.
+    ///
+    /// # Errors
+    /// [`Error::NoBucket`].
+    pub fn folder<'a>(
         &'a self,
         folder: &'a Folder,
     ) -> Result<impl Iterator<Item = (&'a Key, &'a Arc<Entry>)>, Error> {

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use ids::Epoch;
 use serde::{Deserialize, Serialize};
 
-use crate::core::index::names::Tag;
-use crate::core::index::{
+use crate::index::{
     Bucket, BucketName, Cause, Class, ConsumerId, Entry, Error, Etag, Few, Folder, Hints, InS3,
     Key, Loss, Name, Node, NodeId, ObjectId, Op, Piece, Placement, Prefix, Record, Residency,
-    Revision, Seal, Sealed,
+    Revision, Seal, Sealed, Tag,
 };
 
 #[cfg(test)]

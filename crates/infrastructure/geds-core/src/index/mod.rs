@@ -33,7 +33,7 @@ mod command;
 mod few;
 mod history;
 mod list;
-pub(crate) mod names;
+mod names;
 mod object;
 mod objects;
 mod snapshot;
@@ -51,8 +51,8 @@ pub use self::few::Few;
 pub use self::list::{Cursor, Item, PAGE_ITEMS_MAX, Page, Query};
 pub use self::names::{
     BucketName, ConsumerId, ETAG_BYTES_MAX, Etag, Folder, KEY_BYTES_MAX, Key, Name, NodeId,
-    ObjectId, Prefix, Revision,
+    ObjectId, Prefix, Revision, Tag, successor,
 };
 pub use self::object::{Class, Entry, Hints, InS3, Loss, Object, Placement, Residency, Sealed};
 pub use self::snapshot::{PIECE_ITEMS_MAX, Piece};
-pub use self::state::{Bucket, Index, Limits, Node};
+pub use self::state::{Bucket, Index, Limits, Names, Node};

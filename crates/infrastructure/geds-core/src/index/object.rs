@@ -83,7 +83,8 @@ impl Residency {
         }
     }
 
-    pub(crate) fn is_durable(&self) -> bool {
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
         !matches!(self, Self::Dram(_))
     }
 }

@@ -4,7 +4,7 @@ use ids::Epoch;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::index::{Index, Limits, Node};
+use crate::index::{Index, Limits, Node};
 
 const GOLDEN: &str = include_str!("../golden/index-1.txt");
 

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::hint::black_box;
 
-use geds::index::{
+use geds_core::index::{
     BucketName, Class, Cursor, Etag, Folder, Index, Key, Limits, Name, NodeId, ObjectId, Op, Piece,
     Prefix, Query, Record, Residency, Revision, Seal, Sealed,
 };
@@ -128,11 +128,11 @@ fn log(n: u64) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     records.collect()
 }
 
-fn bucket() -> Result<BucketName, geds::index::Error> {
+fn bucket() -> Result<BucketName, geds_core::index::Error> {
     BucketName::new("warehouse")
 }
 
-fn folder(prefix: &str) -> Result<Folder, geds::index::Error> {
+fn folder(prefix: &str) -> Result<Folder, geds_core::index::Error> {
     Ok(Folder {
         bucket: bucket()?,
         prefix: Prefix::new(prefix)?,
