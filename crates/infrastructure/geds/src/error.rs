@@ -5,6 +5,7 @@ use std::io;
 
 pub use geds_core::Kind;
 
+use crate::arena;
 use crate::core::index;
 use crate::tier1;
 
@@ -61,6 +62,18 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&**self.source.as_ref()?)
+    }
+}
+
+impl From<arena::Error> for Error {
+    fn from(error: arena::Error) -> Self {
+        let kind = error.kind;
+        let (context, source) = error.into_parts();
+        Self {
+            kind,
+            context,
+            source: source.map(Into::into),
+        }
     }
 }
 

@@ -16,7 +16,6 @@
 //! `arena/client` (other processes); then `store`, and `service`.
 #![deny(unsafe_code)]
 
-pub mod arena;
 pub mod client;
 pub mod config;
 mod core;
@@ -34,6 +33,7 @@ pub mod tier2;
 pub mod users;
 mod wire;
 
+pub use geds_arena as arena;
 pub use geds_core::index;
 
 pub use self::config::Config;

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use geds_core::disk::snapshot::Part;
 use wal::{DurableLog, Position};
 
 use crate::core::index::{Index, Limits, Piece, Record};
 use crate::error::{Error, Kind, Result};
-use geds_core::disk::snapshot::Part;
 
 #[derive(Debug)]
 pub(super) struct Loaded {

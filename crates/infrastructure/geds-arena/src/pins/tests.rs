@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
+use geds_core::extents::{Extent, Extents, SegmentNo};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
 use super::{NOT_LENT, Pin, Word, is_pinned, lend, pin, revoke, unpin};
-use crate::core::extents::{Extent, Extents, SegmentNo};
 
 impl Word for AtomicU64 {
     fn get(&self) -> u64 {

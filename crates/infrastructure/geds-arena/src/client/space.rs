@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
+use geds_core::extents::{Extent, Extents, PAGE_BYTES, SegmentNo};
+
 use super::link::{Link, unexpected};
-use crate::arena::lock;
-use crate::arena::memory::{Home, Memory, Pages};
-use crate::arena::wire::{Place, Reply, Request};
-use crate::core::extents::{Extent, Extents, PAGE_BYTES, SegmentNo};
 use crate::error::{Error, Kind, Result};
+use crate::lock;
+use crate::memory::{Home, Memory, Pages};
+use crate::wire::{Place, Reply, Request};
 
 /// The first lease; each is twice as long as the one before, up to a segment.
 const PAGES_MIN: u32 = 64;

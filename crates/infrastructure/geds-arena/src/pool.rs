@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use geds_core::extents::{Extent, Extents, SegmentNo};
+
 use super::budget::Budget;
 use super::lock;
 use super::memory::{Home, Memory, Pages};
 use super::segments::{Owner, Segment, Segments};
-use crate::core::extents::{Extent, Extents, SegmentNo};
 use crate::error::{Error, Kind, Result};
 
 #[derive(Debug)]

@@ -4,16 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
+use geds_core::extents::{PAGE_BYTES, SegmentNo};
+
 use super::link::{Link, unexpected};
 use super::space::Space;
-use crate::arena::lock;
-use crate::arena::memory::{Memory, Window};
-use crate::arena::object::{Opened, Pieces};
-use crate::arena::pins::{self, Pin};
-use crate::arena::share::lent::SLOTS;
-use crate::arena::wire::{Place, Reply, Request};
-use crate::core::extents::{PAGE_BYTES, SegmentNo};
 use crate::error::{Error, Kind, Result};
+use crate::lock;
+use crate::memory::{Memory, Window};
+use crate::object::{Opened, Pieces};
+use crate::pins::{self, Pin};
+use crate::share::lent::SLOTS;
+use crate::wire::{Place, Reply, Request};
 
 /// How often an object may be replaced or taken away while it is being opened.
 const TRIES: usize = 16;

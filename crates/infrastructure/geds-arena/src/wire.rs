@@ -3,11 +3,11 @@
 //! Packets are parsed here, once; what a client says is a wish until the agent has checked it against what it knows. `Hello` and `Refused`
 //! are understood by every version; all else may change with it.
 
+use geds_core::extents::{Extent, PAGE_BYTES};
+use geds_core::sums::CHUNK_BYTES;
 use serde::{Deserialize, Serialize};
 
 use super::socket::FDS_MAX;
-use crate::core::extents::{Extent, PAGE_BYTES};
-use crate::core::sums::CHUNK_BYTES;
 use crate::error::{Error, Kind, Result};
 
 pub(crate) const VERSION: u16 = 1;

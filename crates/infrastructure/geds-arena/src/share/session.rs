@@ -8,21 +8,22 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use geds_core::extents::{Extents, PAGE_BYTES, SegmentNo};
+
 use super::lent::{Grant, Lent, REFUSED, SLOTS, TOLD, WORDS};
 use super::{Admission, ClientNo, Found, Keeper};
-use crate::arena::budget::Charge;
-use crate::arena::domain::Domain;
-use crate::arena::lock;
-use crate::arena::memory::{Home, Pages, Words};
-use crate::arena::object::{Lender, Object, ObjectNo, Placement, WeakObject};
-use crate::arena::pool::Pool;
-use crate::arena::socket::{self, PACKET_BYTES_MAX};
-use crate::arena::wire::{
+use crate::budget::Charge;
+use crate::domain::Domain;
+use crate::error::{Error, Kind, Result};
+use crate::lock;
+use crate::memory::{Home, Pages, Words};
+use crate::object::{Lender, Object, ObjectNo, Placement, WeakObject};
+use crate::pool::Pool;
+use crate::socket::{self, PACKET_BYTES_MAX};
+use crate::wire::{
     self, COPY_BYTES_MAX, META_BYTES_MAX, NAME_BYTES_MAX, PLACES_MAX, Place, Reply, Request, Seal,
     Tell, VERSION,
 };
-use crate::core::extents::{Extents, PAGE_BYTES, SegmentNo};
-use crate::error::{Error, Kind, Result};
 
 /// So many packets are taken from one client before another one's turn.
 const PACKETS_AT_ONCE: usize = 64;

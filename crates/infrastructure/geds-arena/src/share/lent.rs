@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::arena::memory::Words;
-use crate::arena::object::{Object, ObjectNo, Placement};
-use crate::arena::pins;
+use crate::memory::Words;
+use crate::object::{Object, ObjectNo, Placement};
+use crate::pins;
 
 /// So many objects can be lent to a client at a time.
 pub(crate) const SLOTS: u32 = 16 << 10;

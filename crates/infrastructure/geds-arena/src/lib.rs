@@ -20,10 +20,21 @@
 //! reads only copies that it has checked against the checksums of the seal, and [`Object::open`] settles. A client that reads in
 //! place what another one of its domain has written trusts that one as it would trust the writer of a file that it maps: the domain may
 //! write the same names anyway. In such a segment it can also see what is not sealed, or not any more.
+//!
+//! # What it is not
+//! It has no names of objects: the agent's [`Keeper`] has them. It keeps nothing beyond the process of the agent, and it moves nothing to a
+//! disk: who has no room is told so, and it is the store that makes some.
+//!
+//! # Reading order
+//! `memory.rs` (the only unsafe code), `segments.rs` and `pool.rs` (where memory comes from and goes back to), `writer.rs` and `object.rs`
+//! (the life of an object), `domain.rs`; then `pins.rs` (when pages that another process reads may be used again), `wire.rs`, `share` (the
+//! agent) and `client` (other processes).
+#![deny(unsafe_code)]
 
 mod budget;
 mod client;
 mod domain;
+mod error;
 mod memory;
 mod object;
 mod pins;
@@ -37,18 +48,18 @@ mod writer;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use geds_core::extents::PAGE_BYTES;
 use serde::Deserialize;
 
 pub use self::budget::Charge;
 pub use self::client::Client;
 pub use self::domain::Domain;
+pub use self::error::{Error, Kind, Result};
 use self::object::Counts;
 pub use self::object::{Object, ObjectNo, Opened, View};
 use self::segments::Segments;
 pub use self::share::{Admission, ClientNo, Found, Keeper, Share};
 pub use self::writer::Writer;
-use crate::core::extents::PAGE_BYTES;
-use crate::error::{Error, Kind, Result};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::arena::domain::{self, BOARD_WORDS};
-use crate::arena::lock;
-use crate::arena::memory::Words;
-use crate::arena::share::lent::{REFUSED, SLOTS, TOLD, WORDS, word_of};
-use crate::arena::socket::{self, PACKET_BYTES_MAX};
-use crate::arena::wire::{self, Reply, Request, Tell, VERSION};
+use crate::domain::{self, BOARD_WORDS};
 use crate::error::{Error, Kind, Result};
+use crate::lock;
+use crate::memory::Words;
+use crate::share::lent::{REFUSED, SLOTS, TOLD, WORDS, word_of};
+use crate::socket::{self, PACKET_BYTES_MAX};
+use crate::wire::{self, Reply, Request, Tell, VERSION};
 
 #[derive(Debug)]
 pub(super) struct Link {

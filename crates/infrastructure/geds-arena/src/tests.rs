@@ -1,11 +1,11 @@
 //! The arena in one process, against a model that is a list of byte vectors.
 
 use bytes::Bytes;
+use geds_core::extents::PAGE_BYTES;
 use proptest::prelude::*;
 
 use super::memory::{self, Memory};
 use super::{Arena, Config, Domain, Kind, Object, Opened, Writer};
-use crate::core::extents::PAGE_BYTES;
 
 const PAGE: usize = 4096;
 

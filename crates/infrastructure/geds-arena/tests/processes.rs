@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use geds::arena::{Arena, Client, Config, Keeper, Share};
+use geds_arena::{Arena, Client, Config, Keeper, Share};
 
 use self::bench::Outcome;
 use self::keeper::Names;

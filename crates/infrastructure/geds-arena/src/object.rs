@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
+use geds_core::extents::PAGE_BYTES;
+use geds_core::sums::{CHUNK_BYTES, chunk_of};
+use geds_core::to_usize;
 
 use super::budget::Charge;
 use super::domain::Domain;
 use super::lock;
 use super::memory::Pages;
-use crate::core::extents::PAGE_BYTES;
-use crate::core::sums::{CHUNK_BYTES, chunk_of};
-use crate::core::to_usize;
 use crate::error::{Error, Kind, Result};
 
 /// The number of an object in an arena. It is never used again for another one.
@@ -91,7 +91,8 @@ impl Object {
     }
 
     /// What is not for anybody else as long as it is here.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
         let placement = self.placement();
         let pages = placement.pages().iter().map(Pages::len).sum::<u64>();
         // One without content takes something too.
@@ -358,7 +359,8 @@ impl Opened {
     }
 
     /// The rest of the piece that has `position`; `None` behind the end.
-    pub(crate) fn view_from(&self, position: u64) -> Option<View> {
+    #[must_use]
+    pub fn view_from(&self, position: u64) -> Option<View> {
         let mut start = 0;
         let mut views = self.views().map(|view| {
             let at = start;
@@ -418,7 +420,7 @@ impl<T: Deref<Target = [u8]> + Debug + Send + Sync> Pieces for Own<T> {
 
 impl View {
     /// Of bytes that lie in no arena.
-    pub(crate) fn of(bytes: impl Deref<Target = [u8]> + Debug + Send + Sync + 'static) -> Self {
+    pub fn of(bytes: impl Deref<Target = [u8]> + Debug + Send + Sync + 'static) -> Self {
         let range = 0..bytes.len();
         let source = Source::Other(Arc::new(Own(bytes)));
         Self {

@@ -12,7 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use geds::arena::{Arena, Client, Config, Keeper, Object, Share};
+use geds_arena::{Arena, Client, Config, Keeper, Object, Share};
 
 use super::keeper::Names;
 
@@ -115,7 +115,11 @@ fn in_process(scale: usize) -> Outcome {
 }
 
 /// Writes objects of 1 MiB; 64 of them are kept, as many as the limit has buffers.
-fn write(scale: usize, what: &str, mut put: impl FnMut(&[u8]) -> geds::Result<()>) -> Outcome {
+fn write(
+    scale: usize,
+    what: &str,
+    mut put: impl FnMut(&[u8]) -> geds_arena::Result<()>,
+) -> Outcome {
     let sources = Random(3).bytes(64 * MIB);
     let mut buffers = vec![1; 64 * MIB];
     let (mut times, mut limit) = (Vec::new(), Vec::new());

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use geds_core::extents::SegmentNo;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{Timespec, epoll as poll};
 use rustix::io::Errno;
@@ -22,12 +23,11 @@ use rustix::net::SocketFlags;
 
 use super::session::Session;
 use super::{ClientNo, State};
-use crate::arena::domain::Domain;
-use crate::arena::memory::Pages;
-use crate::arena::object::WeakObject;
-use crate::arena::socket::PACKET_BYTES_MAX;
-use crate::core::extents::SegmentNo;
+use crate::domain::Domain;
 use crate::error::{Error, Kind};
+use crate::memory::Pages;
+use crate::object::WeakObject;
+use crate::socket::PACKET_BYTES_MAX;
 
 const EVENTS_AT_ONCE: usize = 64;
 const TICK: Timespec = Timespec {

@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use geds_core::extents::{Extent, PAGE_BYTES, SegmentNo};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::lent::{SLOTS, word_of};
 use super::{Admission, ClientNo, Found, Keeper, Share};
-use crate::arena::memory::{Home, Memory, Pages, Words};
-use crate::arena::wire::{self, Place, Reply, Request, Seal, Tell, VERSION};
-use crate::arena::{Arena, Client, Config, Domain, Object, socket};
-use crate::core::extents::{Extent, PAGE_BYTES, SegmentNo};
 use crate::error::{Error, Kind, Result};
+use crate::memory::{Home, Memory, Pages, Words};
+use crate::wire::{self, Place, Reply, Request, Seal, Tell, VERSION};
+use crate::{Arena, Client, Config, Domain, Object, socket};
 
 const PAGE: usize = 4096;
 const SEGMENT: usize = 256 * PAGE;

@@ -4,13 +4,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use geds_core::sums::CHUNK_BYTES;
+
 use super::budget::{Budget, Charge};
 use super::memory::{Home, Words};
 use super::object::{Counts, Object, ObjectNo, Placement};
 use super::pool::Pool;
 use super::segments::{Owner, Segments};
 use super::writer::{Writer, Written};
-use crate::core::sums::CHUNK_BYTES;
 use crate::error::{Error, Kind, Result};
 
 /// What an object takes beside its pages: itself, what says where they are, and its checksums.
@@ -77,7 +78,7 @@ impl Domain {
     ///
     /// # Errors
     /// `Exhausted`: there is no room for one more.
-    pub(crate) fn admission(&self, writer: &Writer) -> Result<[Charge; 2]> {
+    pub fn admission(&self, writer: &Writer) -> Result<[Charge; 2]> {
         self.charge(object_bytes(
             writer.pieces(),
             writer.len().div_ceil(CHUNK_BYTES),
@@ -88,7 +89,7 @@ impl Domain {
     ///
     /// # Errors
     /// `Invalid`: the writer is not of this domain.
-    pub(crate) fn seal_admitted(&self, writer: Writer, charges: [Charge; 2]) -> Result<Object> {
+    pub fn seal_admitted(&self, writer: Writer, charges: [Charge; 2]) -> Result<Object> {
         if !writer.is_at(&self.home()) {
             let what = "an object is sealed in the domain in which it was begun";
             return Err(Error::new(Kind::Invalid, what));

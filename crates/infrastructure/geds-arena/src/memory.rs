@@ -23,8 +23,8 @@ use std::sync::atomic::AtomicU64;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 
-use crate::core::extents::{Extent, SegmentNo};
-use crate::core::to_usize;
+use geds_core::extents::{Extent, SegmentNo};
+use geds_core::to_usize;
 
 /// A new memfd whose `bytes` are there, and stay.
 pub(crate) fn create(bytes: u64) -> io::Result<OwnedFd> {

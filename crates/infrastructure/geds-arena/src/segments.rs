@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 
+use geds_core::extents::{PAGE_BYTES, SegmentNo};
 use rustix::fs::OFlags;
 
 use super::budget::{Budget, Charge};
 use super::memory::{self, Memory};
 use super::pool::Pool;
 use super::{NO_PANIC, lock};
-use crate::core::extents::{PAGE_BYTES, SegmentNo};
 use crate::error::{Error, Kind, Result};
 
 const THREAD_STACK_BYTES: usize = 128 << 10;

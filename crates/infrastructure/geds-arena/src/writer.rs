@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use geds_core::extents::PAGE_BYTES;
+use geds_core::sums::Sums;
+use geds_core::to_usize;
+
 use super::memory::{Home, Pages};
-use crate::core::extents::PAGE_BYTES;
-use crate::core::sums::Sums;
-use crate::core::to_usize;
 use crate::error::{Error, Kind, Result};
 
 /// Copied and summed at a time: short enough to be in the first cache when it is read again.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use geds::arena::{Admission, Arena, ClientNo, Domain, Found, Keeper, Object};
-use geds::{Error, Kind, Result};
+use geds_arena::{Admission, Arena, ClientNo, Domain, Found, Keeper, Object};
+use geds_arena::{Error, Kind, Result};
 
 #[derive(Debug)]
 pub(crate) struct Names {
