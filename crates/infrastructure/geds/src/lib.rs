@@ -14,7 +14,7 @@
 //! `arena/segments.rs` and `arena/pool.rs` (where memory comes from and goes back to), `arena/writer.rs` and `arena/object.rs` (the life
 //! of an object), `arena/pins.rs` (when pages that another process reads may be used again), `arena/wire.rs`, `arena/share` (the agent) and
 //! `arena/client` (other processes); then `store`, and `service`.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod client;
 pub mod config;
@@ -28,13 +28,13 @@ pub mod namespace;
 pub mod service;
 pub mod store;
 mod tasks;
-pub mod tier1;
 pub mod tier2;
 pub mod users;
 mod wire;
 
 pub use geds_arena as arena;
 pub use geds_core::index;
+pub use geds_disk as tier1;
 
 pub use self::config::Config;
 pub use self::error::{Error, Kind, Result};

@@ -1,7 +1,6 @@
 //! Pure state: no I/O, no clock, no threads.
 
-pub(crate) mod catalogue;
 pub(crate) mod paths;
 pub(crate) mod victims;
 
-pub(crate) use geds_core::{extents, index, sums, to_usize};
+pub(crate) use geds_core::{index, sums, to_usize};
