@@ -1,5 +1,6 @@
 //! What an operator decides about a node. Sizes and durations are texts with a unit: `256Mi`, `30s`.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct Config {
     pub log: Log,
     pub s3: S3,
     pub node: Node,
+    /// A store that speaks S3 behind this node.
+    pub tier2: Option<Tier2>,
 }
 
 /// The node protocol: all of the store, for programs and other nodes.
@@ -80,6 +83,32 @@ pub struct S3 {
     /// Names of this node: `BUCKET.DOMAIN` as the host of a request says which bucket it is about.
     pub domains: Vec<String>,
     pub limits: Limits,
+}
+
+/// Where objects go when the disk is short of room, and what they outlive the node in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tier2 {
+    /// `https://HOST` or `http://HOST`, with or without a port. Without it, Amazon's of the region.
+    pub endpoint: Option<String>,
+    /// Without it, `us-east-1`.
+    pub region: Option<String>,
+    /// A file with an access key and its secret, as S3 clients read it or separated by blanks.
+    pub credentials: PathBuf,
+    /// Certificates of the authorities to trust, as PEM. Without it, those that the system trusts.
+    pub authorities: Option<PathBuf>,
+    /// Which buckets are there, under the same name, and of which tenant they are here. They have to be there already.
+    pub buckets: BTreeMap<String, String>,
+    /// `early`: all that is in those buckets comes there as soon as there is time. `late`: when the disk is short of room, or somebody asks.
+    pub write_back: WriteBack,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteBack {
+    #[default]
+    Early,
+    Late,
 }
 
 /// What the S3 face takes on.
@@ -183,6 +212,7 @@ impl Config {
         let defaults = store::Config::default();
         let mut config = store::Config {
             scrub_every: defaults.scrub_every,
+            remote: None,
             arena: arena::Config {
                 limit_bytes: self.memory.limit.0,
                 ..arena::Config::default()

@@ -9,8 +9,8 @@
 //! And here are:
 //!
 //! - [`namespace`]: the owner of the index, with the log and snapshots.
-//! - [`tier2`]: objects in a store that speaks S3. The store does not use it yet.
-//! - [`store`]: names, memory and disk together: what a node offers to tenants.
+//! - [`tier2`]: objects in a store that speaks S3.
+//! - [`store`]: names, memory, disk and S3 together: what a node offers to tenants.
 //! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
 //! - [`front`]: its faces: S3, `ObjectStore`, and the node protocol, whose bytes are in `wire`.
 //! - [`client`]: who speaks that protocol from other processes and nodes.
@@ -19,6 +19,7 @@
 //! `service`.
 #![forbid(unsafe_code)]
 
+mod behind;
 pub mod client;
 pub mod config;
 mod core;

@@ -16,6 +16,7 @@ use telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
 use wal::Directory;
 
+use crate::behind;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::front::node;
@@ -55,6 +56,8 @@ pub struct Service {
     // They are dropped in this order.
     faces: Vec<s3::Service>,
     nodes: Vec<node::Service>,
+    /// There until the node ends.
+    requests: Option<rt::Task>,
     upkeep: Upkeep,
     store: Arc<Store>,
     _lock: File,
@@ -77,15 +80,15 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         drain: config.s3.limits.drain,
         ..node::Limits::default()
     };
+    let metrics = deps.metrics.clone();
     let Recovered {
         lock,
         store,
         face,
         users,
-    } = apart(move || recover(&config)).await??;
+    } = apart(move || recover(&config, &metrics)).await??;
     let counters = s3::Counters::new(&deps.metrics);
-    let mut faces = Vec::new();
-    for (listener, tls) in s3_doors {
+    let faces = s3_doors.into_iter().map(|(listener, tls)| {
         let setup = Setup {
             config: front.clone(),
             users: users.users().clone(),
@@ -93,12 +96,11 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
             tls,
             counters: counters.clone(),
         };
-        let face = s3::serve(listener, setup);
-        faces.push(face.map_err(|error| Error::io("serve S3", error))?);
-    }
+        s3::serve(listener, setup).map_err(|error| Error::io("serve S3", error))
+    });
+    let faces = faces.collect::<Result<Vec<_>>>()?;
     let counters = node::Counters::new(&deps.metrics);
-    let mut nodes = Vec::new();
-    for (listener, tls) in node_doors {
+    let nodes = node_doors.into_iter().map(|(listener, tls)| {
         let setup = node::Setup {
             limits,
             users: users.users().clone(),
@@ -107,8 +109,12 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
             counters: counters.clone(),
         };
         let door = node::serve(listener, setup);
-        nodes.push(door.map_err(|error| Error::io("serve the node protocol", error))?);
-    }
+        door.map_err(|error| Error::io("serve the node protocol", error))
+    });
+    let nodes = nodes.collect::<Result<Vec<_>>>()?;
+    let behind = store.clone();
+    let requests = async move { behind.run_requests().await };
+    let requests = rt::spawn("geds requests to S3", requests);
     let store = Arc::new(store);
     metrics::declare(&deps.metrics, Arc::downgrade(&store));
     let upkeep = Upkeep::start(Tick {
@@ -125,6 +131,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         node_tls,
         faces,
         nodes,
+        requests: Some(requests),
         upkeep,
         store,
         _lock: lock,
@@ -158,6 +165,8 @@ impl Service {
         for door in self.nodes.drain(..) {
             door.stop().await;
         }
+        // What was on its way to S3 is sent again at the next start.
+        self.requests = None;
         // It waits for the disk.
         apart(move || drop(self)).await
     }
@@ -170,7 +179,7 @@ struct Recovered {
     users: Watched,
 }
 
-fn recover(config: &Config) -> Result<Recovered> {
+fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
     if config.dir.as_os_str().is_empty() {
         return Err(Error::new(Kind::Invalid, "a node needs a directory"));
     }
@@ -184,7 +193,11 @@ fn recover(config: &Config) -> Result<Recovered> {
         log: Arc::new(Directory::open(&log).map_err(|e| Error::io(opening(&log), e))?),
         objects: Arc::new(Drive::open(&objects).map_err(|e| Error::io(opening(&objects), e))?),
     };
-    let store = Store::open(&config.store(), NODE, disks)?;
+    let mut of_store = config.store();
+    if let Some(behind) = &config.tier2 {
+        of_store.remote = Some(behind::open(behind, &config.dir, metrics)?);
+    }
+    let store = Store::open(&of_store, NODE, disks)?;
     Ok(Recovered {
         lock,
         face: Arc::new(S3::open(store.clone())?),

@@ -16,9 +16,12 @@ use std::time::{Duration, Instant};
 use ids::Name as Tenant;
 
 use super::objects::on_disk;
+use super::reader::{Content, Reader};
+use super::remote::in_s3;
 use super::tenants::Share;
 use super::{Ack, Store, now_ms};
-use crate::core::index::{Cause, Name, ObjectId, Op, Precondition, Residency};
+use crate::arena;
+use crate::core::index::{Cause, Name, Object, ObjectId, Op, Precondition, Residency};
 use crate::core::victims::{Backing, Victim};
 use crate::error::{Error, Kind, Result};
 use crate::tier1;
@@ -47,6 +50,8 @@ pub struct Moved {
     /// From the disk to memory.
     pub promoted_objects: u64,
     pub promoted_bytes: u64,
+    /// From the disk, because they are in S3 too.
+    pub left_disk_objects: u64,
     /// Spent, and deleted because room was needed.
     pub deleted_objects: u64,
 }
@@ -221,20 +226,22 @@ impl Store {
         }
     }
 
-    /// Is it, whole and for good, on the disk too? If it is lost there, memory has nothing that anybody can ask for.
+    /// Is it, whole and for good, on the disk or in S3 too? If it is lost there, memory has nothing that anybody can ask for.
     fn is_backed(&self, id: ObjectId) -> bool {
         let inner = &*self.0;
         let is_damaged = || {
             let damaged = inner.damaged.lock().unwrap_or_else(PoisonError::into_inner);
             damaged.contains(&id)
         };
-        let is_lost = || {
+        let is_lost_or_in_s3 = || {
             inner.namespace.read(|index| {
-                let object = index.object(id);
-                object.is_ok_and(|object| object.placement().copies().is_empty())
+                let placement = index.object(id).ok().map(Object::placement);
+                placement.is_some_and(|placement| {
+                    placement.copies().is_empty() || in_s3(placement).is_some()
+                })
             })
         };
-        (inner.disk.is_durable(on_disk(id)) && !is_damaged()) || is_lost()
+        (inner.disk.is_durable(on_disk(id)) && !is_damaged()) || is_lost_or_in_s3()
     }
 
     /// Forgets what is in memory of an object that is somewhere else too.
@@ -250,7 +257,7 @@ impl Store {
     }
 
     /// Deletes an object all names of which are spent. `false`: somebody may want it.
-    fn delete_spent(&self, id: ObjectId, now_ms: u64) -> Result<bool> {
+    pub(super) fn delete_spent(&self, id: ObjectId, now_ms: u64) -> Result<bool> {
         let inner = &*self.0;
         loop {
             let name = inner.namespace.read(|index| {
@@ -261,7 +268,7 @@ impl Store {
                 Some((name.clone(), index.entry(name).ok()?.generation))
             });
             let Some((name, generation)) = name else {
-                return Ok(inner.residents.get(id).is_none());
+                return Ok(inner.namespace.read(|index| index.object(id).is_err()));
             };
             let when = Precondition::Generation(generation);
             match self.commit(when, Op::Delete(name)) {
@@ -348,6 +355,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+        self.came_to_disk(id, bytes);
         let mut moved = self.moved_mut();
         moved.spilled_objects += 1;
         moved.spilled_bytes += bytes;
@@ -388,9 +396,6 @@ impl Store {
 
     /// A consumer has read it: if nobody else is expected, it is a first victim.
     pub(super) fn note_consumed(&self, id: ObjectId) {
-        let Some(resident) = self.0.residents.get(id) else {
-            return;
-        };
         let now_ms = now_ms();
         let is_spent = self.0.namespace.read(|index| {
             let names = index.object(id).map_or(&[][..], |object| object.names());
@@ -398,12 +403,19 @@ impl Store {
             entries.all(|entry| entry.hints.is_spent(now_ms))
         });
         if is_spent {
-            resident.share.victims().set_spent(&id);
+            if let Some(resident) = self.0.residents.get(id) {
+                resident.share.victims().set_spent(&id);
+            }
+            self.0.on_disk().set_spent(&id);
         }
     }
 
-    /// Somebody reads it from the disk.
-    pub(super) fn want(&self, id: ObjectId, share: &Arc<Share>) {
+    /// Somebody reads it from the disk or from S3.
+    pub(super) fn want(&self, reader: &Reader, share: &Arc<Share>) {
+        let id = reader.entry().sealed.id;
+        if let (Content::S3(_), Some(requests)) = (reader.content(), &self.0.requests) {
+            return requests.want(id, share);
+        }
         let mut wanted = self.wanted_mut();
         if wanted.len() < WANTED_MAX && wanted.iter().all(|(other, _)| *other != id) {
             wanted.push_back((id, Arc::clone(share)));
@@ -434,27 +446,47 @@ impl Store {
             return Ok(());
         }
         let pinned = inner.disk.pin(on_disk(id))?;
-        let mut written = share.domain.writer();
-        if written.reserve(pinned.len()).is_err() {
-            self.evict(share, pinned.len(), false)?;
-            written.reserve(pinned.len())?;
-        }
+        let mut written = self.room_for(share, pinned.len())?;
         let mut buffer = tier1::Aligned::zeroed(PIECE_BYTES);
         while written.len() < pinned.len() {
             let n = pinned.read_at(written.len(), &mut buffer)?;
             written.append(&buffer[..n])?;
         }
+        let bytes = written.len();
+        if self.keep_copy(id, share, written)? {
+            let mut moved = self.moved_mut();
+            moved.promoted_objects += 1;
+            moved.promoted_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// For a copy of something, if there is room or something to forget for it.
+    pub(super) fn room_for(&self, share: &Arc<Share>, bytes: u64) -> Result<arena::Writer> {
+        let mut written = share.domain.writer();
+        if written.reserve(bytes).is_err() {
+            self.evict(share, bytes, false)?;
+            written.reserve(bytes)?;
+        }
+        Ok(written)
+    }
+
+    /// Keeps a copy of an object in memory. `false`: there is one, or nobody names it any more.
+    pub(super) fn keep_copy(
+        &self,
+        id: ObjectId,
+        share: &Arc<Share>,
+        written: arena::Writer,
+    ) -> Result<bool> {
         let object = share.domain.seal(written)?;
-        let bytes = object.len();
-        inner.namespace.read(|index| {
+        let residents = &self.0.residents;
+        self.0.namespace.read(|index| {
             // Once nobody names it, nobody takes it away again.
-            if index.object(id).is_ok() && inner.residents.get(id).is_none() {
-                inner.residents.insert(id, object, share, Backing::Clean)?;
-                let mut moved = self.moved_mut();
-                moved.promoted_objects += 1;
-                moved.promoted_bytes += bytes;
+            if index.object(id).is_err() || residents.get(id).is_some() {
+                return Ok(false);
             }
-            Ok(())
+            residents.insert(id, object, share, Backing::Clean)?;
+            Ok(true)
         })
     }
 }

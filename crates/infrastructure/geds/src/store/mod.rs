@@ -15,9 +15,12 @@
 //! - Memory is that of tenants: each has a domain of the arena, and buckets that nobody else can open.
 
 mod ack;
+mod disk_room;
 mod memory;
 mod objects;
+mod persist;
 mod reader;
+mod remote;
 mod residents;
 mod scrub;
 mod stats;
@@ -41,6 +44,8 @@ pub use self::memory::Moved;
 pub use self::objects::Unnamed;
 use self::reader::Content;
 pub use self::reader::{Pieces, Reader};
+pub use self::remote::{InRemote, Remote};
+use self::remote::{Requests, in_s3};
 use self::residents::{Resident, Residents};
 use self::scrub::Scrubber;
 pub use self::scrub::{Scrubbed, Scrubbing};
@@ -56,6 +61,7 @@ use crate::core::index::{
     Bucket, BucketName, By, Change, Class, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index,
     Name, NodeId, ObjectId, Op, Page, Placement, Precondition, Query, Residency, Revision, Scope,
 };
+use crate::core::victims::Victims;
 use crate::error::{Error, Kind, Result};
 use crate::namespace::{self, Committed, Namespace, RECORDS, SNAPSHOTS};
 use crate::tier1;
@@ -73,6 +79,8 @@ pub struct Config {
     pub tenant_bytes: u64,
     /// So long who writes waits for room in memory.
     pub room_wait: Duration,
+    /// `None`: nothing of it is in S3.
+    pub remote: Option<Remote>,
     /// All that is on the disk is looked at so often, by [`Store::maintain`].
     pub scrub_every: Duration,
 }
@@ -86,6 +94,7 @@ impl Default for Config {
             tier1: tier1::Config::default(),
             tenant_bytes: 0,
             room_wait: Duration::from_secs(10),
+            remote: None,
             scrub_every: Duration::from_secs(24 * 60 * 60),
         }
     }
@@ -130,6 +139,11 @@ struct Inner {
     damaged: Mutex<BTreeSet<ObjectId>>,
     /// Held by who moves objects out of memory because he has to wait for it.
     evicting: Mutex<()>,
+    /// What is on the disk, in the order in which it leaves it.
+    on_disk: Mutex<Victims<ObjectId>>,
+    /// Held by who makes room on the disk.
+    evicting_from_disk: Mutex<()>,
+    requests: Option<Requests>,
     // Before the log, which they use to their end.
     disk: tier1::Store,
     namespace: Namespace,
@@ -206,12 +220,16 @@ impl Store {
             kept: Mutex::default(),
             damaged: Mutex::default(),
             evicting: Mutex::default(),
+            on_disk: Mutex::default(),
+            evicting_from_disk: Mutex::default(),
+            requests: config.remote.clone().map(Requests::new),
             disk,
             namespace,
             wal,
         }));
         store.commit(Precondition::None, Op::NodeJoined(node, epoch))?;
         store.reconcile()?;
+        store.find_dirty();
         Ok(store)
     }
 
@@ -322,26 +340,39 @@ impl Store {
                 return Err(Error::new(Kind::Lost, what));
             }
             let id = entry.sealed.id;
-            if let Some(resident) = inner.residents.get(id) {
-                resident.touch();
-                let reader = Reader::new(entry, Content::Memory(resident));
-                if let Ok(share) = self.share(tenant) {
+            let content = self.content(id, &placement)?;
+            let is_warm = matches!(content, Content::Memory(_));
+            let reader = Reader::new(entry, content);
+            reader.touch();
+            if let Ok(share) = self.share(tenant) {
+                if is_warm {
                     inner.warm.insert(&share, name, reader.clone());
+                } else if tenant.as_str() != OWN && memory::may_be_promoted(reader.len()) {
+                    self.want(&reader, &share);
                 }
-                return Ok(reader);
             }
-            if !placement.copies().contains(&Residency::Disk(inner.node)) {
-                return Err(Error::new(Kind::Internal, "a copy that is here is not"));
-            }
-            let pinned = inner.disk.pin(objects::on_disk(id))?;
-            if memory::may_be_promoted(pinned.len())
-                && tenant.as_str() != OWN
-                && let Ok(share) = self.share(tenant)
-            {
-                self.want(id, &share);
-            }
-            Ok(Reader::new(entry, Content::Disk(pinned)))
+            Ok(reader)
         })
+    }
+
+    /// The nearest copy of an object. To be called while the index cannot change.
+    fn content(&self, id: ObjectId, placement: &Placement) -> Result<Content> {
+        let inner = &*self.0;
+        if let Some(resident) = inner.residents.get(id) {
+            return Ok(Content::Memory(resident));
+        }
+        if placement.copies().contains(&Residency::Disk(inner.node)) {
+            inner.on_disk().touch(&id);
+            return Ok(Content::Disk(inner.disk.pin(objects::on_disk(id))?));
+        }
+        match (in_s3(placement), &inner.requests) {
+            (Some(at), Some(requests)) => Ok(Content::S3(requests.pin(at))),
+            (Some(_), None) => {
+                let what = "an object is in S3, which this node was not told of";
+                Err(Error::new(Kind::Unavailable, what))
+            }
+            (None, _) => Err(Error::new(Kind::Internal, "a copy that is here is not")),
+        }
     }
 
     /// # Errors
@@ -482,10 +513,16 @@ impl Store {
         let resumed = self.resume();
         self.drop_kept();
         let short = self.shorten_log();
-        let room = self.keep_room();
+        let room = self.keep_disk_room().and(self.keep_room());
         self.promote_wanted();
         let scrubbed = self.scrub_on();
         resumed.and(short).and(room).and(scrubbed)
+    }
+
+    /// What waits for S3, and what was done there. `None`: nothing of it is in S3.
+    #[must_use]
+    pub fn in_remote(&self) -> Option<InRemote> {
+        self.0.requests.as_ref().map(Requests::stats)
     }
 
     fn shorten_log(&self) -> Result<()> {
@@ -506,10 +543,24 @@ impl Store {
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         for change in changes {
             match change {
-                Change::Released { id, .. } => self.release(*id),
+                Change::Released { id, copies } => {
+                    self.release(*id);
+                    for copy in copies.iter() {
+                        if let Residency::S3(at) = copy {
+                            self.doom(*id, at);
+                        }
+                    }
+                }
                 Change::Named {
-                    after: Some(entry), ..
-                } if entry.hints.readers > 0 => self.note_consumed(entry.sealed.id),
+                    name,
+                    after: Some(entry),
+                    ..
+                } => {
+                    self.note_named(name, entry.sealed.id);
+                    if entry.hints.readers > 0 {
+                        self.note_consumed(entry.sealed.id);
+                    }
+                }
                 _ => {}
             }
         }
@@ -550,6 +601,12 @@ impl Store {
         self.0
             .namespace
             .read(|index| check(tenant, bucket, index.bucket(bucket)?))
+    }
+}
+
+impl Inner {
+    fn on_disk(&self) -> MutexGuard<'_, Victims<ObjectId>> {
+        self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

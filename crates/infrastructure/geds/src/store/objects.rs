@@ -49,6 +49,9 @@ impl Store {
         let opened = object.open()?;
         let views: Vec<_> = opened.views().collect();
         let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
+        if let Err(error) = self.make_disk_room(object.len()) {
+            tracing::warn!(%error, "make room on the disk");
+        }
         Ok(self.0.disk.prepare(&pieces, object.sums(), room_by)?)
     }
 
@@ -60,6 +63,7 @@ impl Store {
 
     /// Nobody names it any more.
     pub(super) fn free(&self, id: ObjectId) {
+        self.0.on_disk().remove(&id);
         match self.0.disk.free(on_disk(id)) {
             Ok(()) | Err(tier1::Error::NotFound(_)) => {}
             // The next start finds that nobody names it.
@@ -77,7 +81,7 @@ impl Store {
             let found = inner.disk.objects(after, BATCH);
             let Some((last, _)) = found.last() else { break };
             after = Some(*last);
-            for (id, _) in found {
+            for (id, bytes) in found {
                 let id = in_index(id);
                 let is_known = inner.namespace.read(|index| {
                     let placement = index.object(id).ok()?.placement();
@@ -89,6 +93,7 @@ impl Store {
                     Some(false) => self.place(Op::AddCopy(id, here.clone()))?,
                     None => self.free(id),
                 }
+                self.came_to_disk(id, bytes);
             }
         }
         let missing = inner.namespace.read(|index| {

@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::remote::{Arriving, Pinned};
 use super::residents::Resident;
 use crate::arena::View;
 use crate::core::index::Entry;
 use crate::core::to_usize;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::tier1::{self, Aligned};
 
 /// So much of an object is read from the disk at once.
@@ -27,6 +28,7 @@ struct Read {
 pub(super) enum Content {
     Memory(Arc<Resident>),
     Disk(tier1::Pinned),
+    S3(Arc<Pinned>),
 }
 
 /// The pieces of a [`Reader`], in order.
@@ -34,6 +36,8 @@ pub(super) enum Content {
 pub struct Pieces {
     reader: Reader,
     range: Range<u64>,
+    /// Of what is in S3, once the first was asked for.
+    arriving: Option<Arriving>,
 }
 
 impl Reader {
@@ -59,7 +63,11 @@ impl Reader {
         &self.0.entry
     }
 
-    /// Does reading not wait for the disk?
+    pub(super) fn content(&self) -> &Content {
+        &self.0.content
+    }
+
+    /// Does reading not wait for the disk or for S3?
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         matches!(self.0.content, Content::Memory(_))
@@ -70,28 +78,34 @@ impl Reader {
     pub fn view(&self) -> Option<View> {
         match &self.0.content {
             Content::Memory(resident) => resident.opened.view(),
-            Content::Disk(_) => None,
+            Content::Disk(_) | Content::S3(_) => None,
         }
     }
 
     /// What lies in that range, as far as there is something: where it is in memory, or read from the disk in pieces of at most 1 MiB, one when it
-    /// is asked for.
+    /// is asked for, or as it comes from S3.
     #[must_use]
     pub fn pieces(&self, range: Range<u64>) -> Pieces {
         Pieces {
             reader: self.clone(),
             range: range.start..range.end.min(self.len()),
+            arriving: None,
         }
     }
 
     /// Copies bytes from `position` on; gives their number, which is less than there is room for only at the end.
     ///
     /// # Errors
-    /// `Corrupt`, `Unavailable`: the disk does not give what was written. What is in `into` then is nothing to rely on.
+    /// `Corrupt`, `Unavailable`: the disk or S3 does not give what was written; `Lost`: somebody else has changed it in S3. What is in `into` then is nothing to rely on.
     pub fn read_at(&self, position: u64, into: &mut [u8]) -> Result<usize> {
         match &self.0.content {
             Content::Memory(resident) => Ok(resident.opened.read_at(position, into)),
             Content::Disk(pinned) => Ok(pinned.read_at(position, into)?),
+            Content::S3(pinned) => {
+                let n = to_usize(self.len().saturating_sub(position)).min(into.len());
+                pinned.read_at(position, &mut into[..n])?;
+                Ok(n)
+            }
         }
     }
 
@@ -104,6 +118,17 @@ impl Reader {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The next piece from S3, which has all of the range.
+fn next_from(arriving: &mut Option<Arriving>, pinned: &Pinned, range: Range<u64>) -> Result<View> {
+    let arriving = match arriving {
+        Some(arriving) => arriving,
+        None => arriving.insert(pinned.pieces(range)?),
+    };
+    let mut pieces = arriving.filter(|piece| !matches!(piece, Ok(piece) if piece.is_empty()));
+    let ended = || Error::new(Kind::Unavailable, "S3 has ended too early");
+    pieces.next().unwrap_or_else(|| Err(ended())).map(View::of)
 }
 
 impl Iterator for Pieces {
@@ -127,6 +152,7 @@ impl Iterator for Pieces {
                 let read = pinned.read_at(start, &mut bytes);
                 read.map(|_| View::of(bytes)).map_err(Into::into)
             }
+            Content::S3(pinned) => next_from(&mut self.arriving, pinned, start..end),
         };
         self.range.start = match &piece {
             Ok(view) => start + view.len() as u64,

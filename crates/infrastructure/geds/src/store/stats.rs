@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ids::{Epoch, Name as Tenant};
 
-use super::{Moved, Store};
+use super::{InRemote, Moved, Store};
 use crate::core::index::NodeId;
 use crate::error::Result;
 use crate::tier1;
@@ -47,6 +47,8 @@ pub struct Stats {
     pub n_sealed: u64,
     pub sealed_bytes: u64,
     pub moved: Moved,
+    /// All zero if nothing is in S3.
+    pub in_remote: InRemote,
     pub log: wal::Stats,
     pub disk: tier1::Stats,
 }
@@ -74,6 +76,7 @@ impl Store {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         // Not while the index is held: who has one of these may wait for the disk.
         let (log, disk, moved) = (inner.wal.stats(), inner.disk.stats(), self.moved());
+        let in_remote = self.in_remote().unwrap_or_default();
         inner.namespace.read(|index| Stats {
             memory_used_bytes: inner.arena.used_bytes(),
             memory_limit_bytes: inner.arena.limit_bytes(),
@@ -89,6 +92,7 @@ impl Store {
             n_sealed: count(&inner.counts.sealed),
             sealed_bytes: count(&inner.counts.sealed_bytes),
             moved,
+            in_remote,
             log,
             disk,
         })

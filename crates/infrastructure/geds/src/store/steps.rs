@@ -34,6 +34,7 @@ impl Store {
             Some(_) => (Class::Durable, Backing::Clean),
             None => (Class::Ephemeral, Backing::Dirty),
         };
+        let bytes = object.len();
         let mut expires_at_ms = None;
         let mut sealed = None;
         let committed = inner.namespace.commit_with(|index| {
@@ -64,9 +65,15 @@ impl Store {
         }
         let committed = committed?;
         if let Some(id) = sealed
+            && class == Class::Durable
+        {
+            self.came_to_disk(id, bytes);
+        }
+        if let Some(id) = sealed
             && expires_at_ms.is_some()
         {
             share.victims().set_expiry(&id, expires_at_ms);
+            inner.on_disk().set_expiry(&id, expires_at_ms);
         }
         let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
         let entry = entry_of(changes, name)?;

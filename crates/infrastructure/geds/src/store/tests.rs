@@ -17,7 +17,7 @@ pub(super) fn tenant(name: &str) -> Tenant {
     name.parse().expect("a tenant")
 }
 
-fn bucket(name: &str) -> BucketName {
+pub(super) fn bucket(name: &str) -> BucketName {
     BucketName::new(name).expect("a bucket")
 }
 
@@ -40,6 +40,7 @@ pub(super) struct Sizes {
     pub tenant_bytes: u64,
     pub disk_bytes: u64,
     pub room_wait: Duration,
+    pub remote: Option<Remote>,
 }
 
 impl Default for Sizes {
@@ -49,6 +50,7 @@ impl Default for Sizes {
             tenant_bytes: 0,
             disk_bytes: 64 << 20,
             room_wait: Duration::from_secs(60),
+            remote: None,
         }
     }
 }
@@ -72,6 +74,7 @@ pub(super) fn store_of(disk: &CrashDisk, sizes: &Sizes) -> Store {
         },
         tenant_bytes: sizes.tenant_bytes,
         room_wait: sizes.room_wait,
+        remote: sizes.remote.clone(),
         ..Config::default()
     };
     let store = Store::open(&config, NodeId(1), Disks::both(disk)).expect("it opens");

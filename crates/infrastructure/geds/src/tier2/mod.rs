@@ -18,10 +18,14 @@ pub mod keys;
 mod persisting;
 mod reading;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
+use object_store::{Attribute, Attributes, GetOptions, ObjectStoreExt as _};
 
 pub use self::persisting::Persist;
-use crate::core::index::{InS3, Name};
+use crate::core::index::{Etag, Name, NodeId, ObjectId};
 use crate::error::{Error, Kind, Result};
 
 /// The user metadata that says which object it is.
@@ -33,20 +37,55 @@ pub const KEY: &str = "geds-key";
 #[derive(Clone, Debug)]
 pub struct Tier2 {
     s3: ::store::S3,
+    home: Arc<str>,
+}
+
+/// What is in S3 under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub etag: Etag,
+    pub size: u64,
+    /// Which one it is, if it is of this store. `None`: somebody else has put it there.
+    pub id: Option<ObjectId>,
 }
 
 impl Tier2 {
+    /// `home` tells objects of one store from those of all others that use these buckets.
     #[must_use]
-    pub fn new(s3: ::store::S3) -> Self {
-        Self { s3 }
+    pub fn new(s3: ::store::S3, home: &str) -> Self {
+        let home = home.into();
+        Self { s3, home }
     }
 
-    /// Also if it is not there.
+    /// What is there now.
     ///
     /// # Errors
     /// What S3 says.
-    pub async fn delete(&self, name: &Name) -> Result<()> {
-        use object_store::ObjectStoreExt as _;
+    pub async fn find(&self, name: &Name) -> Result<Option<Found>> {
+        let bucket = self.bucket(name)?;
+        let head = GetOptions::new().with_head(true);
+        let path = keys::path(&name.key);
+        match bucket.objects().get_opts(&path, head).await {
+            Ok(found) => Ok(Some(Found {
+                etag: etag(found.meta.e_tag)?,
+                size: found.meta.size,
+                id: self.id_in(&found.attributes),
+            })),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed("look into S3", error)),
+        }
+    }
+
+    /// Takes an object away, if it is still there. S3 cannot be told to delete only that: what somebody else puts there in the same moment may go
+    /// with it.
+    ///
+    /// # Errors
+    /// What S3 says.
+    pub async fn delete(&self, name: &Name, id: ObjectId) -> Result<()> {
+        let found = self.find(name).await?;
+        if found.is_none_or(|found| found.id != Some(id)) {
+            return Ok(());
+        }
         let bucket = self.bucket(name)?;
         match bucket.objects().delete(&keys::path(&name.key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -54,7 +93,30 @@ impl Tier2 {
         }
     }
 
-    fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {
+    /// As metadata says it.
+    fn text_of(&self, id: ObjectId) -> String {
+        let ObjectId {
+            node,
+            epoch,
+            serial,
+        } = id;
+        format!("{}-{:08x}{:08x}{serial:016x}", self.home, node.0, epoch.0)
+    }
+
+    fn id_in(&self, attributes: &Attributes) -> Option<ObjectId> {
+        let said = attributes.get(&Attribute::Metadata(ID.into()))?;
+        let digits = said.strip_prefix(&*self.home)?.strip_prefix('-')?;
+        let digits = digits.is_ascii().then_some(digits)?;
+        let number = |range| u64::from_str_radix(digits.get(range)?, 16).ok();
+        let id = ObjectId {
+            node: NodeId(u32::try_from(number(0..8)?).ok()?),
+            epoch: ids::Epoch(number(8..16)?),
+            serial: number(16..32)?,
+        };
+        (self.text_of(id) == **said).then_some(id)
+    }
+
+    pub(crate) fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {
         let bucket = self.s3.bucket(name.bucket.as_str());
         bucket.map_err(|error| Error::caused(Kind::Invalid, "name a bucket of S3", error))
     }
@@ -72,11 +134,7 @@ fn failed(doing: &str, error: object_store::Error) -> Error {
     Error::caused(kind, doing, error)
 }
 
-fn etag(name: &Name, etag: Option<String>) -> Result<InS3> {
+fn etag(told: Option<String>) -> Result<Etag> {
     let missing = || Error::new(Kind::Unavailable, "S3 tells no etag");
-    let etag = crate::core::index::Etag::new(etag.ok_or_else(missing)?.trim_matches('"'));
-    Ok(InS3 {
-        name: name.clone(),
-        etag: etag?,
-    })
+    Ok(Etag::new(told.ok_or_else(missing)?.trim_matches('"'))?)
 }

@@ -7,8 +7,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, GetOptions, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, UpdateVersion,
+    Attribute, Attributes, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    UpdateVersion,
 };
 
 use super::{ID, KEY, Tier2, etag, failed, keys};
@@ -48,33 +48,36 @@ impl Tier2 {
         let bucket = self.bucket(&what.name)?;
         let path = keys::path(&what.name.key);
         let mode = mode(&what.when)?;
+        let attributes = self.attributes(what);
         let sent = if what.size < PART_BYTES {
-            put(&bucket, &path, what, &mode, pieces).await
+            put(&bucket, &path, (what, attributes), &mode, pieces).await
         } else {
-            put_parts(&bucket, &path, what, &mode, pieces).await
+            put_parts(&bucket, &path, (what, attributes), &mode, pieces).await
         };
-        match sent {
-            Ok(put) => etag(&what.name, put.e_tag),
+        let etag = match sent {
+            Ok(put) => etag(put.e_tag)?,
             // It may be ours: the answer to an earlier attempt was lost.
-            Err(error) => match present(&bucket, &path, what).await {
-                Some(in_s3) => Ok(in_s3),
-                None => Err(error),
+            Err(error) => match self.find(&what.name).await {
+                Ok(Some(found)) if found.id == Some(what.id) && found.size == what.size => {
+                    found.etag
+                }
+                _ => return Err(error),
             },
-        }
+        };
+        Ok(InS3 {
+            name: what.name.clone(),
+            etag,
+        })
     }
-}
 
-/// Whether it is there, in spite of what was answered.
-async fn present(bucket: &Bucket, path: &Path, what: &Persist) -> Option<InS3> {
-    let options = GetOptions::new().with_head(true);
-    let there = bucket.objects().get_opts(path, options).await.ok()?;
-    let said = there.attributes.get(&Attribute::Metadata(ID.into()))?;
-    let is_it = **said == *id(&what.id) && there.meta.size == what.size;
-    is_it.then(|| etag(&what.name, there.meta.e_tag).ok())?
-}
-
-fn id(id: &ObjectId) -> String {
-    format!("{:08x}{:08x}{:016x}", id.node.0, id.epoch.0, id.serial)
+    fn attributes(&self, what: &Persist) -> Attributes {
+        let mut attributes = what.attributes.clone();
+        attributes.insert(Attribute::Metadata(ID.into()), self.text_of(what.id).into());
+        if let Some(key) = keys::mapped(&what.name.key) {
+            attributes.insert(Attribute::Metadata(KEY.into()), key.into());
+        }
+        attributes
+    }
 }
 
 fn mode(when: &Precondition) -> Result<PutMode> {
@@ -92,19 +95,10 @@ fn mode(when: &Precondition) -> Result<PutMode> {
     }
 }
 
-fn attributes(what: &Persist) -> Attributes {
-    let mut attributes = what.attributes.clone();
-    attributes.insert(Attribute::Metadata(ID.into()), id(&what.id).into());
-    if let Some(key) = keys::mapped(&what.name.key) {
-        attributes.insert(Attribute::Metadata(KEY.into()), key.into());
-    }
-    attributes
-}
-
 async fn put(
     bucket: &Bucket,
     path: &Path,
-    what: &Persist,
+    (what, attributes): (&Persist, Attributes),
     mode: &PutMode,
     pieces: impl Stream<Item = Result<Bytes>> + Send,
 ) -> Result<PutResult> {
@@ -112,7 +106,7 @@ async fn put(
     check(what, pieces.iter().map(|piece| piece.len() as u64).sum())?;
     let options = PutOptions {
         mode: mode.clone(),
-        attributes: attributes(what),
+        attributes,
         ..PutOptions::default()
     };
     let payload: PutPayload = pieces.into_iter().collect();
@@ -131,12 +125,12 @@ fn check(what: &Persist, size: u64) -> Result<()> {
 async fn put_parts(
     bucket: &Bucket,
     path: &Path,
-    what: &Persist,
+    (what, attributes): (&Persist, Attributes),
     mode: &PutMode,
     pieces: impl Stream<Item = Result<Bytes>> + Send,
 ) -> Result<PutResult> {
     let options = PutMultipartOptions {
-        attributes: attributes(what),
+        attributes,
         ..PutMultipartOptions::default()
     };
     let upload = bucket.upload(path, options).await;

@@ -207,6 +207,13 @@ impl<K: Copy + Eq + Hash> Victims<K> {
         heat
     }
 
+    /// Notes a read.
+    pub(crate) fn touch(&self, key: &K) {
+        if let Some(slot) = self.find(hash(key), key) {
+            self.queues.get(slot).heat.touch();
+        }
+    }
+
     /// There is another copy now.
     pub(crate) fn set_clean(&mut self, key: &K) {
         let Some(slot) = self.find(hash(key), key) else {

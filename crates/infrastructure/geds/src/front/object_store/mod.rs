@@ -32,9 +32,9 @@ use futures_util::stream::BoxStream;
 use ids::Name as Tenant;
 use object_store::path::Path;
 use object_store::{
-    CopyMode, CopyOptions, Error, Extensions, GetOptions, GetResult, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    RenameOptions, RenameTargetMode, Result,
+    Attributes, CopyMode, CopyOptions, Error, Extensions, GetOptions, GetResult, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, RenameTargetMode, Result,
 };
 
 use self::conditions::quoted;
@@ -48,6 +48,11 @@ use crate::store::{Ack, Store, Terms};
 
 /// So many are deleted at once.
 const DELETIONS_MAX: usize = 16;
+
+/// What other tools are to know of an object.
+pub(crate) fn attributes_of(entry: &Entry) -> Attributes {
+    attributes::from_s3(super::s3::meta::head_of(entry).attributes)
+}
 
 /// A bucket of a tenant. Shared by its clones.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Against an S3 server over real HTTP, with a proxy in between that spoils connections.
 
-mod proxy;
+pub(crate) mod proxy;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use tokio::net::TcpListener;
 
 use self::proxy::{Fault, Proxy};
 use super::*;
-use crate::core::index::{BucketName, Etag, Key, NodeId, ObjectId, Precondition};
+use crate::core::index::{BucketName, Etag, InS3, Key, NodeId, ObjectId, Precondition};
 
 /// Where answers do not come.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
-struct World {
-    tier2: Tier2,
-    proxy: Proxy,
+pub(crate) struct World {
+    pub tier2: Tier2,
+    pub proxy: Proxy,
     _service: Service,
 }
 
 /// `retries`: of each request.
-async fn world(retries: usize) -> World {
+pub(crate) async fn world(retries: usize) -> World {
     world_with(retries, ::store::s3::Limits::default().patience).await
 }
 
@@ -76,7 +76,10 @@ async fn world_with(retries: usize, patience: Duration) -> World {
         },
     };
     World {
-        tier2: Tier2::new(::store::S3::new(config, counters).expect("it opens")),
+        tier2: Tier2::new(
+            ::store::S3::new(config, counters).expect("it opens"),
+            "here",
+        ),
         proxy,
         _service: service,
     }
@@ -149,12 +152,26 @@ async fn objects_are_there_for_everybody() {
         let content_type = seen.attributes.get(&Attribute::ContentType);
         assert_eq!(content_type, Some(&"text/plain".into()));
     }
-    world.tier2.delete(&name("a/b")).await.expect("deleted");
-    world
-        .tier2
-        .delete(&name("a/b"))
-        .await
-        .expect("deleted already");
+    let last = object("a/b", 3, 0, Precondition::None);
+    let other = object("a/b", 2, 0, Precondition::None);
+    for (id, is_there) in [
+        (other.id, true),
+        (last.id, false),
+        // It is deleted already.
+        (last.id, false),
+    ] {
+        let deleted = world.tier2.delete(&last.name, id).await;
+        deleted.expect("it is another, or deleted");
+        let found = world
+            .tier2
+            .find(&last.name)
+            .await
+            .expect("it is looked for");
+        assert_eq!(
+            found.and_then(|found| found.id),
+            is_there.then_some(last.id)
+        );
+    }
 }
 
 #[tokio::test]
@@ -182,6 +199,7 @@ async fn only_what_may_be_replaced_is() {
             .expect_err("there is one");
         assert_eq!(error.kind, Kind::Conflict);
         let next = object(3, Precondition::Etag(first.etag.clone()));
+        let id = next.id;
         // The same content has the same etag, and is another object.
         let content = Bytes::from([&content[1..], b"x"].concat());
         let next = world.persist(&next, &content).await.expect("it is the one");
@@ -197,7 +215,8 @@ async fn only_what_may_be_replaced_is() {
             .expect_err("it was replaced");
         assert_eq!(error.kind, Kind::Conflict);
         world.read(&next, 0..10).await.expect("it is there");
-        world.tier2.delete(&next.name).await.expect("deleted");
+        let deleted = world.tier2.delete(&next.name, id).await;
+        deleted.expect("it is deleted");
         let error = world.read(&next, 0..10).await.expect_err("it is gone");
         assert_eq!(error.kind, Kind::NotFound);
     }

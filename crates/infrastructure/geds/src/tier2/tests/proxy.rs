@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     None,
     /// The request is not passed on, and answered with 503.
     Busy,
@@ -22,22 +23,28 @@ pub(super) enum Fault {
     Lose,
 }
 
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     pub addr: SocketAddr,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    is_down: Arc<AtomicBool>,
     _task: rt::Task,
 }
 
 impl Proxy {
-    pub(super) async fn start(server: SocketAddr) -> Self {
+    pub(crate) async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port");
         let faults = Arc::<Mutex<VecDeque<Fault>>>::default();
         let next = Arc::clone(&faults);
+        let is_down = Arc::<AtomicBool>::default();
+        let down = Arc::clone(&is_down);
         let addr = listener.local_addr().expect("an address");
         let task = rt::spawn("proxy", async move {
             let mut connections = Vec::new();
             while let Ok((client, _)) = listener.accept().await {
+                if down.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let fault = lock(&next).pop_front().unwrap_or(Fault::None);
                 connections.push(rt::spawn("proxied", async move {
                     // A broken connection is what this is for.
@@ -48,12 +55,13 @@ impl Proxy {
         Self {
             addr,
             faults,
+            is_down,
             _task: task,
         }
     }
 
     /// Of the next connections. Those after them are not spoiled.
-    pub(super) fn spoil(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub(crate) fn spoil(&self, faults: impl IntoIterator<Item = Fault>) {
         let mut queue = lock(&self.faults);
         assert!(
             queue.is_empty(),
@@ -62,7 +70,12 @@ impl Proxy {
         queue.extend(faults);
     }
 
-    pub(super) fn n_left(&self) -> usize {
+    /// Nobody is answered until it is up again.
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn n_left(&self) -> usize {
         lock(&self.faults).len()
     }
 }

@@ -1,0 +1,362 @@
+//! Against an S3 server over real HTTP.
+
+use bytes::Bytes;
+use object_store::ObjectStoreExt as _;
+use tokio::runtime::Runtime;
+use wal::testing::{Choices, CrashDisk};
+
+use super::*;
+use crate::core::index::Class;
+use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
+use crate::store::{InRemote, Remote};
+use crate::tier2::tests as s3;
+
+struct World {
+    runtime: Runtime,
+    s3: s3::World,
+}
+
+/// A store whose requests are made.
+struct Node {
+    store: Store,
+    _requests: rt::Task,
+}
+
+impl World {
+    fn new() -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let s3 = runtime.block_on(s3::world(0));
+        Self { runtime, s3 }
+    }
+
+    fn remote(&self, owner: &str, writes_back: bool) -> Remote {
+        Remote {
+            tier2: self.s3.tier2.clone(),
+            attributes: |_| object_store::Attributes::new(),
+            buckets: [(bucket("data"), tenant(owner))].into(),
+            writes_back,
+            runtime: self.runtime.handle().clone(),
+        }
+    }
+
+    fn node(&self, disk: &CrashDisk, sizes: Sizes) -> Node {
+        let _guard = self.runtime.enter();
+        let store = store_of(disk, &sizes);
+        let running = store.clone();
+        Node {
+            store,
+            _requests: rt::spawn("requests", async move { running.run_requests().await }),
+        }
+    }
+
+    fn writing_back(&self, disk: &CrashDisk) -> Node {
+        let remote = Some(self.remote("acme", true));
+        self.node(
+            disk,
+            Sizes {
+                remote,
+                ..Sizes::default()
+            },
+        )
+    }
+
+    /// As other tools see it.
+    fn seen(&self, key: &str) -> Option<Bytes> {
+        let bucket = self.s3.tier2.bucket(&name(key)).expect("a bucket");
+        let path = object_store::path::Path::from(key);
+        self.runtime.block_on(async {
+            match bucket.objects().get(&path).await {
+                Ok(got) => Some(got.bytes().await.expect("all of it")),
+                Err(object_store::Error::NotFound { .. }) => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+    }
+
+    fn overwrite(&self, key: &str, with: &str) {
+        let bucket = self.s3.tier2.bucket(&name(key)).expect("a bucket");
+        let path = object_store::path::Path::from(key);
+        let put = bucket.objects().put(&path, with.to_owned().into());
+        self.runtime.block_on(put).expect("it is put");
+    }
+
+    fn persist(&self, store: &Store, key: &str) -> Result<()> {
+        let (acme, name) = (tenant("acme"), name(key));
+        self.runtime
+            .block_on(async { store.persist(&acme, &name).await?.await })
+    }
+}
+
+impl Node {
+    fn until(&self, is_so: impl Fn(&InRemote) -> bool) -> InRemote {
+        let begin = rt::now();
+        loop {
+            let stats = self.store.in_remote().expect("there is S3");
+            if is_so(&stats) {
+                return stats;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "{stats:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn until_done(&self) -> InRemote {
+        self.until(|stats| stats.waiting_objects + stats.doomed_objects == 0)
+    }
+
+    fn put(&self, class: Class, key: &str, bytes: &[u8]) {
+        let put = put_as(class, &self.store, key, bytes, Precondition::None);
+        put.expect("sealed").1.wait().expect("kept");
+    }
+
+    /// From where it is now.
+    fn is_in_memory(&self, key: &str) -> bool {
+        let reader = self.store.open_object(&tenant("acme"), &name(key));
+        reader.expect("it is there").is_in_memory()
+    }
+
+    fn delete(&self, key: &str) {
+        let deleted = self
+            .store
+            .delete(&tenant("acme"), &name(key), Precondition::None);
+        deleted.expect("it was there").wait().expect("kept");
+    }
+}
+
+#[test]
+fn what_is_in_s3_follows_names_and_outlives_memory() {
+    let world = World::new();
+    let disk = CrashDisk::default();
+    let node = world.writing_back(&disk);
+    let large = content(17 << 20, 1);
+    node.put(Class::Ephemeral, "small", b"one");
+    node.put(Class::Ephemeral, "large", &large);
+    node.put(Class::Durable, "gone", b"two");
+    node.put(Class::Durable, "empty", b"");
+    assert_eq!(node.until_done().persisted_objects, 4);
+    assert!(world.seen("small").expect("it is there") == b"one"[..]);
+    assert!(world.seen("large").expect("it is there") == large);
+    assert!(world.seen("empty").expect("it is there").is_empty());
+    node.delete("gone");
+    node.put(Class::Ephemeral, "small", b"another");
+    node.until_done();
+    assert_eq!(world.seen("gone"), None);
+    assert!(world.seen("small").expect("it is there") == b"another"[..]);
+    drop(node);
+    // What was in memory only is gone, and read from S3.
+    let node = world.writing_back(&disk);
+    assert!(read(&node.store, "small").expect("it is there") == b"another");
+    assert!(read(&node.store, "large").expect("it is there") == large);
+    let mut part = vec![0; 100];
+    let opened = node.store.open_object(&tenant("acme"), &name("large"));
+    let n = opened.expect("it is there").read_at(5_000_000, &mut part);
+    assert!(n.expect("read") == 100 && part == large[5_000_000..5_000_100]);
+    // What is not too large is brought back.
+    node.until(|stats| stats.fetched_objects == 1);
+    assert!(node.is_in_memory("small") && !node.is_in_memory("large"));
+    assert!(read(&node.store, "small").expect("it is there") == b"another");
+}
+
+#[test]
+fn a_disk_that_is_short_of_room_is_that_of_s3() {
+    let world = World::new();
+    for writes_back in [true, false] {
+        let disk = CrashDisk::default();
+        let sizes = || Sizes {
+            arena_bytes: 8 << 20,
+            disk_bytes: 8 << 20,
+            remote: Some(world.remote("acme", writes_back)),
+            ..Sizes::default()
+        };
+        let node = world.node(&disk, sizes());
+        let all = |n: u64| (format!("{writes_back}/{n}"), content(300_000, n));
+        for n in 0..100 {
+            let (key, bytes) = all(n);
+            node.put(Class::Durable, &key, &bytes);
+        }
+        let moved = node.store.moved();
+        assert!(moved.left_disk_objects > 50, "{moved:?}");
+        for n in 0..100 {
+            let (key, bytes) = all(n);
+            assert!(
+                read(&node.store, &key).expect("it is there") == bytes,
+                "{n}"
+            );
+        }
+        drop(node);
+        let node = world.node(&disk, sizes());
+        for n in 0..100 {
+            let (key, bytes) = all(n);
+            assert!(
+                read(&node.store, &key).expect("it is there") == bytes,
+                "{n}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_others_have_put_there_stays() {
+    let world = World::new();
+    let node = world.writing_back(&CrashDisk::default());
+    world.overwrite("theirs", "theirs");
+    node.put(Class::Ephemeral, "theirs", b"ours");
+    node.put(Class::Ephemeral, "ours", b"ours");
+    let stats = node.until_done();
+    assert_eq!((stats.persisted_objects, stats.conflicts), (2, 1));
+    assert!(world.seen("theirs").expect("it stays") == b"theirs"[..]);
+    let status = node.store.status(&tenant("acme"), &name("theirs"));
+    let placement = status.expect("it is there").placement;
+    let at = in_s3(&placement).expect("it is in S3");
+    assert!(world.seen(at.name.key.as_str()).expect("it is there") == b"ours"[..]);
+    // Neither is it deleted, nor what they have put over what was ours.
+    world.overwrite("ours", "theirs");
+    node.delete("theirs");
+    node.delete("ours");
+    node.until_done();
+    assert!(world.seen("theirs").expect("it stays") == b"theirs"[..]);
+    assert!(world.seen("ours").expect("it stays") == b"theirs"[..]);
+    assert_eq!(world.seen(at.name.key.as_str()), None);
+}
+
+#[test]
+fn who_reads_from_s3_reads_on() {
+    let world = World::new();
+    let disk = CrashDisk::default();
+    let node = world.writing_back(&disk);
+    let [before, after] = [content(17 << 20, 1), content(100, 2)];
+    node.put(Class::Ephemeral, "a", &before);
+    node.until_done();
+    drop(node);
+    let node = world.writing_back(&disk);
+    let opened = node.store.open_object(&tenant("acme"), &name("a"));
+    let reader = opened.expect("it is there");
+    node.put(Class::Ephemeral, "a", &after);
+    assert!(read(&node.store, "a").expect("it is there") == after);
+    let pieces: Result<Vec<_>> = reader.pieces(0..u64::MAX).collect();
+    let pieces = pieces.expect("it stays");
+    assert!(pieces.iter().flat_map(|piece| piece.iter()).eq(&before));
+    assert!(node.store.in_remote().expect("there is S3").waiting_objects > 0);
+    drop(reader);
+    node.until_done();
+    assert!(world.seen("a").expect("it is there") == after);
+}
+
+#[test]
+fn a_name_that_moves_keeps_its_object() {
+    let world = World::new();
+    let disk = CrashDisk::default();
+    let node = world.writing_back(&disk);
+    node.put(Class::Ephemeral, "a", b"first");
+    node.until_done();
+    let acme = tenant("acme");
+    let rename = |from: &str, to: &str| {
+        let renamed = node
+            .store
+            .rename(&acme, [&name(from), &name(to)], Precondition::None);
+        renamed.expect("it is there").wait().expect("kept");
+    };
+    rename("a", "b");
+    // The key in S3 is still that of the other.
+    node.put(Class::Ephemeral, "a", b"second");
+    let stats = node.until_done();
+    assert_eq!((stats.persisted_objects, stats.conflicts), (2, 1));
+    world.persist(&node.store, "b").expect("it is moved");
+    node.until_done();
+    assert!(world.seen("b").expect("it is there") == b"first"[..]);
+    assert_eq!(world.seen("a"), None);
+    world.persist(&node.store, "a").expect("it is moved");
+    node.until_done();
+    assert!(world.seen("a").expect("it is there") == b"second"[..]);
+    drop(node);
+    let node = world.writing_back(&disk);
+    assert!(read(&node.store, "a").expect("it is there") == b"second");
+    assert!(read(&node.store, "b").expect("it is there") == b"first");
+}
+
+#[test]
+fn nobody_needs_s3_to_write_and_what_waits_comes_there_at_last() {
+    let world = World::new();
+    let disk = CrashDisk::default();
+    let node = world.writing_back(&disk);
+    world.s3.proxy.set_down(true);
+    for n in 0..50 {
+        node.put(Class::Durable, &format!("{n}"), &content(10_000, n));
+    }
+    node.delete("0");
+    node.until(|stats| stats.failures > 0);
+    world.persist(&node.store, "1").expect_err("nobody answers");
+    drop(node);
+    // A restart finds what was to be done.
+    let node = world.writing_back(&disk);
+    assert!(node.store.in_remote().expect("there is S3").waiting_objects > 0);
+    world.s3.proxy.set_down(false);
+    node.until_done();
+    for n in 1..50 {
+        let seen = world.seen(&format!("{n}")).expect("it is there");
+        assert!(seen == content(10_000, n), "{n}");
+    }
+    assert_eq!(world.seen("0"), None);
+}
+
+#[test]
+fn only_its_owners_bucket_is_in_s3() {
+    let world = World::new();
+    let remote = Some(world.remote("emca", true));
+    let node = world.node(
+        &CrashDisk::default(),
+        Sizes {
+            remote,
+            ..Sizes::default()
+        },
+    );
+    node.put(Class::Durable, "a", b"one");
+    let stats = node.until_done();
+    assert_eq!(stats.persisted_objects, 0);
+    assert_eq!(world.seen("a"), None);
+    let error = world
+        .persist(&node.store, "a")
+        .expect_err("it is not theirs");
+    assert_eq!(error.kind, Kind::Invalid);
+}
+
+#[test]
+fn a_crash_loses_nothing_that_left_the_disk() {
+    let world = World::new();
+    let disk = CrashDisk::default();
+    let sizes = || Sizes {
+        arena_bytes: 8 << 20,
+        disk_bytes: 8 << 20,
+        remote: Some(world.remote("acme", true)),
+        ..Sizes::default()
+    };
+    let node = world.node(&disk, sizes());
+    let mut kept = std::collections::BTreeMap::new();
+    for round in 0..6_u64 {
+        for n in 0..30 {
+            let key = format!("{}", (7 * n + round) % 20);
+            let bytes = content(400_000, 100 * round + n);
+            node.put(Class::Durable, &key, &bytes);
+            kept.insert(key, bytes);
+        }
+        let gone = format!("{round}");
+        if kept.remove(&gone).is_some() {
+            node.delete(&gone);
+        }
+        for seed in 0..4 {
+            // S3 is as it is at this moment, whatever the disk has not kept.
+            let crashed = disk.crash(disk.n_ops(), &mut Choices::random(seed));
+            let mut sizes = sizes();
+            if let Some(remote) = &mut sizes.remote {
+                remote.writes_back = false;
+            }
+            let again = store_of(&crashed, &sizes);
+            for (key, bytes) in &kept {
+                let found = read(&again, key);
+                let found = found.unwrap_or_else(|error| panic!("{round} {seed} {key}: {error}"));
+                assert!(found == *bytes, "{round} {seed} {key}");
+            }
+        }
+    }
+    assert!(node.store.moved().left_disk_objects > 0);
+}

@@ -1,0 +1,320 @@
+//! What of a store's objects is in S3, or is to come there or go.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use ids::Name as Tenant;
+use object_store::Attributes;
+use tokio::sync::{Notify, Semaphore};
+
+use super::tenants::Share;
+use crate::core::index::{BucketName, Entry, Etag, InS3, Name, ObjectId, Placement, Residency};
+use crate::error::{Error, Kind, Result};
+use crate::tier2::Tier2;
+
+/// So many objects wait at most to be deleted in S3. More are left there.
+const DOOMED_MAX: usize = 1 << 17;
+/// So many wait at most to be brought back to memory. More are not.
+const WANTED_MAX: usize = 256;
+/// So many bytes at most are on their way at once, by objects of at most this size, or by one that is larger.
+const ON_THE_WAY_MIB: u32 = 64;
+
+/// S3 as a store uses it.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub tier2: Tier2,
+    /// What other tools are to know of an object.
+    pub attributes: fn(&Entry) -> Attributes,
+    /// Buckets that are in S3 too, under the same name, and whose they have to be here.
+    pub buckets: BTreeMap<BucketName, Tenant>,
+    /// Everything in them is brought to S3 as soon as there is time. Else only when the disk is short of room, or somebody asks.
+    pub writes_back: bool,
+    /// Where requests are made. Not a runtime of one thread.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// Counted since the store was opened, but for what waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InRemote {
+    pub persisted_objects: u64,
+    pub persisted_bytes: u64,
+    /// From S3 to memory.
+    pub fetched_objects: u64,
+    pub fetched_bytes: u64,
+    pub deleted_objects: u64,
+    /// Were persisted under a second key, because something else is under their own.
+    pub conflicts: u64,
+    /// Requests that failed, after all attempts.
+    pub failures: u64,
+    /// That are to be brought to S3.
+    pub waiting_objects: u64,
+    /// That are to be deleted there.
+    pub doomed_objects: u64,
+}
+
+/// Requests that are to be made, and what they need to know of each other.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub remote: Remote,
+    pub on_the_way: Semaphore,
+    counts: Mutex<InRemote>,
+    /// To be brought to S3, the oldest first.
+    dirty: Mutex<BTreeSet<ObjectId>>,
+    pub dirty_told: Notify,
+    /// In S3, and nobody names them any more.
+    doomed: Mutex<BTreeMap<Name, (ObjectId, Etag)>>,
+    pub doomed_told: Notify,
+    /// To be brought to memory.
+    wanted: Mutex<VecDeque<(ObjectId, Arc<Share>)>>,
+    pub wanted_told: Notify,
+    /// Held while something changes in S3.
+    changing: Mutex<BTreeMap<Name, Weak<tokio::sync::Mutex<()>>>>,
+    reading: Mutex<BTreeMap<Name, Weak<Pinned>>>,
+    n_failed: AtomicU64,
+}
+
+/// An object in S3 that somebody reads: as long as it is pinned, this store puts nothing else in its place.
+pub(super) struct Pinned {
+    pub at: Arc<InS3>,
+    remote: Remote,
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pinned").field(&self.at).finish()
+    }
+}
+
+impl Remote {
+    pub(super) fn has(&self, bucket: &BucketName) -> bool {
+        self.buckets.contains_key(bucket)
+    }
+}
+
+impl Requests {
+    pub(super) fn new(remote: Remote) -> Self {
+        Self {
+            remote,
+            on_the_way: Semaphore::new(ON_THE_WAY_MIB as usize),
+            counts: Mutex::default(),
+            dirty: Mutex::default(),
+            dirty_told: Notify::new(),
+            doomed: Mutex::default(),
+            doomed_told: Notify::new(),
+            wanted: Mutex::default(),
+            wanted_told: Notify::new(),
+            changing: Mutex::default(),
+            reading: Mutex::default(),
+            n_failed: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn stats(&self) -> InRemote {
+        InRemote {
+            waiting_objects: lock(&self.dirty).len() as u64,
+            doomed_objects: lock(&self.doomed).len() as u64,
+            failures: self.n_failed.load(Ordering::Relaxed),
+            ..*lock(&self.counts)
+        }
+    }
+
+    pub(super) fn count(&self, count: impl FnOnce(&mut InRemote)) {
+        count(&mut lock(&self.counts));
+    }
+
+    pub(super) fn count_failure(&self) {
+        self.n_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many permits of `on_the_way` an object takes.
+    pub(super) fn weight(bytes: u64) -> u32 {
+        let mib = bytes.div_ceil(1 << 20).max(1);
+        u32::try_from(mib).map_or(ON_THE_WAY_MIB, |mib| mib.min(ON_THE_WAY_MIB))
+    }
+
+    pub(super) fn bring(&self, id: ObjectId) {
+        if lock(&self.dirty).insert(id) {
+            self.dirty_told.notify_one();
+        }
+    }
+
+    pub(super) fn is_brought(&self, id: ObjectId) {
+        lock(&self.dirty).remove(&id);
+    }
+
+    /// The next ones that are to be brought to S3.
+    pub(super) fn dirty_after(&self, after: Option<ObjectId>, n_max: usize) -> Vec<ObjectId> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = after.map_or(Unbounded, Excluded);
+        let dirty = lock(&self.dirty);
+        dirty
+            .range((after, Unbounded))
+            .take(n_max)
+            .copied()
+            .collect()
+    }
+
+    /// Nobody names it any more.
+    pub(super) fn doom(&self, id: ObjectId, at: &InS3) {
+        let mut doomed = lock(&self.doomed);
+        if doomed.len() >= DOOMED_MAX && !doomed.contains_key(&at.name) {
+            tracing::warn!(key = %at.name.key, bucket = %at.name.bucket, "too much is to be deleted in S3: this stays there");
+            return;
+        }
+        doomed.insert(at.name.clone(), (id, at.etag.clone()));
+        drop(doomed);
+        self.doomed_told.notify_one();
+    }
+
+    pub(super) fn doomed_at(&self, name: &Name) -> Option<(ObjectId, Etag)> {
+        lock(&self.doomed).get(name).cloned()
+    }
+
+    pub(super) fn doomed_after(&self, after: Option<&Name>, n_max: usize) -> Vec<Name> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let doomed = lock(&self.doomed);
+        let after = after.map_or(Unbounded, Excluded);
+        let next = doomed.range::<Name, _>((after, Unbounded)).take(n_max);
+        next.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// It is not there any more.
+    pub(super) fn is_gone(&self, name: &Name, id: ObjectId) {
+        let mut doomed = lock(&self.doomed);
+        if doomed.get(name).is_some_and(|(of, _)| *of == id) {
+            doomed.remove(name);
+        }
+    }
+
+    /// Somebody reads it from S3.
+    pub(super) fn want(&self, id: ObjectId, share: &Arc<Share>) {
+        let mut wanted = lock(&self.wanted);
+        if wanted.len() < WANTED_MAX && wanted.iter().all(|(other, _)| *other != id) {
+            wanted.push_back((id, Arc::clone(share)));
+            self.wanted_told.notify_one();
+        }
+    }
+
+    pub(super) fn next_wanted(&self) -> Option<(ObjectId, Arc<Share>)> {
+        lock(&self.wanted).pop_front()
+    }
+
+    /// Whoever holds it changes what is there, and nobody else of this store.
+    pub(super) fn changing(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        one_of(&self.changing, name, Arc::default)
+    }
+
+    pub(super) fn pin(&self, at: &Arc<InS3>) -> Arc<Pinned> {
+        one_of(&self.reading, &at.name, || {
+            Arc::new(Pinned {
+                at: Arc::clone(at),
+                remote: self.remote.clone(),
+            })
+        })
+    }
+
+    pub(super) fn is_read(&self, name: &Name) -> bool {
+        let reading = lock(&self.reading);
+        reading
+            .get(name)
+            .is_some_and(|pinned| pinned.strong_count() > 0)
+    }
+}
+
+impl Pinned {
+    /// The pieces of a part of it, as they come. Waits for S3.
+    pub(super) fn stream(
+        &self,
+        range: Range<u64>,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<Bytes>>>> {
+        let (tier2, at) = (self.remote.tier2.clone(), Arc::clone(&self.at));
+        async move {
+            let read = tier2.read(&at, range).await;
+            read.map_err(|error| match error.kind {
+                Kind::Conflict | Kind::NotFound => {
+                    let what = format!(
+                        "read `{}` in `{}` of S3, which somebody else has changed",
+                        at.name.key, at.name.bucket
+                    );
+                    Error::caused(Kind::Lost, what, error)
+                }
+                _ => error,
+            })
+        }
+    }
+
+    /// The same for who may wait.
+    pub(super) fn pieces(&self, range: Range<u64>) -> Result<Arriving> {
+        let runtime = self.remote.runtime.clone();
+        let pieces = runtime.block_on(self.stream(range))?;
+        Ok(Arriving { pieces, runtime })
+    }
+
+    /// Copies bytes from `position` on, as many as there is room for: there are as many.
+    pub(super) fn read_at(&self, position: u64, into: &mut [u8]) -> Result<()> {
+        let mut at = 0;
+        for piece in self.pieces(position..position + into.len() as u64)? {
+            let piece = piece?;
+            into[at..at + piece.len()].copy_from_slice(&piece);
+            at += piece.len();
+        }
+        Ok(())
+    }
+}
+
+/// Pieces from S3, for who may wait for them.
+pub(super) struct Arriving {
+    pieces: BoxStream<'static, Result<Bytes>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl fmt::Debug for Arriving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Arriving")
+    }
+}
+
+impl Iterator for Arriving {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Result<Bytes>> {
+        self.runtime.block_on(self.pieces.next())
+    }
+}
+
+/// Where it is in S3, if it is.
+pub(super) fn in_s3(placement: &Placement) -> Option<&Arc<InS3>> {
+    placement.copies().iter().find_map(|copy| match copy {
+        Residency::S3(at) => Some(at),
+        _ => None,
+    })
+}
+
+/// The one that is in use for a name, or a new one.
+fn one_of<T>(
+    all: &Mutex<BTreeMap<Name, Weak<T>>>,
+    name: &Name,
+    make: impl FnOnce() -> Arc<T>,
+) -> Arc<T> {
+    let mut all = lock(all);
+    if let Some(one) = all.get(name).and_then(Weak::upgrade) {
+        return one;
+    }
+    // Now and then those that nobody uses are forgotten.
+    if all.len().is_power_of_two() {
+        all.retain(|_, one| one.strong_count() > 0);
+    }
+    let one = make();
+    all.insert(name.clone(), Arc::downgrade(&one));
+    one
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
