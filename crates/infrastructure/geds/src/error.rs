@@ -3,31 +3,11 @@
 use std::fmt;
 use std::io;
 
+pub use geds_core::Kind;
+
+use crate::arena;
 use crate::core::index;
 use crate::tier1;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// What was asked makes no sense, and never will.
-    Invalid,
-    NotFound,
-    /// It belongs to somebody else.
-    Denied,
-    /// It is there already, or not as the precondition says: read again, decide again.
-    Conflict,
-    /// A later owner or incarnation has taken over.
-    Fenced,
-    /// A limit is reached. It gets better when something is freed.
-    Exhausted,
-    /// What is needed does not answer, or has failed.
-    Unavailable,
-    /// All copies were lost with the nodes that held them.
-    Lost,
-    /// Bytes are not those that were sealed.
-    Corrupt,
-    /// Our own mistake.
-    Internal,
-}
 
 #[derive(Debug)]
 pub struct Error {
@@ -82,6 +62,18 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&**self.source.as_ref()?)
+    }
+}
+
+impl From<arena::Error> for Error {
+    fn from(error: arena::Error) -> Self {
+        let kind = error.kind;
+        let (context, source) = error.into_parts();
+        Self {
+            kind,
+            context,
+            source: source.map(Into::into),
+        }
     }
 }
 

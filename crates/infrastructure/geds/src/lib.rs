@@ -1,22 +1,24 @@
 //! GEDS: the tiered ephemeral object store. So far: the store of one node, in memory and on its disk.
 //!
-//! - [`index`]: which names there are, what each stands for, and where that lies: a pure state machine over an ordered log.
-//! - [`namespace`]: its owner, with the log and snapshots.
-//! - [`arena`]: immutable objects in memory that processes of one node share without copying.
-//! - [`tier1`]: immutable objects on a disk of the node, small ones in the log.
+//! Three crates are below this one:
+//!
+//! - [`index`], of geds-core: which names there are, what each stands for, and where that lies: a pure state machine over an ordered log.
+//! - [`arena`], which is geds-arena: immutable objects in memory that processes of one node share without copying.
+//! - [`tier1`], which is geds-disk: immutable objects on a disk of the node, small ones in the log.
+//!
+//! And here are:
+//!
+//! - [`namespace`]: the owner of the index, with the log and snapshots.
 //! - [`tier2`]: objects in a store that speaks S3.
 //! - [`store`]: names, memory, disk and S3 together: what a node offers to tenants.
 //! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
 //! - [`front`]: its faces: S3, `ObjectStore`, and the node protocol, whose bytes are in `wire`.
 //! - [`client`]: who speaks that protocol from other processes and nodes.
 //!
-//! Read in this order: `core/index` and `namespace`; then `core/extents.rs` (who has which pages), `arena/memory.rs` (the only unsafe code),
-//! `arena/segments.rs` and `arena/pool.rs` (where memory comes from and goes back to), `arena/writer.rs` and `arena/object.rs` (the life
-//! of an object), `arena/pins.rs` (when pages that another process reads may be used again), `arena/wire.rs`, `arena/share` (the agent) and
-//! `arena/client` (other processes); then `store`, and `service`.
-#![deny(unsafe_code)]
+//! Read in this order: [`index`] and `namespace`; then the essays of the arena and of tier 1, and what they say to read; then `store`, and
+//! `service`.
+#![forbid(unsafe_code)]
 
-pub mod arena;
 mod behind;
 pub mod client;
 pub mod config;
@@ -30,12 +32,14 @@ pub mod namespace;
 pub mod service;
 pub mod store;
 mod tasks;
-pub mod tier1;
 pub mod tier2;
 pub mod users;
 mod wire;
 
+pub use geds_arena as arena;
+pub use geds_core::index;
+pub use geds_disk as tier1;
+
 pub use self::config::Config;
-pub use self::core::index;
 pub use self::error::{Error, Kind, Result};
 pub use self::service::{Deps, Service, start};

@@ -13,6 +13,8 @@ enum Place<'a> {
     Layer {
         layer: &'a str,
         floor: u64,
+        /// The crate that this one is named after; its own name if there is none.
+        subsystem: &'a str,
     },
     /// Beside the product, with the crates of the workspace that it may import.
     Outside(&'a [String]),
@@ -22,7 +24,7 @@ pub(super) fn check(root: &Path, members: &[Package], rules: &Rules) -> Complain
     let mut complaints = Complaints::new();
     let mut places = BTreeMap::new();
     for package in members {
-        match place(root, package, rules) {
+        match place(root, package, members, rules) {
             Some(place) => drop(places.insert(package.name.as_str(), place)),
             None => complaints.push(format!(
                 "{} lies in {}, which is no layer of layers.toml",
@@ -60,17 +62,41 @@ pub(super) fn check(root: &Path, members: &[Package], rules: &Rules) -> Complain
     complaints
 }
 
-fn place<'a>(root: &Path, package: &Package, rules: &'a Rules) -> Option<Place<'a>> {
+fn place<'a>(
+    root: &Path,
+    package: &'a Package,
+    members: &'a [Package],
+    rules: &'a Rules,
+) -> Option<Place<'a>> {
     let inside = package.folder.strip_prefix(root.join("crates")).ok()?;
     let folders: Vec<&str> = inside.iter().filter_map(|name| name.to_str()).collect();
     match folders[..] {
         [name] if rules.outside.contains_key(name) => Some(Place::Outside(&rules.outside[name])),
         [layer] | [layer, _] => {
             let (layer, &floor) = rules.floors.get_key_value(layer)?;
-            Some(Place::Layer { layer, floor })
+            Some(Place::Layer {
+                layer,
+                floor,
+                subsystem: subsystem(package, members),
+            })
         }
         _ => None,
     }
+}
+
+/// The crate that a crate is part of: the one of its layer after which it is named, with a dash, or itself.
+fn subsystem<'a>(package: &'a Package, members: &'a [Package]) -> &'a str {
+    let is_named_after = |name: &str| {
+        let rest = package.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    members
+        .iter()
+        .filter(|other| other.folder.parent() == package.folder.parent())
+        .map(|other| &*other.name)
+        .filter(|name| is_named_after(name))
+        .min_by_key(|name| name.len())
+        .unwrap_or(&package.name)
 }
 
 /// Why a crate at `from` may not import the crate `name` at `to`, if it may not.
@@ -80,20 +106,24 @@ fn forbidden(from: Place, to: Place, name: &str) -> Option<String> {
         (Place::Outside(_), _) => Some("layers.toml, [outside], does not list it".to_owned()),
         (_, Place::Outside(_)) => Some("it lies outside the product".to_owned()),
         (Place::Layer { floor: above, .. }, Place::Layer { floor, .. }) if above > floor => None,
-        // Only the crates of the foundation may use each other.
+        // Only the crates of the foundation may use each other, and those of one subsystem.
         (
             Place::Layer {
-                floor: 0,
+                floor: own_floor,
                 layer: own,
+                subsystem: whole,
             },
-            Place::Layer { layer, .. },
-        ) if own == layer => None,
+            Place::Layer {
+                layer, subsystem, ..
+            },
+        ) if own == layer && (own_floor == 0 || whole == subsystem) => None,
         (
             Place::Layer {
                 layer: own,
                 floor: from,
+                ..
             },
-            Place::Layer { layer, floor },
+            Place::Layer { layer, floor, .. },
         ) => {
             let direction = if floor > from { "upward" } else { "sideways" };
             Some(format!("{direction} import, {own} -> {layer}"))
@@ -185,6 +215,35 @@ mod tests {
             package("it", &["rt"], &[]),
         ];
         assert_eq!(complaints(&members), Complaints::new());
+    }
+
+    #[test]
+    fn the_crates_of_one_subsystem_may_import_each_other() {
+        let members = [
+            package("execution/cells", &["cells-disk", "cells-core"], &[]),
+            package("execution/cells-disk", &["cells-core"], &[]),
+            package("execution/cells-core", &[], &[]),
+        ];
+        assert_eq!(complaints(&members), Complaints::new());
+    }
+
+    #[test]
+    fn only_a_dash_and_the_same_layer_make_one_subsystem() {
+        let others = [
+            package("execution/cellular", &["cells"], &[]),
+            package("execution/cells2", &["cells"], &[]),
+            package("orchestration/cells-plan", &["cells"], &[]),
+            // There is no crate that both are named after.
+            package("execution/data-lake", &["data-plane"], &[]),
+        ];
+        for other in others {
+            let name = other.name.clone();
+            let cells = package("execution/cells", &[], &[]);
+            let plane = package("execution/data-plane", &[], &[]);
+            let found = complaints(&[other, cells, plane]);
+            assert_eq!(found.len(), 1, "{name}: {found:?}");
+            assert!(found[0].contains("sideways import"), "{name}: {found:?}");
+        }
     }
 
     #[test]

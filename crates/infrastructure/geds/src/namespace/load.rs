@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 
+use geds_core::disk::snapshot::Part;
 use wal::{DurableLog, Position};
 
 use crate::core::index::{Index, Limits, Piece, Record};
-use crate::disk::snapshot::Part;
 use crate::error::{Error, Kind, Result};
 
 #[derive(Debug)]

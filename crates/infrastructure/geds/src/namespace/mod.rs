@@ -21,11 +21,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use geds_core::disk::snapshot::Part;
 use tokio::sync::watch;
 use wal::{DurableLog, LogId, Position, Ticket};
 
 use crate::core::index::{Change, Command, Commit, Index, Limits, Record, Revision};
-use crate::disk::snapshot::Part;
 use crate::error::{Error, Kind, Result};
 
 /// The two logs in the directory of their owner.

@@ -155,7 +155,8 @@ mod tests {
             .status(&tenant("acme"), &name(key))
             .expect("it is there")
             .entry;
-        let (file, offset) = store.0.disk.locate(on_disk(entry.sealed.id), 100_000);
+        let (file, offset) =
+            tier1::testing::locate(&store.0.disk, on_disk(entry.sealed.id), 100_000);
         disk.flip(&file, offset, 4);
     }
 

@@ -81,13 +81,13 @@ impl Store {
             memory_used_bytes: inner.arena.used_bytes(),
             memory_limit_bytes: inner.arena.limit_bytes(),
             copied_bytes: inner.arena.copied_bytes(),
-            n_buckets: index.buckets.len() as u64,
-            n_names: (index.buckets.values())
-                .map(|bucket| bucket.names.len() as u64)
+            n_buckets: index.buckets().count() as u64,
+            n_names: (index.buckets())
+                .map(|(_, bucket)| bucket.n_names() as u64)
                 .sum(),
-            n_objects: index.objects.len() as u64,
-            names_bytes: index.names_bytes as u64,
-            names_bytes_max: index.limits.names_bytes_max as u64,
+            n_objects: index.n_objects() as u64,
+            names_bytes: index.names_bytes() as u64,
+            names_bytes_max: index.limits().names_bytes_max as u64,
             n_opened: count(&inner.counts.opened),
             n_sealed: count(&inner.counts.sealed),
             sealed_bytes: count(&inner.counts.sealed_bytes),

@@ -54,7 +54,7 @@ impl Writer {
     /// # Errors
     /// `Exhausted`: there is no room now.
     pub fn try_reserve(&mut self, len: u64) -> Result<()> {
-        self.written.reserve(len)
+        Ok(self.written.reserve(len)?)
     }
 
     /// As [`append`](Self::append), without waiting.
@@ -62,7 +62,7 @@ impl Writer {
     /// # Errors
     /// `Exhausted`: there is no room now.
     pub fn try_append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.written.append(bytes)
+        Ok(self.written.append(bytes)?)
     }
 
     /// Writes over what is there, and lengthens the object if `bytes` end behind its end. What lies between is zero.
@@ -101,7 +101,7 @@ impl Writer {
             store,
         } = self;
         let domain = &share.domain;
-        let charges = store.with_room(&share, || domain.admission(&written))?;
+        let charges = store.with_room(&share, || Ok(domain.admission(&written)?))?;
         let object = domain.seal_admitted(written, charges)?;
         Ok((object, share))
     }
@@ -109,7 +109,7 @@ impl Writer {
     fn wait_for(
         &mut self,
         end: u64,
-        mut write: impl FnMut(&mut arena::Writer) -> Result<()>,
+        mut write: impl FnMut(&mut arena::Writer) -> arena::Result<()>,
     ) -> Result<()> {
         self.check_len(end)?;
         let Self {
@@ -117,6 +117,6 @@ impl Writer {
             share,
             store,
         } = self;
-        store.with_room(share, || write(written))
+        store.with_room(share, || Ok(write(written)?))
     }
 }

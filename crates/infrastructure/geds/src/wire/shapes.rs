@@ -6,7 +6,7 @@ use ids::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::check_metadata;
-use crate::core::index::names::Tag;
+use crate::core::index::Tag;
 use crate::core::index::{
     BucketName, Class, ConsumerId, Entry, Etag, Folder, Hints, InS3, Key, Loss, Name, NodeId,
     ObjectId, Placement, Precondition, Prefix, Residency, Revision, Sealed,

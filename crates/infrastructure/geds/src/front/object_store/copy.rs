@@ -45,7 +45,7 @@ fn link(index: &Index, [from, to]: [&Name; 2], when: &Precondition) -> Result<Op
         return Err(Error::new(Kind::Conflict, what));
     }
     let names = index.object(entry.sealed.id)?.names();
-    let may_have_more = names.len() < index.limits.names_max || names.contains(to);
+    let may_have_more = names.len() < index.limits().names_max || names.contains(to);
     Ok(may_have_more.then(|| Op::Copy {
         from: from.clone(),
         to: to.clone(),

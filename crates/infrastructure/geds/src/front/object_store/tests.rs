@@ -378,7 +378,10 @@ async fn data_with_many_names_is_copied() {
         .put_opts(&path, "abc".into(), attributes.into())
         .await
         .expect("put");
-    let names_max = world.store.namespace().read(|index| index.limits.names_max);
+    let names_max = world
+        .store
+        .namespace()
+        .read(|index| index.limits().names_max);
     for number in 0..names_max + 2 {
         let copy = Path::from(format!("copies/{number}"));
         bucket.copy(&path, &copy).await.expect("copied");

@@ -6,7 +6,7 @@ use s3::names::{BucketName, Key};
 use super::buckets::find;
 use super::meta::{etag_of, head_of, modified_of};
 use super::{S3, places};
-use crate::core::index::names::successor;
+use crate::core::index::successor;
 use crate::core::index::{Cursor, Folder, Item, Prefix, Query, Revision};
 use crate::front::pages::{page, parse, render};
 

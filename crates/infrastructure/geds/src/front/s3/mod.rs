@@ -65,7 +65,7 @@ impl S3 {
     /// # Errors
     /// What the store says; `Invalid` when its limits do not allow [`METADATA_BYTES_MAX`]; `Unavailable` when there is no thread to be had.
     pub fn open(store: Store) -> error::Result<Self> {
-        let limits = store.namespace().read(|index| index.limits.clone());
+        let limits = store.namespace().read(|index| index.limits().clone());
         if limits.metadata_bytes_max < METADATA_BYTES_MAX {
             let what = format!("S3 needs a limit of {METADATA_BYTES_MAX} bytes of metadata");
             return Err(error::Error::new(Kind::Invalid, what));

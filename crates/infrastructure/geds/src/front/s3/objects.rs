@@ -79,7 +79,7 @@ impl Copying {
         let source = entry(index, &self.from)?;
         let object = index.object(source.sealed.id);
         let names = object.map_err(error::Error::from)?.names();
-        let may_have_more = names.len() < index.limits.names_max || names.contains(&self.to);
+        let may_have_more = names.len() < index.limits().names_max || names.contains(&self.to);
         Ok(may_have_more.then(|| Op::Copy {
             from: self.from.clone(),
             to: self.to.clone(),

@@ -1,0 +1,181 @@
+//! The two sockets to the agent, and the words that both can see.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::{self, BOARD_WORDS};
+use crate::error::{Error, Kind, Result};
+use crate::lock;
+use crate::memory::Words;
+use crate::share::lent::{REFUSED, SLOTS, TOLD, WORDS, word_of};
+use crate::socket::{self, PACKET_BYTES_MAX};
+use crate::wire::{self, Reply, Request, Tell, VERSION};
+
+#[derive(Debug)]
+pub(super) struct Link {
+    requests: Mutex<Requests>,
+    told: OwnedFd,
+    words: Words,
+    board: Words,
+    pub segment_bytes: u64,
+    pub quota_bytes: u64,
+    /// So many refusals we know of.
+    refused: AtomicU64,
+    /// What could not be told yet, since the agent has not listened for long.
+    later: Mutex<Vec<(u32, u32)>>,
+}
+
+#[derive(Debug)]
+struct Requests {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Requests {
+    /// Sends a packet and gives the answer to `hear`, with the bytes and descriptors that come with it.
+    fn call<T>(
+        &mut self,
+        request: &Request<'_>,
+        hear: impl FnOnce(Reply<'_>, &[u8], Vec<OwnedFd>) -> Result<T>,
+    ) -> Result<T> {
+        let sent = socket::send(&self.socket, [&wire::packet(request), &[]], &[]);
+        sent.map_err(|error| Error::io("ask the agent", error))?;
+        let received = socket::recv_with_fds(&self.socket, &mut self.buffer);
+        let (packet, fds) = received.map_err(|error| Error::io("hear the agent", error))?;
+        if packet.is_empty() {
+            return Err(gone());
+        }
+        match wire::parse_first(packet)? {
+            (Reply::Refused { kind, what }, _) => Err(Error::new(wire::kind_of(kind), what)),
+            (reply, rest) => hear(reply, rest, fds),
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn connect(path: &Path, token: &[u8]) -> Result<Self> {
+        let socket = socket::connect(path);
+        let socket = socket.map_err(|error| Error::io("connect to the agent", error))?;
+        let mut requests = Requests {
+            socket,
+            buffer: vec![0; PACKET_BYTES_MAX],
+        };
+        let version = VERSION;
+        let hello = Request::Hello { version, token };
+        let (segment_bytes, quota_bytes, fds) =
+            requests.call(&hello, |reply, _, fds| match reply {
+                Reply::Welcome {
+                    segment_bytes,
+                    n_slots: SLOTS,
+                    quota_bytes,
+                    ..
+                } => Ok((segment_bytes, quota_bytes, fds)),
+                _ => Err(unexpected()),
+            })?;
+        let [told, words, board] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| unexpected())?;
+        let map = |error| Error::io("map what is shared with the agent", error);
+        Ok(Self {
+            requests: Mutex::new(requests),
+            told,
+            words: Words::map(words, WORDS).map_err(map)?,
+            board: Words::map(board, BOARD_WORDS).map_err(map)?,
+            segment_bytes,
+            quota_bytes,
+            refused: AtomicU64::new(0),
+            later: Mutex::default(),
+        })
+    }
+
+    pub(super) fn call<T>(
+        &self,
+        request: &Request<'_>,
+        hear: impl FnOnce(Reply<'_>, &[u8], Vec<OwnedFd>) -> Result<T>,
+    ) -> Result<T> {
+        let mut requests = lock(&self.requests);
+        self.tell_later();
+        requests.call(request, hear)
+    }
+
+    /// Asks something that is answered with bytes.
+    pub(super) fn ask(&self, request: &Request<'_>) -> Result<Vec<u8>> {
+        self.call(request, |reply, _, _| match reply {
+            Reply::Answer { answer } => Ok(answer.to_vec()),
+            _ => Err(unexpected()),
+        })
+    }
+
+    /// Tells the agent something that it will know even if this process ends now.
+    pub(super) fn tell(&self, tell: &Tell<'_>) -> Result<()> {
+        let packet = wire::packet(tell);
+        loop {
+            match self.send(&packet) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    // What the socket holds is to be done first.
+                    self.ask(&Request::CatchUp)?;
+                }
+                result => return result.map_err(|error| Error::io("tell the agent", error)),
+            }
+        }
+    }
+
+    /// Tells the agent that what was lent is not needed any more; if it does not listen, later. This never waits: it is said when things
+    /// are dropped.
+    pub(super) fn done(&self, slot: u32, generation: u32) {
+        lock(&self.later).push((slot, generation));
+        self.tell_later();
+    }
+
+    fn tell_later(&self) {
+        let mut later = lock(&self.later);
+        while let Some(&(slot, generation)) = later.last() {
+            let packet = wire::packet(&Tell::Done { slot, generation });
+            if self.send(&packet).is_err() {
+                return;
+            }
+            later.pop();
+        }
+    }
+
+    fn send(&self, packet: &[u8]) -> std::io::Result<()> {
+        socket::send(&self.told, [packet, &[]], &[])?;
+        // In this order: who finds the count finds the packet.
+        self.words[TOLD].fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub(super) fn check_refused(&self) -> Result<()> {
+        let refused = self.words[REFUSED].load(Ordering::SeqCst);
+        if self.refused.swap(refused, Ordering::SeqCst) == refused {
+            Ok(())
+        } else {
+            Err(Error::new(
+                Kind::Conflict,
+                "something was sealed that the agent refuses",
+            ))
+        }
+    }
+
+    /// What others know of a name is to be looked up again.
+    pub(super) fn touch(&self, name: &[u8]) {
+        domain::touch(&self.board, name);
+    }
+
+    /// A number that is another one when the name may have been given other data.
+    pub(super) fn version_of(&self, name: &[u8]) -> u64 {
+        domain::word_of(&self.board, name).load(Ordering::SeqCst)
+    }
+
+    pub(super) fn slot(&self, slot: u32) -> Result<&AtomicU64> {
+        self.words.get(word_of(slot)).ok_or_else(unexpected)
+    }
+}
+
+pub(super) fn unexpected() -> Error {
+    Error::new(Kind::Internal, "the agent answers something else")
+}
+
+fn gone() -> Error {
+    Error::new(Kind::Unavailable, "the agent has closed the connection")
+}

@@ -1,0 +1,3 @@
+//! Pure state: no I/O, no clock, no threads.
+
+pub(crate) mod catalogue;
