@@ -115,7 +115,7 @@ mod tests {
         let credentials = dir.path().join("credentials");
         fs::write(&credentials, "KEY hunter2").expect("written");
         let good = Config {
-            endpoint: Some("http://127.0.0.1:9".to_owned()),
+            endpoint: Some("https://s3.example.com".to_owned()),
             credentials,
             buckets: [("data".to_owned(), "acme".to_owned())].into(),
             ..Config::default()
