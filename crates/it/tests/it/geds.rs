@@ -28,17 +28,24 @@ fn run(dir: &Path, words: &str) -> Result<String> {
 struct Node {
     process: Process,
     client: Client,
+    s3: String,
     metrics: String,
 }
 
 impl Node {
     fn start(dir: &Path, credentials: &str) -> Result<Self> {
-        let process = Process::start(&mut geds(dir, "serve --json --memory 64Mi"))?;
+        Self::start_with(dir, credentials, "")
+    }
+
+    fn start_with(dir: &Path, credentials: &str, more: &str) -> Result<Self> {
+        let words = format!("serve --json --memory 64Mi {more}");
+        let process = Process::start(&mut geds(dir, &words))?;
         let said = process.wait_until("the node", |output| output.stdout.ends_with('\n'))?;
         let ready: Value = serde_json::from_str(&said.stdout)?;
         let address = |of: &str| ready[of].as_str().with_context(|| said.stdout.clone());
         Ok(Self {
             client: Client::new(&format!("http://{}", address("s3")?), credentials)?,
+            s3: address("s3")?.to_owned(),
             metrics: address("metrics")?.to_owned(),
             process,
         })
@@ -116,6 +123,57 @@ fn a_node_that_is_killed_keeps_what_is_durable_and_says_what_is_lost() -> Result
     let content = node.client.get("/data/brief")?.expect(200)?.body;
     ensure!(content == b"again", "it was made anew");
     node.end("INT")
+}
+
+/// An edge with little room, and a cloud that speaks S3 behind it.
+#[test]
+fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()> {
+    let dir = TempDir::new()?;
+    let [cloud_dir, edge_dir] = ["cloud", "edge"].map(|name| dir.path().join(name));
+    let of_cloud = run(&cloud_dir, "user add cloud")?;
+    let of_edge = run(&edge_dir, "user add acme")?;
+    let cloud = Node::start(&cloud_dir, &of_cloud)?;
+    cloud.client.put("/data", b"")?.expect(200)?;
+    let secrets = dir.path().join("cloud.ini");
+    std::fs::write(&secrets, &of_cloud)?;
+    let settings = dir.path().join("edge.json");
+    let tier2 = serde_json::json!({
+        "endpoint": format!("http://{}", cloud.s3),
+        "credentials": secrets,
+        "buckets": { "data": "acme" },
+    });
+    let disk = serde_json::json!({ "limit": "64Mi", "segment": "16Mi" });
+    let text = serde_json::json!({ "tier2": tier2, "disk": disk }).to_string();
+    std::fs::write(&settings, text)?;
+    let more = format!("--config {}", settings.display());
+
+    let mut edge = Node::start_with(&edge_dir, &of_edge, &more)?;
+    edge.client.put("/data", b"")?.expect(200)?;
+    let content = |n: u8| vec![n; 4 << 20];
+    for n in 0..40 {
+        let put = edge.client.put(&format!("/data/{n}"), &content(n))?;
+        put.expect(200)?;
+    }
+    ensure!(
+        edge.metric("geds_left_disk_objects_total")? > 20,
+        "most are not here"
+    );
+    let end = rt::now() + DEADLINE;
+    while edge.metric("geds_s3_waiting_objects")? > 0 {
+        ensure!(rt::now() < end, "not all came to the cloud");
+    }
+    let seen = cloud.client.get("/data/39")?.expect(200)?.body;
+    ensure!(seen == content(39), "others see what was put");
+    edge.process.kill()?;
+    edge.process.finish()?;
+
+    let edge = Node::start_with(&edge_dir, &of_edge, &more)?;
+    for n in 0..40 {
+        let found = edge.client.get(&format!("/data/{n}"))?.expect(200)?.body;
+        ensure!(found == content(n), "{n} is another");
+    }
+    edge.end("TERM")?;
+    cloud.end("TERM")
 }
 
 #[test]
