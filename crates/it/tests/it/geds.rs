@@ -60,6 +60,14 @@ impl Node {
             .parse()?)
     }
 
+    fn wait_until_in_cloud(&self) -> Result<()> {
+        let end = rt::now() + DEADLINE;
+        while self.metric("geds_s3_waiting_objects")? > 0 {
+            ensure!(rt::now() < end, "not all came to the cloud");
+        }
+        Ok(())
+    }
+
     fn end(self, signal: &str) -> Result<()> {
         it::signal(u64::from(self.process.id()), signal)?;
         let ended = self.process.finish()?;
@@ -143,7 +151,9 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
         "buckets": { "data": "acme" },
     });
     let disk = serde_json::json!({ "limit": "64Mi", "segment": "16Mi" });
-    let text = serde_json::json!({ "tier2": tier2, "disk": disk }).to_string();
+    let memory = serde_json::json!({ "room_wait": "2s" });
+    let text = serde_json::json!({ "tier2": tier2, "disk": disk, "memory": memory });
+    let text = text.to_string();
     std::fs::write(&settings, text)?;
     let more = format!("--config {}", settings.display());
 
@@ -158,10 +168,7 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
         edge.metric("geds_left_disk_objects_total")? > 20,
         "most are not here"
     );
-    let end = rt::now() + DEADLINE;
-    while edge.metric("geds_s3_waiting_objects")? > 0 {
-        ensure!(rt::now() < end, "not all came to the cloud");
-    }
+    edge.wait_until_in_cloud()?;
     let seen = cloud.client.get("/data/39")?.expect(200)?.body;
     ensure!(seen == content(39), "others see what was put");
     edge.process.kill()?;
@@ -172,7 +179,31 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
         let found = edge.client.get(&format!("/data/{n}"))?.expect(200)?.body;
         ensure!(found == content(n), "{n} is another");
     }
-    edge.end("TERM")?;
+    // Without the cloud the edge takes what its disk takes: all else has left it.
+    let address = cloud.s3.clone();
+    cloud.end("TERM")?;
+    let piece = |n: usize| n.to_le_bytes().repeat((1 << 20) / size_of::<usize>());
+    let mut n_taken = 0;
+    while edge
+        .client
+        .put(&format!("/data/piece-{n_taken}"), &piece(n_taken))?
+        .status
+        == 200
+    {
+        n_taken += 1;
+    }
+    ensure!(100 * n_taken >= 95 * 64, "{n_taken} MiB of 64");
+    let cloud = Node::start_with(&cloud_dir, &of_cloud, &format!("--s3 {address}"))?;
+    edge.wait_until_in_cloud()?;
+    for n in 0..n_taken {
+        let target = format!("/data/piece-{n}");
+        for node in [&edge, &cloud] {
+            let found = node.client.get(&target)?.expect(200)?.body;
+            ensure!(found == piece(n), "{n} is another");
+        }
+    }
+    it::signal(u64::from(edge.process.id()), "TERM")?;
+    edge.process.finish()?;
     cloud.end("TERM")
 }
 

@@ -9,7 +9,7 @@ use super::objects::{in_index, on_disk};
 use crate::core::index::{Cause, ObjectId, Op, Residency};
 use crate::core::sums::CHUNK_BYTES;
 use crate::core::to_usize;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::tier1::{self, Damage};
 
 /// Where the next part of a scrub begins.
@@ -41,7 +41,7 @@ impl Scrubber {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scrubbed {
     pub bytes: u64,
-    /// Were damaged, and are whole again.
+    /// Were damaged, and are whole again, or are in S3 too, and read from there.
     pub repaired: Vec<ObjectId>,
     /// Are damaged, and there is no other copy: they are [`Lost`](crate::index::Placement::Lost) now.
     pub lost: Vec<ObjectId>,
@@ -102,7 +102,14 @@ impl Store {
             let views: Vec<_> = resident.opened.views().collect();
             let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
             let repaired = self.0.disk.repair(on_disk(id), &pieces, rt::now());
-            repaired?.wait()?;
+            let repaired = repaired.map_err(Error::from);
+            if let Err(error) = repaired.and_then(|ticket| Ok(ticket.wait()?)) {
+                if error.kind == Kind::NotFound {
+                    // It has left the disk meanwhile.
+                    self.damaged().remove(&id);
+                }
+                return Err(error);
+            }
             self.damaged().remove(&id);
             tracing::warn!(?id, error = %damage.error, "an object was damaged on the disk, and is repaired");
             return Ok(Mended::Repaired);
@@ -119,10 +126,18 @@ impl Store {
             tracing::error!(?id, %error, "an object cannot be read from the disk");
             return Ok(Mended::Unreadable);
         }
-        tracing::error!(?id, %error, "an object is damaged on the disk, and lost");
         let here = Residency::Disk(self.0.node);
         self.place(Op::DropCopy(id, here, Cause::Corrupt))?;
         self.free(id);
+        let is_elsewhere = self.0.namespace.read(|index| {
+            let object = index.object(id);
+            object.is_ok_and(|object| !object.placement().copies().is_empty())
+        });
+        if is_elsewhere {
+            tracing::warn!(?id, %error, "an object was damaged on the disk, and is read from S3");
+            return Ok(Mended::Repaired);
+        }
+        tracing::error!(?id, %error, "an object is damaged on the disk, and lost");
         Ok(Mended::Lost)
     }
 

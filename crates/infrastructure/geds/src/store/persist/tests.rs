@@ -7,8 +7,10 @@ use wal::testing::{Choices, CrashDisk};
 
 use super::*;
 use crate::core::index::Class;
+use crate::store::objects::on_disk;
 use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
-use crate::store::{InRemote, Remote};
+use crate::store::{InRemote, Remote, Scrubbing};
+use crate::tier1;
 use crate::tier2::tests as s3;
 use crate::tier2::tests::proxy::Fault;
 
@@ -315,6 +317,26 @@ fn a_name_that_moves_keeps_its_object() {
     let node = world.writing_back(&disk);
     assert!(read(&node.store, "a").expect("it is there") == b"second");
     assert!(read(&node.store, "b").expect("it is there") == b"first");
+}
+
+#[test]
+fn what_is_damaged_on_the_disk_is_read_from_s3() {
+    let world = World::new();
+    let disk = CrashDisk::default();
+    let node = world.writing_back(&disk);
+    let bytes = content(200_000, 1);
+    node.put(Class::Durable, "a", &bytes);
+    node.until_done();
+    drop(node);
+    let node = world.writing_back(&disk);
+    let status = node.store.status(&tenant("acme"), &name("a"));
+    let id = on_disk(status.expect("it is there").entry.sealed.id);
+    let (file, offset) = tier1::testing::locate(&node.store.0.disk, id, 100_000);
+    disk.flip(&file, offset, 4);
+    let scrubbed = node.store.scrub(&mut Scrubbing::default(), u64::MAX);
+    let scrubbed = scrubbed.expect("it works");
+    assert_eq!((scrubbed.repaired.len(), scrubbed.lost.len()), (1, 0));
+    assert!(read(&node.store, "a").expect("it is there") == bytes);
 }
 
 #[test]
