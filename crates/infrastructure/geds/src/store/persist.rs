@@ -48,7 +48,13 @@ impl Store {
     /// `NotFound`, `Lost`; `Invalid`: its bucket is not in S3, or cannot be; `Conflict`: what is there is being read, or it was renamed meanwhile;
     /// what S3 says.
     pub async fn persist(&self, tenant: &ids::Name, name: &Name) -> Result<Ack> {
-        let not_there = || Error::new(Kind::Invalid, format!("`{}` is not in S3", name.bucket));
+        let not_there = || {
+            let what = format!(
+                "bucket `{}` is not in S3: name it under tier2.buckets in the node's settings (docs/geds.md)",
+                name.bucket
+            );
+            Error::new(Kind::Invalid, what)
+        };
         let requests = self.0.requests.as_ref().ok_or_else(not_there)?;
         if requests.remote.buckets.get(&name.bucket) != Some(tenant) {
             return Err(not_there());
