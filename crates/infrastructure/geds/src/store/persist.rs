@@ -186,7 +186,8 @@ impl Store {
             let what = format!("what `{key}` was before is being read from S3");
             return Err(Error::new(Kind::Conflict, what));
         }
-        let at = self.send(requests, id, errand).await?;
+        let sent = self.send(requests, id, errand).await;
+        let at = sent.inspect_err(|_| self.doom_attempts(requests, id))?;
         let size = errand.reader.len();
         requests.count(|counts| {
             counts.persisted_objects += 1;
@@ -461,6 +462,13 @@ impl Store {
             });
         }
         Ok(())
+    }
+
+    /// Nobody names it any more, and perhaps nobody tries again to put it there.
+    pub(super) fn note_released(&self, id: ObjectId) {
+        if let Some(requests) = &self.0.requests {
+            self.doom_attempts(requests, id);
+        }
     }
 
     /// What becomes of an object's copy in S3, or in memory and on the disk, is of interest.
