@@ -2,6 +2,7 @@
 
 mod access;
 mod live;
+mod moves;
 mod names;
 mod objects;
 mod show;
@@ -33,6 +34,10 @@ pub(super) enum Geds {
     Mv(names::Mv),
     /// Give an object one more name; nothing is copied.
     Cp(names::Cp),
+    /// Have objects on the disk of the node: its end does not lose them any more.
+    Relocate(moves::Relocate),
+    /// Have objects in S3, under their names: no node is needed for them any more.
+    Persist(moves::Persist),
     /// Make a bucket.
     Mb(names::Mb),
     /// Remove a bucket, which is empty.
@@ -64,6 +69,8 @@ impl Geds {
                 Self::Rm(rm) => rm.run(config).await,
                 Self::Mv(mv) => mv.run(config).await,
                 Self::Cp(cp) => cp.run(config).await,
+                Self::Relocate(relocate) => relocate.run(config).await,
+                Self::Persist(persist) => persist.run(config).await,
                 Self::Mb(mb) => mb.run(config).await,
                 Self::Rb(rb) => rb.run(config).await,
                 Self::Watch(watch) => watch.run(config).await,

@@ -78,7 +78,7 @@ impl Watch {
             Event::Placed {
                 name, placement, ..
             } => {
-                let copies = show::placement(placement).join(", ");
+                let copies = show::placement(placement, name).join(", ");
                 format!("{revision}  @  {}  {copies}", show::name(name))
             }
         }
@@ -97,7 +97,7 @@ fn json(revision: Revision, event: &Event) -> Value {
         Event::Placed {
             name, placement, ..
         } => {
-            let copies = show::placement(placement);
+            let copies = show::placement(placement, name);
             json!({"event": "placed", "key": name.key.as_str(), "copies": copies})
         }
     };

@@ -100,7 +100,7 @@ impl Stat {
         let name = super::name(&self.name)?;
         let client = self.access.connect(config).await?;
         let status = client.status(&name).await?;
-        let copies = show::placement(&status.placement);
+        let copies = show::placement(&status.placement, &name);
         let mut value = show::entry(&status.entry);
         if self.json {
             value["copies"] = json!(copies);

@@ -1,6 +1,7 @@
 //! What the store says, as text and as JSON.
 
 use geds::index::{Class, Entry, Loss, Name, Placement, Residency};
+use geds::tier2::keys;
 use serde_json::{Value, json};
 
 /// A name on a terminal is a line, whatever it has in it.
@@ -83,9 +84,10 @@ pub(super) fn entry(entry: &Entry) -> Value {
     })
 }
 
-pub(super) fn placement(placement: &Placement) -> Vec<String> {
+/// Where the object of a name is.
+pub(super) fn placement(placement: &Placement, of: &Name) -> Vec<String> {
     match placement {
-        Placement::At(copies) => copies.iter().map(residency).collect(),
+        Placement::At(copies) => copies.iter().map(|copy| residency(copy, of)).collect(),
         Placement::Lost(Loss::Node { node, epoch }) => {
             vec![format!("lost with node {} (epoch {epoch})", node.0)]
         }
@@ -93,16 +95,27 @@ pub(super) fn placement(placement: &Placement) -> Vec<String> {
     }
 }
 
-fn residency(copy: &Residency) -> String {
+/// In S3 other tools may know it by another key.
+fn residency(copy: &Residency, of: &Name) -> String {
     match copy {
         Residency::Dram(node) => format!("memory of node {}", node.0),
         Residency::Disk(node) => format!("disk of node {}", node.0),
-        Residency::S3(at) => format!("S3 as {}", name(&at.name)),
+        Residency::S3(at) => {
+            let path = keys::path(&at.name.key);
+            let is_same = at.name.bucket == of.bucket && path.as_ref() == of.key.as_str();
+            if is_same {
+                "S3".to_owned()
+            } else {
+                format!("S3 as {}/{}", at.name.bucket, text(path.as_ref()))
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use geds::index::{Etag, InS3, NodeId};
+
     use super::*;
 
     #[test]
@@ -131,6 +144,30 @@ mod tests {
             (4_107_542_400, "2100-03-01 00:00:00"),
         ] {
             assert_eq!(time(at_s * 1000), shown);
+        }
+    }
+
+    #[test]
+    fn a_copy_in_s3_has_its_key_if_that_is_another() {
+        let name = |text| super::super::name(text).expect("a name");
+        for (of, at, shown) in [
+            ("data/a/b", "data/a/b", "S3"),
+            ("data/a b*%é", "data/a b*%é", "S3"),
+            (
+                "data/a",
+                "data/a.geds-home-1-2-3",
+                "S3 as data/a.geds-home-1-2-3",
+            ),
+            ("data/a", "more/a", "S3 as more/a"),
+            ("data/a//b", "data/a//b", "S3 as data/!geds-key/a%2F%2Fb"),
+        ] {
+            let at = InS3 {
+                name: name(at),
+                etag: Etag::new("x").expect("an etag"),
+            };
+            let copies = [Residency::Dram(NodeId(1)), Residency::S3(at.into())];
+            let told = placement(&Placement::At(copies.into_iter().collect()), &name(of));
+            assert_eq!(told, ["memory of node 1", shown]);
         }
     }
 

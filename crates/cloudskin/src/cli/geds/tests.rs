@@ -116,6 +116,16 @@ impl World {
         line.geds.run(&self.config).map(drop)
     }
 
+    fn copies(&self, text: &str) -> Vec<String> {
+        let asking = async {
+            let credentials = Credentials::new("AK".to_owned(), "hunter2".to_owned());
+            let client = Client::connect(self.service.addr, &credentials, None).await?;
+            client.status(&name(text).expect("a name")).await
+        };
+        let status = self.runtime.block_on(asking).expect("it is there");
+        show::placement(&status.placement, &name(text).expect("a name"))
+    }
+
     fn keys(&self) -> Vec<String> {
         let listing = async {
             let credentials = Credentials::new("AK".to_owned(), "hunter2".to_owned());
@@ -227,6 +237,41 @@ fn names_are_given_and_taken() {
     world.run(&["rm", "-rf", "data"]).expect("deleted");
     assert_eq!(world.keys(), [""; 0]);
     world.run(&["rb", "data"]).expect("removed");
+}
+
+#[test]
+fn objects_are_brought_to_where_they_last() {
+    let world = World::new();
+    let file = world.path("file");
+    fs::write(&file, b"x").expect("it is written");
+    world.run(&["mb", "data"]).expect("a bucket");
+    for name in ["data/a", "data/b"] {
+        let put = world.run(&["put", &file, name, "--class", "ephemeral"]);
+        put.expect("it is put");
+        assert_eq!(world.copies(name), ["memory of node 1"]);
+    }
+    let relocated = world.run(&["relocate", "data/a", "geds://data/b"]);
+    relocated.expect("there is room");
+    for name in ["data/a", "data/b"] {
+        assert_eq!(world.copies(name), ["disk of node 1"]);
+    }
+    for (line, why) in [
+        (
+            &["relocate", "data/a", "data/none"][..],
+            "relocate data/none: ",
+        ),
+        (&["relocate", "data"], "BUCKET/KEY"),
+        (&["relocate"], "NAMES"),
+        (&["persist", "data/a"], "persist data/a: "),
+        (
+            &["persist", "data/a"],
+            "name it under tier2.buckets in the node's settings (docs/geds.md)",
+        ),
+        (&["persist"], "NAMES"),
+    ] {
+        let error = world.run(line).expect_err(why);
+        assert!(format!("{error:#}").contains(why), "{error:#}");
+    }
 }
 
 #[test]

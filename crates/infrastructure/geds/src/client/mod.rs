@@ -31,7 +31,7 @@ use crate::core::index::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::store::{Status, Terms};
-use crate::wire::{Buckets, Change, Listed, Look, Request, Statistics, Watch};
+use crate::wire::{Buckets, Change, Listed, Look, Move, Request, Statistics, Watch};
 pub use crate::wire::{DATA_BYTES_MAX, Event, METADATA_BYTES_MAX, Position, Watched};
 
 /// Who asks.
@@ -260,6 +260,23 @@ impl Client {
     /// `NotFound`.
     pub async fn consume(&self, name: &Name, consumer: ConsumerId) -> Result<()> {
         self.change(Change::Consume(name.clone(), consumer)).await
+    }
+
+    /// Has an object on the disk of the node: its end does not lose it any more. Returns when it is there.
+    ///
+    /// # Errors
+    /// `NotFound`; `Lost`; `Exhausted` when there is no room on the disk.
+    pub async fn relocate(&self, name: &Name) -> Result<()> {
+        self.ask(Request::Move(Move::Relocate(name.clone()))).await
+    }
+
+    /// Has an object in S3 under its present name: no node is needed for it any more. Returns when it is there.
+    ///
+    /// # Errors
+    /// `NotFound`; `Lost`; `Invalid` when its bucket is not in S3; `Conflict` when what is there is being read, or it was renamed meanwhile;
+    /// `Unavailable` when S3 does not answer.
+    pub async fn persist(&self, name: &Name) -> Result<()> {
+        self.ask(Request::Move(Move::Persist(name.clone()))).await
     }
 
     /// What has happened in a folder or to a name since `from`; waits so long for something to happen. Without `from` it says at once where now

@@ -550,6 +550,7 @@ impl Store {
                             self.doom(*id, &at.name);
                         }
                     }
+                    self.note_released(*id);
                 }
                 Change::Named {
                     name,

@@ -48,7 +48,13 @@ impl Store {
     /// `NotFound`, `Lost`; `Invalid`: its bucket is not in S3, or cannot be; `Conflict`: what is there is being read, or it was renamed meanwhile;
     /// what S3 says.
     pub async fn persist(&self, tenant: &ids::Name, name: &Name) -> Result<Ack> {
-        let not_there = || Error::new(Kind::Invalid, format!("`{}` is not in S3", name.bucket));
+        let not_there = || {
+            let what = format!(
+                "bucket `{}` is not in S3: name it under tier2.buckets in the node's settings (docs/geds.md)",
+                name.bucket
+            );
+            Error::new(Kind::Invalid, what)
+        };
         let requests = self.0.requests.as_ref().ok_or_else(not_there)?;
         if requests.remote.buckets.get(&name.bucket) != Some(tenant) {
             return Err(not_there());
@@ -180,7 +186,8 @@ impl Store {
             let what = format!("what `{key}` was before is being read from S3");
             return Err(Error::new(Kind::Conflict, what));
         }
-        let at = self.send(requests, id, errand).await?;
+        let sent = self.send(requests, id, errand).await;
+        let at = sent.inspect_err(|_| self.doom_attempts(requests, id))?;
         let size = errand.reader.len();
         requests.count(|counts| {
             counts.persisted_objects += 1;
@@ -455,6 +462,13 @@ impl Store {
             });
         }
         Ok(())
+    }
+
+    /// Nobody names it any more, and perhaps nobody tries again to put it there.
+    pub(super) fn note_released(&self, id: ObjectId) {
+        if let Some(requests) = &self.0.requests {
+            self.doom_attempts(requests, id);
+        }
     }
 
     /// What becomes of an object's copy in S3, or in memory and on the disk, is of interest.

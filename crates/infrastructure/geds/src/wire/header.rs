@@ -149,6 +149,8 @@ ops! {
     Consume = 23,
     Watch = 24,
     Cancel = 25,
+    Relocate = 26,
+    Persist = 27,
 }
 
 /// Not 0.

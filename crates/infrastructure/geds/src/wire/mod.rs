@@ -15,11 +15,15 @@
 //!
 //! All of it is hostile until it is parsed, here and once. Lengths are bounded before anything is taken from memory for them. A variant or field
 //! is never changed or removed within a version, and a new variant goes last; anything else is a new version.
+//!
+//! An operation is added within a version too, behind the last one. A node that does not know it answers `Invalid`, and goes on. Those of version 1
+//! are at first 1 to 25; added are 26 `Relocate` and 27 `Persist`: the body is a name, and the answer has none.
 
 mod change;
 mod header;
 mod hello;
 mod look;
+mod moves;
 pub(crate) mod proof;
 mod read;
 mod shapes;
@@ -34,6 +38,7 @@ pub(crate) use self::change::Change;
 pub(crate) use self::header::{HEADER_BYTES, Header, Op};
 pub(crate) use self::hello::{Challenge, HELLO_BODY_BYTES_MAX, Hello, Prove, Welcome};
 pub(crate) use self::look::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
+pub(crate) use self::moves::Move;
 pub(crate) use self::read::{Found, Read};
 pub(crate) use self::watch::{EVENTS_MAX, Watch};
 pub use self::watch::{Event, Position, Watched};
@@ -60,6 +65,8 @@ pub(crate) enum Request {
     Read(Read),
     Write(Write),
     Watch(Watch),
+    /// Brings an object to where it is not yet.
+    Move(Move),
     /// The request of that number need not be answered any more. It is answered itself.
     Cancel(u64),
 }
@@ -72,6 +79,7 @@ impl Request {
             Self::Read(read) => read.encode(),
             Self::Write(write) => write.encode(),
             Self::Watch(watch) => (Op::Watch, watch.encode()),
+            Self::Move(what) => what.encode(),
             Self::Cancel(request) => (Op::Cancel, encode(request)),
         }
     }
@@ -92,6 +100,7 @@ impl Request {
                 Self::Write(Write::parse(op, body)?)
             }
             Op::Watch => Self::Watch(Watch::parse(body)?),
+            Op::Relocate | Op::Persist => Self::Move(Move::parse(op, body)?),
             Op::Cancel => Self::Cancel(decode(body)?),
             _ => Self::Change(Change::parse(op, body)?),
         })

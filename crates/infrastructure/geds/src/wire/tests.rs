@@ -189,11 +189,11 @@ fn kinds_of_errors_survive_the_wire() {
 #[test]
 fn operations_have_the_numbers_of_version_1() {
     let codes: Vec<u8> = Op::ALL.iter().map(|op| op.code()).collect();
-    assert_eq!(codes, (1..=25).collect::<Vec<_>>());
+    assert_eq!(codes, (1..=27).collect::<Vec<_>>());
     for op in Op::ALL {
         assert_eq!(Op::parse(op.code()).expect("it is one"), *op);
     }
-    for code in [0, 26, 255] {
+    for code in [0, 28, 255] {
         Op::parse(code).expect_err("none");
     }
 }
@@ -421,6 +421,21 @@ fn watches_are_those_of_version_1() {
         check_request(&Request::Watch(watch), 24, golden);
     }
     check_request(&Request::Cancel(300), 25, "ac02");
+}
+
+#[test]
+fn moves_are_those_of_version_1() {
+    for (what, op) in [
+        (Move::Relocate(name("k")), 26),
+        (Move::Persist(name("k")), 27),
+    ] {
+        check_request(&Request::Move(what), op, "0464617461 016b");
+    }
+    for (bucket, key) in [("data", ""), ("Data", "k"), ("data", &*"k".repeat(2000))] {
+        let body = encode(&(bucket, key));
+        Request::parse(Op::Relocate.code(), &body).expect_err("no name");
+        Request::parse(Op::Persist.code(), &body).expect_err("no name");
+    }
 }
 
 const ENTRY: &str = "ac02 e807 010203 04 01 03782d32 01 026d6d 0105 06 0107";

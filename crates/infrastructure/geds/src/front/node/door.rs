@@ -51,6 +51,8 @@ pub(super) struct Share {
     /// Calls that wait for a disk: those that change something, and those that read.
     pub changing: Arc<Semaphore>,
     pub reading: Arc<Semaphore>,
+    /// Objects that it has asked to be in S3.
+    pub persisting: Arc<Semaphore>,
 }
 
 /// Returns when the server is stopped, or gone.
@@ -239,6 +241,7 @@ impl Door {
             sent: semaphore(limits.tenant_bytes),
             changing: semaphore(limits.tenant_calls),
             reading: semaphore(limits.tenant_calls),
+            persisting: semaphore(limits.tenant_calls),
         });
         shares.retain(|_, share| share.strong_count() > 0);
         shares.insert(tenant.clone(), Arc::downgrade(&share));

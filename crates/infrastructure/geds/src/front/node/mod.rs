@@ -17,6 +17,7 @@ mod changes;
 mod door;
 mod looks;
 mod metrics;
+mod moves;
 mod outbox;
 mod reads;
 mod session;
@@ -62,7 +63,7 @@ pub struct Limits {
     pub connection_bytes: usize,
     /// The same for all connections of a tenant.
     pub tenant_bytes: usize,
-    /// How many calls may wait for a disk for a tenant, each way.
+    /// How many calls may wait for a disk for a tenant, each way, and how many objects may be on their way to S3 because it has asked.
     pub tenant_calls: usize,
     /// How long requests may go on when the server is stopped.
     pub drain: Duration,

@@ -14,7 +14,7 @@ use super::door::{NEVER_CLOSED, Share, end_of};
 use super::metrics::Counters;
 use super::outbox::{Answers, Asked, Outbox, Room};
 use super::writes::{Step, Writing};
-use super::{Limits, changes, looks, reads, watches, writes};
+use super::{Limits, changes, looks, moves, reads, watches, writes};
 use crate::error::{Error, Kind, Result};
 use crate::link::Incoming;
 use crate::store::{Reader, Store};
@@ -287,6 +287,13 @@ impl Conversation {
                 let place = place(&self.requests).await;
                 self.spawn("geds read", async move {
                     reads::read(&shared, read, asked).await;
+                    drop(place);
+                });
+            }
+            Request::Move(what) => {
+                let place = place(&self.requests).await;
+                self.spawn("geds move", async move {
+                    moves::bring(&shared.session, what, asked).await;
                     drop(place);
                 });
             }

@@ -1,5 +1,6 @@
 //! A real store behind a real server, and the client that others use.
 
+mod moves;
 mod stranger;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +24,7 @@ use crate::core::index::{
 };
 use crate::error::{Kind, Result};
 use crate::front::s3::meta::Head;
-use crate::store::{self, Disks, Store, Terms};
+use crate::store::{self, Disks, Remote, Store, Terms};
 use crate::wire::{DATA_BYTES_MAX, HEADER_BYTES, Header, Op};
 
 const ARENA_BYTES: u64 = 64 << 20;
@@ -36,6 +37,10 @@ struct World {
 }
 
 fn setup(limits: Limits) -> Setup {
+    setup_with(limits, None)
+}
+
+fn setup_with(limits: Limits, remote: Option<Remote>) -> Setup {
     let config = store::Config {
         arena: arena::Config {
             limit_bytes: ARENA_BYTES,
@@ -47,6 +52,7 @@ fn setup(limits: Limits) -> Setup {
             ..wal::Config::default()
         },
         room_wait: Duration::from_millis(100),
+        remote,
         ..store::Config::default()
     };
     let disk = CrashDisk::default();
@@ -85,7 +91,10 @@ async fn world() -> World {
 }
 
 async fn world_with(limits: Limits) -> World {
-    let setup = setup(limits);
+    world_of(setup(limits)).await
+}
+
+async fn world_of(setup: Setup) -> World {
     let store = setup.store.clone();
     let service = start(setup).await;
     let client = async |access_key, secret| connect(service.addr, access_key, secret).await;

@@ -51,7 +51,11 @@ impl World {
 
     fn node(&self, disk: &CrashDisk, sizes: Sizes) -> Node {
         let _guard = self.runtime.enter();
-        let store = store_of(disk, &sizes);
+        self.running(store_of(disk, &sizes))
+    }
+
+    fn running(&self, store: Store) -> Node {
+        let _guard = self.runtime.enter();
         let running = store.clone();
         Node {
             store,
@@ -259,6 +263,29 @@ fn what_was_perhaps_put_goes_with_its_name() {
     world.s3.proxy.spoil([Fault::Lose, Fault::Busy]);
     node.put(Class::Ephemeral, "a", b"one");
     node.until(|_| world.s3.proxy.n_left() == 0);
+    node.delete("a");
+    node.until_done();
+    assert_eq!(world.seen("a"), None);
+}
+
+#[test]
+fn what_was_perhaps_put_for_who_has_asked_goes_with_its_name() {
+    let world = World::new();
+    let sizes = Sizes {
+        remote: Some(world.remote("acme", false)),
+        ..Sizes::default()
+    };
+    // No request but those that are asked for, until all faults are used.
+    let store = store_of(&CrashDisk::default(), &sizes);
+    for key in ["before", "a"] {
+        put_as(Class::Ephemeral, &store, key, b"one", Precondition::None).expect("sealed");
+    }
+    world.persist(&store, "before").expect("it is put");
+    world.s3.proxy.spoil([Fault::Lose, Fault::Busy]);
+    world.persist(&store, "a").expect_err("nobody knows");
+    assert!(world.seen("a").expect("it was put") == b"one"[..]);
+    let node = world.running(store);
+    // Nothing is written back here: nobody tries again.
     node.delete("a");
     node.until_done();
     assert_eq!(world.seen("a"), None);
