@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn the_documentation_has_the_defaults() {
         let page = include_str!("../../../../docs/geds.md");
-        let (_, yaml) = page.split_once("```yaml\n").expect("settings");
+        let (_, settings) = page.split_once("\n## Settings\n").expect("a section");
+        let (_, yaml) = settings.split_once("```yaml\n").expect("settings");
         let (yaml, _) = yaml.split_once("```").expect("an end");
         let config: geds::Config = serde_saphyr::from_str(yaml).expect("settings");
         assert_eq!(config, geds::Config::default());
