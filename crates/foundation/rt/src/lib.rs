@@ -71,6 +71,12 @@ impl Drop for Task {
 }
 
 impl Task {
+    /// Ends the task at its next await, and waits until all that it has is dropped.
+    pub async fn cancel(self) {
+        self.0.abort();
+        self.ended().await;
+    }
+
     /// Waits until the task is over.
     pub async fn ended(mut self) {
         if let Err(error) = (&mut self.0).await

@@ -166,7 +166,9 @@ impl Service {
             door.stop().await;
         }
         // What was on its way to S3 is sent again at the next start.
-        self.requests = None;
+        if let Some(requests) = self.requests.take() {
+            requests.cancel().await;
+        }
         // It waits for the disk.
         apart(move || drop(self)).await
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
-use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use object_store::path::Path;
+use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use url::Url;
 
 use self::conditions::Conditions;
@@ -69,6 +70,8 @@ pub struct S3 {
 #[derive(Clone, Debug)]
 pub struct Bucket {
     objects: Arc<AmazonS3>,
+    /// The same, and nothing is sent again.
+    once: Arc<AmazonS3>,
     conditions: Conditions,
 }
 
@@ -131,8 +134,13 @@ impl S3 {
                 .with_endpoint(endpoint.as_str().trim_end_matches('/'))
                 .with_allow_http(endpoint.scheme() == "http");
         }
+        let once = builder.clone().with_retry(RetryConfig {
+            max_retries: 0,
+            ..RetryConfig::default()
+        });
         Ok(Bucket {
             objects: Arc::new(builder.build()?),
+            once: Arc::new(once.build()?),
             conditions: self.conditions.clone(),
         })
     }
@@ -154,5 +162,13 @@ impl Bucket {
     #[must_use]
     pub fn objects(&self) -> &dyn ObjectStore {
         &*self.objects
+    }
+
+    /// Asks once: if this is well, there is no earlier request that may yet be carried out.
+    ///
+    /// # Errors
+    /// What the store says. It may be gone nevertheless, or go later.
+    pub async fn delete(&self, path: &Path) -> object_store::Result<()> {
+        self.once.delete(path).await
     }
 }

@@ -6,14 +6,15 @@
 //!  released  ──▶ DELETE, if it is still that one      read ──▶ GET of that etag ──▶ to memory
 //! ```
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use super::remote::{Requests, in_s3};
 use super::tenants::Share;
@@ -103,53 +104,66 @@ impl Store {
     }
 
     async fn write_back(&self, requests: &Requests) {
-        let mut pause = PAUSE;
+        let mut under_way = FuturesUnordered::new();
+        let (mut busy, mut failed) = (BTreeSet::new(), BTreeSet::new());
+        let (mut after, mut pause, mut n_failed) = (None, PAUSE, 0);
+        // When those that have failed are tried again.
+        let mut again = Some(rt::now());
         loop {
-            let is_checked = check_buckets(requests).await;
-            let n_failed = AtomicUsize::new(0);
-            let dirty = stream::unfold(None, |after| {
-                let is_down = n_failed.load(Ordering::Relaxed) >= FAILURES_MAX;
-                let next = requests.dirty_after(after).filter(|_| !is_down);
-                async move { next.map(|(id, mark)| ((id, mark), Some(id))) }
-            });
-            let brought = dirty.map(async |(id, mark)| {
-                // A panic over one object is not to be the end of all.
-                let bring = AssertUnwindSafe(self.bring(requests, id, None));
-                let brought = bring.catch_unwind().await;
-                let panicked = |_| Err(Error::new(Kind::Internal, "bring it to S3"));
-                (id, mark, brought.unwrap_or_else(panicked))
-            });
-            let mut brought = Box::pin(brought.buffer_unordered(AT_ONCE));
-            let mut told = is_checked;
-            let mut is_well = is_checked;
-            while let Some((id, mark, brought)) = brought.next().await {
-                match brought {
-                    Ok(()) => {
-                        requests.is_brought(id, mark);
-                        n_failed.store(0, Ordering::Relaxed);
-                        pause = PAUSE;
-                    }
-                    Err(error) => {
-                        is_well = false;
-                        requests.count_failure();
-                        if error.kind == Kind::Unavailable {
-                            n_failed.fetch_add(1, Ordering::Relaxed);
-                        }
-                        // The others of this round are counted.
-                        if std::mem::take(&mut told) {
-                            let error = &error as &dyn std::error::Error;
-                            tracing::warn!(?id, error, "bring objects to S3");
+            if again.is_some_and(|at| at <= rt::now()) {
+                let is_checked = check_buckets(requests).await;
+                again = (!is_checked).then(|| rt::now() + PAUSE_MAX);
+                failed.clear();
+                (after, n_failed) = (None, 0);
+            }
+            while under_way.len() < AT_ONCE && n_failed < FAILURES_MAX {
+                let Some((id, mark)) = requests.dirty_after(after) else {
+                    break;
+                };
+                after = Some(id);
+                if !failed.contains(&id) && busy.insert(id) {
+                    under_way.push(self.try_to_bring(requests, id, mark));
+                }
+            }
+            tokio::select! {
+                Some((id, brought)) = under_way.next() => {
+                    busy.remove(&id);
+                    match brought {
+                        Ok(()) => (pause, n_failed) = (PAUSE, 0),
+                        Err(error) => {
+                            requests.count_failure();
+                            n_failed += usize::from(error.kind == Kind::Unavailable);
+                            if failed.is_empty() {
+                                // The others until then are counted.
+                                let error = &error as &dyn std::error::Error;
+                                tracing::warn!(?id, error, "bring objects to S3");
+                                again = Some(rt::now() + pause);
+                                pause = (2 * pause).min(PAUSE_MAX);
+                            }
+                            failed.insert(id);
                         }
                     }
                 }
-            }
-            if is_well {
-                requests.dirty_told.notified().await;
-            } else {
-                tokio::time::sleep(pause).await;
-                pause = (2 * pause).min(PAUSE_MAX);
+                () = requests.dirty_told.notified() => after = None,
+                () = until(again) => {}
             }
         }
+    }
+
+    async fn try_to_bring(
+        &self,
+        requests: &Requests,
+        id: ObjectId,
+        mark: u64,
+    ) -> (ObjectId, Result<()>) {
+        // A panic over one object is not to be the end of all.
+        let brought = AssertUnwindSafe(self.bring(requests, id, None)).catch_unwind();
+        let panicked = |_| Err(Error::new(Kind::Internal, "bring it to S3"));
+        let brought = brought.await.unwrap_or_else(panicked);
+        if brought.is_ok() {
+            requests.is_brought(id, mark);
+        }
+        (id, brought)
     }
 
     /// Has it in S3 under that name, or under any of its names if it is in none yet.
@@ -181,11 +195,6 @@ impl Store {
     }
 
     async fn deliver(&self, requests: &Requests, id: ObjectId, errand: &Errand) -> Result<()> {
-        if requests.is_read(&errand.name) {
-            let key = &errand.name.key;
-            let what = format!("what `{key}` was before is being read from S3");
-            return Err(Error::new(Kind::Conflict, what));
-        }
         let sent = self.send(requests, id, errand).await;
         let at = sent.inspect_err(|_| self.doom_attempts(requests, id))?;
         let size = errand.reader.len();
@@ -196,7 +205,12 @@ impl Store {
         let store = self.clone();
         let placed = rt::blocking(move || store.place_persisted(id, &at)).await;
         placed.map_err(|error| Error::caused(Kind::Unavailable, "say where it is", error))??;
-        requests.attempts(id);
+        // Where it may be besides.
+        for name in requests.attempts(id) {
+            if !self.is_at(id, &name) {
+                requests.doom(id, &name);
+            }
+        }
         Ok(())
     }
 
@@ -232,9 +246,9 @@ impl Store {
     async fn send(&self, requests: &Requests, id: ObjectId, errand: &Errand) -> Result<InS3> {
         let tier2 = &requests.remote.tier2;
         let Errand { name, reader } = errand;
-        let is_replacing = !requests.doomed_at(name).is_empty();
+        let doomed = requests.doomed_at(name);
         // Else it is not there, as far as is known.
-        let mut found = match is_replacing || requests.is_unsure(name) {
+        let mut found = match !doomed.is_empty() || requests.is_unsure(name) {
             true => tier2.find(name).await?,
             false => None,
         };
@@ -257,7 +271,9 @@ impl Store {
                 Err(error) => return Err(error),
                 Ok(at) => {
                     if at.name == *name {
-                        requests.is_gone(name);
+                        requests.is_gone(name, &doomed);
+                    } else {
+                        requests.count(|counts| counts.conflicts += 1);
                     }
                     return Ok(at);
                 }
@@ -280,13 +296,17 @@ impl Store {
             Some(found) => {
                 let may_go = found.id.is_some_and(|of| of == id || !self.is_at(of, name));
                 if may_go && !requests.is_unsure(name) {
+                    if requests.is_read(name) {
+                        let key = &name.key;
+                        let what = format!("what `{key}` was before is being read from S3");
+                        return Err(Error::new(Kind::Conflict, what));
+                    }
                     return Ok((name.clone(), Precondition::Etag(found.etag)));
                 }
                 found.id
             }
         };
         let second = requests.remote.tier2.beside(name, id)?;
-        requests.count(|counts| counts.conflicts += 1);
         tracing::warn!(
             key = %name.key, bucket = %name.bucket, ?other, second = %second.key,
             "something else is in S3 under the key of an object, or will be deleted there, so it is put under a second one"
@@ -353,7 +373,9 @@ impl Store {
                 async move { next.map(|name| (name.clone(), Some(name))) }
             });
             let deleted = doomed.map(async |name| {
-                let deleted = self.delete_one(requests, &name).await;
+                let deleted = AssertUnwindSafe(self.delete_one(requests, &name)).catch_unwind();
+                let panicked = |_| Err(Error::new(Kind::Internal, "delete it in S3"));
+                let deleted = deleted.await.unwrap_or_else(panicked);
                 (name, deleted)
             });
             let mut deleted = Box::pin(deleted.buffer_unordered(AT_ONCE));
@@ -385,10 +407,9 @@ impl Store {
     async fn delete_one(&self, requests: &Requests, name: &Name) -> Result<bool> {
         let changing = requests.changing(name);
         let _alone = changing.lock().await;
-        let mut doomed = requests.doomed_at(name);
-        doomed.retain(|id| !self.is_at(*id, name));
-        if doomed.is_empty() {
-            requests.is_gone(name);
+        let doomed = requests.doomed_at(name);
+        if doomed.iter().all(|id| self.is_at(*id, name)) {
+            requests.is_gone(name, &doomed);
             return Ok(true);
         }
         if requests.is_read(name) {
@@ -409,13 +430,13 @@ impl Store {
         self.durable().await?;
         let tier2 = &requests.remote.tier2;
         let found = tier2.find(name).await?.and_then(|found| found.id);
-        if found.is_some_and(|id| doomed.contains(&id))
+        if found.is_some_and(|id| !self.is_at(id, name))
             && let Err(error) = tier2.delete(name).await
         {
             requests.set_unsure(name);
             return Err(error);
         }
-        requests.is_gone(name);
+        requests.is_gone(name, &doomed);
         requests.count(|counts| counts.deleted_objects += 1);
         Ok(true)
     }
@@ -444,14 +465,14 @@ impl Store {
     /// Brings to memory what is in S3, as far as there is room or something to forget for it.
     async fn fetch(&self, requests: &Requests, id: ObjectId, share: &Arc<Share>) -> Result<()> {
         let found = self.0.namespace.read(|index| {
-            let at = in_s3(index.object(id)?.placement()).cloned();
-            Ok::<_, Error>(at.map(|at| (at, size_of(index, id))))
+            let at = in_s3(index.object(id)?.placement());
+            Ok::<_, Error>(at.map(|at| (requests.pin(at), size_of(index, id))))
         })?;
         let Some((at, size)) = found.filter(|_| self.0.residents.get(id).is_none()) else {
             return Ok(());
         };
         let mut written = self.room_for(share, size)?;
-        let mut pieces = requests.pin(&at).stream(0..size).await?;
+        let mut pieces = at.stream(0..size).await?;
         while let Some(piece) = pieces.next().await {
             written.append(&piece?)?;
         }
@@ -560,6 +581,13 @@ fn size_of(index: &Index, id: ObjectId) -> u64 {
         .and_then(|object| object.names().first());
     let entry = name.and_then(|name| index.entry(name).ok());
     entry.map_or(0, |entry| entry.sealed.size)
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
 }
 
 /// Finds out of which buckets S3 knows conditions. `false`: of some it is not known, or it knows none.

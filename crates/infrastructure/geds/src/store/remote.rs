@@ -22,6 +22,7 @@ use crate::tier2::Tier2;
 
 /// So many objects wait at most to be deleted in S3. More are left there.
 const DOOMED_MAX: usize = 1 << 17;
+const DOOMED_AT_ONE_MAX: usize = 4;
 /// So many wait at most to be brought back to memory. More are not.
 const WANTED_MAX: usize = 256;
 /// So many bytes at most are on their way at once, where a large object counts as the half: not all of it is on its way at once either.
@@ -197,10 +198,11 @@ impl Requests {
             tracing::warn!(key = %at.key, bucket = %at.bucket, "too much is to be deleted in S3: this stays there");
             return;
         }
+        // All of them together stand for whatever of this store is there.
         let ids = doomed.entry(at.clone()).or_default();
-        // Of those that are not the last ones nothing is there.
-        ids.truncate(2);
-        ids.insert(0, id);
+        if ids.len() < DOOMED_AT_ONE_MAX && !ids.contains(&id) {
+            ids.push(id);
+        }
         drop(doomed);
         self.doomed_told.notify_one();
     }
@@ -217,9 +219,19 @@ impl Requests {
         next.next().map(|(name, _)| name.clone())
     }
 
-    /// Nothing that was to go is there any more. To be called by who changes what is there.
-    pub(super) fn is_gone(&self, name: &Name) {
-        lock(&self.doomed).remove(name);
+    /// These are not there any more. To be called by who changes what is there.
+    pub(super) fn is_gone(&self, name: &Name, ids: &[ObjectId]) {
+        let mut doomed = lock(&self.doomed);
+        let Some(left) = doomed.get_mut(name) else {
+            return;
+        };
+        left.retain(|id| !ids.contains(id));
+        if left.is_empty() {
+            doomed.remove(name);
+        } else {
+            drop(doomed);
+            self.doomed_told.notify_one();
+        }
     }
 
     /// It was to be deleted, and that may happen yet.
@@ -264,12 +276,18 @@ impl Requests {
     }
 
     pub(super) fn pin(&self, at: &Arc<InS3>) -> Arc<Pinned> {
-        one_of(&self.reading, &at.name, || {
+        let pin = || {
             Arc::new(Pinned {
                 at: Arc::clone(at),
                 remote: self.remote.clone(),
             })
-        })
+        };
+        let pinned = one_of(&self.reading, &at.name, pin);
+        match pinned.at == *at {
+            true => pinned,
+            // It was put there again, and is the same.
+            false => pin(),
+        }
     }
 
     pub(super) fn is_read(&self, name: &Name) -> bool {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, GetOptions, ObjectStoreExt as _, PutMode, PutMultipartOptions,
-    PutOptions,
+    PutOptions, PutResult, UpdateVersion,
 };
 
 pub use self::persisting::Persist;
@@ -114,34 +114,35 @@ impl Tier2 {
         };
         let there = self.bucket(&name)?;
         let objects = there.objects();
-        let put = async || {
-            let options = PutOptions::from(PutMode::Create);
-            objects.put_opts(&path, "probe".into(), options).await
+        let asking = |error| failed("ask S3 for conditional writes", error);
+        let put = objects.put(&path, "probe".into()).await;
+        put.map_err(asking)?;
+        let other = UpdateVersion {
+            e_tag: Some("\"00000000000000000000000000000000\"".to_owned()),
+            version: None,
         };
-        let complete = async || {
-            let upload = there.upload(&path, PutMultipartOptions::default()).await?;
-            let part = upload.put(0, "probe".into()).await?;
-            let completed = upload.complete(vec![part], &PutMode::Create).await;
-            if completed.is_err() {
-                upload.abort().await.ok();
-            }
-            completed
-        };
-        // One of an earlier start may be there.
-        let is_known = match put().await {
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {
-                let is_refused =
-                    |put| matches!(put, Err(object_store::Error::AlreadyExists { .. }));
-                is_refused(put().await) && is_refused(complete().await)
-            }
-            Err(error) => return Err(failed("ask S3 for conditional writes", error)),
-        };
+        let mut is_known = true;
+        for mode in [PutMode::Create, PutMode::Update(other)] {
+            let options = PutOptions::from(mode.clone());
+            let put = objects.put_opts(&path, "probe".into(), options).await;
+            is_known &= is_refused(put).map_err(asking)?;
+            let upload = there.upload(&path, PutMultipartOptions::default()).await;
+            let upload = upload.map_err(asking)?;
+            let completed = async {
+                let part = upload.put(0, "probe".into()).await?;
+                is_refused(upload.complete(vec![part], &mode).await)
+            };
+            let completed = completed.await;
+            // It is over already if it was not refused.
+            upload.abort().await.ok();
+            is_known &= completed.map_err(asking)?;
+        }
         objects.delete(&path).await.ok();
         if is_known {
             return Ok(());
         }
         let what = format!(
-            "the store of `{bucket}` does not know conditional writes (If-None-Match), without which nothing is put there"
+            "the store of `{bucket}` does not know conditional writes (If-Match, If-None-Match), without which nothing is put there"
         );
         Err(Error::new(Kind::Invalid, what))
     }
@@ -152,7 +153,7 @@ impl Tier2 {
     /// What S3 says.
     pub async fn delete(&self, name: &Name) -> Result<()> {
         let bucket = self.bucket(name)?;
-        match bucket.objects().delete(&keys::path(&name.key)).await {
+        match bucket.delete(&keys::path(&name.key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("delete in S3", error)),
         }
@@ -191,6 +192,16 @@ impl Tier2 {
     pub(crate) fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {
         let bucket = self.s3.bucket(name.bucket.as_str());
         bucket.map_err(|error| Error::caused(Kind::Invalid, "name a bucket of S3", error))
+    }
+}
+
+/// Whether a condition that did not hold was minded.
+fn is_refused(put: object_store::Result<PutResult>) -> object_store::Result<bool> {
+    use object_store::Error as E;
+    match put {
+        Ok(_) => Ok(false),
+        Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

@@ -22,7 +22,17 @@ struct World {
 /// A store whose requests are made.
 struct Node {
     store: Store,
-    _requests: rt::Task,
+    requests: Option<rt::Task>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The store is to be closed when this is over.
+        if let Some(requests) = self.requests.take() {
+            self.runtime.block_on(requests.cancel());
+        }
+    }
 }
 
 impl World {
@@ -59,7 +69,10 @@ impl World {
         let running = store.clone();
         Node {
             store,
-            _requests: rt::spawn("requests", async move { running.run_requests().await }),
+            requests: Some(rt::spawn("requests", async move {
+                running.run_requests().await
+            })),
+            runtime: self.runtime.handle().clone(),
         }
     }
 
