@@ -585,7 +585,9 @@ fn a_crash_after_a_full_disk_loses_nothing_that_was_acknowledged() {
     now.maintain().expect("there is room");
     let after = disk.n_ops();
     let mut is_gone = [false; 2];
-    for n_ops in before..=after {
+    // How many there are depends on how the disk was shared; all of them would take minutes sometimes.
+    let step = (after - before).div_ceil(40).max(1);
+    for n_ops in (before..after).step_by(step).chain([after]) {
         for seed in 0..6 {
             let again = store(&disk.crash(n_ops, &mut Choices::random(seed)));
             is_gone[usize::from(each_is_given(&again, n_put))] = true;
