@@ -150,7 +150,7 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
         "credentials": secrets,
         "buckets": { "data": "acme" },
     });
-    let disk = serde_json::json!({ "limit": "64Mi", "segment": "16Mi" });
+    let disk = serde_json::json!({ "limit": "16Mi", "segment": "4Mi" });
     let text = serde_json::json!({ "tier2": tier2, "disk": disk });
     let text = text.to_string();
     std::fs::write(&settings, text)?;
@@ -158,23 +158,23 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
 
     let mut edge = Node::start_with(&edge_dir, &of_edge, &more)?;
     edge.client.put("/data", b"")?.expect(200)?;
-    let content = |n: u8| vec![n; 4 << 20];
-    for n in 0..40 {
+    let content = |n: u8| vec![n; 3 << 20];
+    for n in 0..16 {
         let put = edge.client.put(&format!("/data/{n}"), &content(n))?;
         put.expect(200)?;
     }
     ensure!(
-        edge.metric("geds_left_disk_objects_total")? > 20,
+        edge.metric("geds_left_disk_objects_total")? > 8,
         "most are not here"
     );
     edge.wait_until_in_cloud()?;
-    let seen = cloud.client.get("/data/39")?.expect(200)?.body;
-    ensure!(seen == content(39), "others see what was put");
+    let seen = cloud.client.get("/data/15")?.expect(200)?.body;
+    ensure!(seen == content(15), "others see what was put");
     edge.process.kill()?;
     edge.process.finish()?;
 
     let edge = Node::start_with(&edge_dir, &of_edge, &more)?;
-    for n in 0..40 {
+    for n in 0..16 {
         let found = edge.client.get(&format!("/data/{n}"))?.expect(200)?.body;
         ensure!(found == content(n), "{n} is another");
     }
