@@ -16,8 +16,6 @@ use crate::store::{Remote, tenant};
 use crate::tier2::Tier2;
 
 const HOME_BYTES: usize = 16;
-/// In about a second. More pauses, and longer ones, are between the attempts of the store, which sees when S3 is back.
-const RETRIES: usize = 4;
 
 /// Nothing is asked of it yet. To be called within a runtime of several threads, where it may wait for the disk.
 ///
@@ -51,10 +49,7 @@ pub(crate) fn open(config: &Config, dir: &Path, metrics: &Metrics) -> Result<Rem
                 .unwrap_or_else(|| "us-east-1".to_owned()),
             credentials,
             authorities,
-            limits: ::store::s3::Limits {
-                retries: RETRIES,
-                ..::store::s3::Limits::default()
-            },
+            limits: ::store::s3::Limits::default(),
         },
         Counters::new(metrics),
     );

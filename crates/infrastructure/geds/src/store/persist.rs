@@ -129,7 +129,11 @@ impl Store {
                 Some((id, brought)) = under_way.next() => {
                     busy.remove(&id);
                     match brought {
-                        Ok(()) => (pause, n_failed) = (PAUSE, 0),
+                        Ok(is_over) => {
+                            (pause, n_failed) = (PAUSE, 0);
+                            // Else it was passed over while it was on its way.
+                            after = after.filter(|_| is_over);
+                        }
                         Err(error) => {
                             requests.count_failure();
                             n_failed += usize::from(error.kind == Kind::Unavailable);
@@ -150,20 +154,18 @@ impl Store {
         }
     }
 
+    /// `false`: it was said meanwhile that it is to be there.
     async fn try_to_bring(
         &self,
         requests: &Requests,
         id: ObjectId,
         mark: u64,
-    ) -> (ObjectId, Result<()>) {
+    ) -> (ObjectId, Result<bool>) {
         // A panic over one object is not to be the end of all.
         let brought = AssertUnwindSafe(self.bring(requests, id, None)).catch_unwind();
         let panicked = |_| Err(Error::new(Kind::Internal, "bring it to S3"));
         let brought = brought.await.unwrap_or_else(panicked);
-        if brought.is_ok() {
-            requests.is_brought(id, mark);
-        }
-        (id, brought)
+        (id, brought.map(|()| requests.set_brought(id, mark)))
     }
 
     /// Has it in S3 under that name, or under any of its names if it is in none yet.

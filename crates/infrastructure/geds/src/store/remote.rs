@@ -161,12 +161,14 @@ impl Requests {
         self.dirty_told.notify_one();
     }
 
-    /// It is there, or need not be, if nobody has said since that it is to be.
-    pub(super) fn is_brought(&self, id: ObjectId, mark: u64) {
+    /// It is there, or need not be. `false`: somebody has said since that it is to be, so look again.
+    pub(super) fn set_brought(&self, id: ObjectId, mark: u64) -> bool {
         let mut dirty = lock(&self.dirty);
-        if dirty.0.get(&id) == Some(&mark) {
+        let is_last = dirty.0.get(&id) == Some(&mark);
+        if is_last {
             dirty.0.remove(&id);
         }
+        is_last
     }
 
     /// The next one that is to be brought to S3, with its mark.
@@ -200,7 +202,8 @@ impl Requests {
         }
         // All of them together stand for whatever of this store is there.
         let ids = doomed.entry(at.clone()).or_default();
-        if ids.len() < DOOMED_AT_ONE_MAX && !ids.contains(&id) {
+        if !ids.contains(&id) {
+            ids.truncate(DOOMED_AT_ONE_MAX - 1);
             ids.push(id);
         }
         drop(doomed);

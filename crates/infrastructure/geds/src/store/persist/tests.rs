@@ -247,6 +247,25 @@ fn what_others_have_put_there_stays() {
 }
 
 #[test]
+fn what_is_asked_for_again_on_its_way_does_not_wait_for_ever() {
+    let world = World::new();
+    let node = world.writing_back(&CrashDisk::default());
+    let requests = node.store.0.requests.as_ref().expect("there is S3");
+    let changing = requests.changing(&name("a"));
+    let alone = world.runtime.block_on(changing.lock());
+    node.put(Class::Durable, "a", b"one");
+    node.put(Class::Durable, "b", b"two");
+    node.until(|stats| stats.persisted_objects == 1);
+    // It is on its way, and waits.
+    let status = node.store.status(&tenant("acme"), &name("a"));
+    requests.bring(status.expect("it is there").entry.sealed.id);
+    node.put(Class::Durable, "c", b"three");
+    node.until(|stats| stats.persisted_objects == 2);
+    drop(alone);
+    assert_eq!(node.until_done().persisted_objects, 3);
+}
+
+#[test]
 fn a_copy_that_others_have_made_is_theirs() {
     let world = World::new();
     let node = world.writing_back(&CrashDisk::default());
