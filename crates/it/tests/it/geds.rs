@@ -151,7 +151,8 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
         "buckets": { "data": "acme" },
     });
     let disk = serde_json::json!({ "limit": "16Mi", "segment": "4Mi" });
-    let text = serde_json::json!({ "tier2": tier2, "disk": disk });
+    let memory = serde_json::json!({ "room_wait": "2s" });
+    let text = serde_json::json!({ "tier2": tier2, "disk": disk, "memory": memory });
     let text = text.to_string();
     std::fs::write(&settings, text)?;
     let more = format!("--config {}", settings.display());
@@ -178,7 +179,31 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
         let found = edge.client.get(&format!("/data/{n}"))?.expect(200)?.body;
         ensure!(found == content(n), "{n} is another");
     }
-    edge.end("TERM")?;
+    // Without the cloud the edge takes what its disk takes: all else leaves it.
+    let address = cloud.s3.clone();
+    cloud.end("TERM")?;
+    let piece = |n: usize| n.to_le_bytes().repeat((256 << 10) / size_of::<usize>());
+    let name = |n: usize| format!("/data/piece-{n}");
+    let mut n_taken = 0;
+    while edge.client.put(&name(n_taken), &piece(n_taken))?.status == 200 {
+        n_taken += 1;
+    }
+    ensure!(
+        100 * n_taken >= 95 * 64,
+        "{n_taken} pieces, and room for 64"
+    );
+    let cloud = Node::start_with(&cloud_dir, &of_cloud, &format!("--s3 {address}"))?;
+    edge.wait_until_in_cloud()?;
+    for n in 0..n_taken {
+        for node in [&edge, &cloud] {
+            let found = node.client.get(&name(n))?.expect(200)?.body;
+            ensure!(found == piece(n), "{n} is another");
+        }
+    }
+    // It has complained that the cloud was not there.
+    it::signal(u64::from(edge.process.id()), "TERM")?;
+    let ended = edge.process.finish()?;
+    ensure!(ended.code == Some(0), "{ended:?}");
     cloud.end("TERM")
 }
 
