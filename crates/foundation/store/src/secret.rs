@@ -14,7 +14,9 @@ impl Secret {
         Self(secret.into())
     }
 
-    pub(crate) fn reveal(&self) -> &str {
+    /// For who signs with it, and for nothing else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -55,7 +55,7 @@ impl Access {
         if let Some(path) = &self.credentials {
             let doing = || format!("read the credentials in {}", path.display());
             let text = fs::read_to_string(path).with_context(doing)?;
-            return parse(&text).with_context(doing);
+            return Credentials::parse(&text).with_context(doing);
         }
         match (&config.geds.access_key, &config.geds.secret_key) {
             (Some(access_key), Some(secret)) => {
@@ -75,45 +75,4 @@ fn resolve(node: &str) -> anyhow::Result<SocketAddr> {
     found
         .next()
         .with_context(|| format!("`{node}` has no address"))
-}
-
-/// What is wrong with it does not say what is in it.
-fn parse(text: &str) -> anyhow::Result<Credentials> {
-    let value = |name: &str| {
-        let lines = text.lines().filter_map(|line| line.split_once('='));
-        let mut values = lines.filter(|(key, _)| key.trim() == name);
-        values.next().map(|(_, value)| value.trim().to_owned())
-    };
-    if let (Some(access_key), Some(secret)) =
-        (value("aws_access_key_id"), value("aws_secret_access_key"))
-    {
-        return Ok(Credentials::new(access_key, secret));
-    }
-    let words: Vec<_> = text.split_whitespace().collect();
-    let [access_key, secret] = words[..] else {
-        bail!("an access key and a secret are wanted, and nothing else");
-    };
-    Ok(Credentials::new(access_key.to_owned(), secret.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_has_a_key_and_a_secret_and_nothing_shows_the_secret() {
-        let ini =
-            "[default]\naws_access_key_id = AK\naws_secret_access_key = hunter2\nregion = x\n";
-        for text in ["AK hunter2", "AK\nhunter2\n", ini] {
-            let shown = format!("{:?}", parse(text).expect("credentials"));
-            assert!(
-                shown.contains("AK") && !shown.contains("hunter2"),
-                "{shown}"
-            );
-        }
-        for text in ["", "hunter2", "AK hunter2 more"] {
-            let shown = format!("{:#}", parse(text).expect_err("none"));
-            assert!(!shown.contains("hunter2"), "{shown}");
-        }
-    }
 }

@@ -46,6 +46,20 @@ impl Credentials {
     pub fn new(access_key: String, secret: String) -> Self {
         Self { access_key, secret }
     }
+
+    /// Those of a file: see [`store::Credentials::parse`](::store::Credentials::parse).
+    ///
+    /// # Errors
+    /// `Invalid`: there are none in it. The message has nothing of the text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let parsed = ::store::Credentials::parse(text);
+        let parsed =
+            parsed.map_err(|error| Error::caused(Kind::Invalid, "read credentials", error))?;
+        Ok(Self::new(
+            parsed.access_key,
+            parsed.secret.reveal().to_owned(),
+        ))
+    }
 }
 
 impl fmt::Debug for Credentials {

@@ -353,6 +353,13 @@ async fn only_stores_that_know_conditions_are_used() {
     for _ in 0..2 {
         world.tier2.check(&data).await.expect("it knows them");
     }
+    for header in ["if-match", "if-none-match"] {
+        world.proxy.spoil([Fault::Deaf(header); 12]);
+        let error = world.tier2.check(&data).await;
+        let error = error.expect_err("a condition was not minded");
+        assert_eq!(error.kind, Kind::Invalid, "{header}: {error}");
+        assert_eq!(world.proxy.n_left(), 0, "{header}");
+    }
     let other = BucketName::new("other").expect("a bucket");
     world
         .tier2

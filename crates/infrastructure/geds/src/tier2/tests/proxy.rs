@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     HalfClose(u64),
     /// The request is carried out, and its answer lost.
     Lose,
+    /// The server does not hear of this header of a POST: that of other requests is signed.
+    Deaf(&'static str),
 }
 
 pub(crate) struct Proxy {
@@ -95,12 +97,20 @@ async fn pass(mut client: TcpStream, server: SocketAddr, fault: Fault) -> std::i
     let (mut from_server, mut to_server) = server.into_split();
     let (mut from_client, mut to_client) = client.into_split();
     let requests = async {
+        if let Fault::Deaf(header) = fault {
+            let head = head(&mut from_client).await?;
+            let said = String::from_utf8_lossy(&head);
+            let is_post = said.starts_with("POST");
+            let header = if is_post { header } else { "none" };
+            let heard = said.replace(&format!("\r\n{header}:"), "\r\nx-other:");
+            to_server.write_all(heard.as_bytes()).await?;
+        }
         copy(&mut from_client, &mut to_server).await?;
         to_server.shutdown().await
     };
     let answers = async {
         match fault {
-            Fault::None | Fault::Busy => {
+            Fault::None | Fault::Busy | Fault::Deaf(_) => {
                 copy(&mut from_server, &mut to_client).await?;
                 to_client.shutdown().await?;
             }
@@ -131,10 +141,7 @@ async fn pass(mut client: TcpStream, server: SocketAddr, fault: Fault) -> std::i
 
 /// A request to its end: one that is answered before would be cut.
 async fn swallow(client: &mut TcpStream) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await?);
-    }
+    let head = head(client).await?;
     let head = String::from_utf8_lossy(&head).to_lowercase();
     let length = head
         .lines()
@@ -144,4 +151,12 @@ async fn swallow(client: &mut TcpStream) -> std::io::Result<()> {
         .unwrap_or(0);
     copy(&mut client.take(length), &mut tokio::io::sink()).await?;
     Ok(())
+}
+
+async fn head(client: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    Ok(head)
 }
