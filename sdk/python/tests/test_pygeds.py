@@ -92,7 +92,7 @@ class Api(OneNode):
             (lambda: self.geds.status("data", "nothing"), "NOT_FOUND", FileNotFoundError),
             (lambda: self.geds.start(), "FAILED_PRECONDITION", OSError),
             (lambda: self.put("fd", b"").raw_fd(), "UNIMPLEMENTED", NotImplementedError),
-            (lambda: pygeds.GEDSConfig("x").set("sise", 1), "INVALID_ARGUMENT", ValueError),
+            (lambda: pygeds.GEDSConfig("x").set("colour", 1), "INVALID_ARGUMENT", ValueError),
         ]
         self.geds.create_bucket("data")
         for do, code, kind in cases:
@@ -115,7 +115,7 @@ class Api(OneNode):
             config.set(key, value)
             self.assertEqual(config.get(key), expected)
         with self.assertRaises(AttributeError):
-            config.sise = 1
+            config.colour = 1
         config.secret_key = "hidden"
         self.assertNotIn("hidden", repr(config))
 
