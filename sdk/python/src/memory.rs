@@ -46,17 +46,28 @@ impl Source {
 
     /// Copies what is there from `at` on.
     pub(crate) fn copy_to(&self, at: usize, into: &mut [u8]) {
-        assert!(at <= self.len() && into.len() <= self.len() - at);
-        let start = self.buffer.buf_ptr().cast::<u8>();
-        // SAFETY: so many bytes are there, in one piece, and stay there until the buffer is dropped, as every exporter of one promises; `into` is of
-        // Rust, so it is elsewhere.
-        unsafe { ptr::copy_nonoverlapping(start.add(at), into.as_mut_ptr(), into.len()) }
+        let start = self.part(at, into.len());
+        // SAFETY: so many bytes are there, and `into` is of Rust, so it is elsewhere.
+        unsafe { ptr::copy_nonoverlapping(start, into.as_mut_ptr(), into.len()) }
     }
 
     pub(crate) fn copy(&self, at: usize, len: usize) -> Bytes {
-        let mut copy = vec![0; len];
-        self.copy_to(at, &mut copy);
+        let start = self.part(at, len);
+        let mut copy = Vec::<u8>::with_capacity(len);
+        // SAFETY: the same, and all of what then counts as filled is.
+        unsafe {
+            ptr::copy_nonoverlapping(start, copy.as_mut_ptr(), len);
+            copy.set_len(len);
+        }
         copy.into()
+    }
+
+    /// Where `len` bytes are, in one piece. They stay there until the buffer is dropped, as every exporter of one promises.
+    fn part(&self, at: usize, len: usize) -> *const u8 {
+        assert!(at <= self.len && len <= self.len - at);
+        let start = self.buffer.buf_ptr().cast::<u8>();
+        // Not `add`: what is empty may be nowhere.
+        start.wrapping_add(at)
     }
 }
 
@@ -120,7 +131,7 @@ impl NewBytes {
         }
     }
 
-    /// All of it was filled.
+    /// Nobody is to look at what was not filled.
     pub(crate) fn filled(self) -> Py<PyBytes> {
         self.object
     }
@@ -163,8 +174,9 @@ impl Room<'_> {
 
     pub(crate) fn put(&self, at: usize, bytes: &[u8]) {
         assert!(at <= self.len && bytes.len() <= self.len - at);
+        let start = self.start.wrapping_add(at);
         // SAFETY: the holder keeps so many bytes there, writable; `bytes` cannot lie there, because no reference to that memory was made.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(at), bytes.len()) }
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len()) }
     }
 }
 

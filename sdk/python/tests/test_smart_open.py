@@ -113,12 +113,14 @@ class Writing(unittest.TestCase):
 
     def test_an_exception_leaves_what_was_there(self):
         put("w", b"old")
-        for mode, content in (("wb", bytes(6 << 20)), ("wb", b"new"), ("w", "new"), ("ab", b"new")):
-            with self.assertRaises(KeyError), so_open(uri("w"), mode) as file:
+        cases = [("wb", bytes(6 << 20), "w"), ("wb", b"new", "w"), ("w", "new", "w"), ("ab", b"new", "w"), ("w", "new", "w.gz")]
+        for mode, content, key in cases:
+            with self.assertRaises(KeyError), so_open(uri(key), mode) as file:
                 file.write(content)
                 raise KeyError
             del file
             self.assertEqual(get("w"), b"old", mode)
+        self.assertRaises(FileNotFoundError, get, "w.gz")
 
     def test_seek_and_truncate(self):
         with so_open(uri("w"), "wb") as file:

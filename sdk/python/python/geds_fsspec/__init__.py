@@ -3,9 +3,9 @@
 A folder is there as long as something is in it, or after `mkdir` until `rmdir`: an object `_$folder$` says so then, as with upstream and Hadoop.
 """
 
+import contextlib
 import datetime
 import os
-import threading
 
 import pygeds
 from fsspec.callbacks import DEFAULT_CALLBACK
@@ -41,16 +41,14 @@ class GEDSFileSystem(AbstractFileSystem):
             if value is not None:
                 self._config.set(key, value)
         self._store = pygeds.GEDS(self._config)
-        self._is_started = False
-        self._starting = threading.Lock()
 
     @property
     def geds(self):
         """The node, connected."""
-        with self._starting:
-            if not self._is_started:
+        if not self._store.is_running:
+            # Another thread may be faster.
+            with contextlib.suppress(pygeds.status.FailedPrecondition):
                 self._store.start()
-                self._is_started = True
         return self._store
 
     @classmethod

@@ -5,7 +5,6 @@ The files are those of `pygeds.files`.
 
 import atexit
 import re
-import threading
 
 import pygeds
 import smart_open.utils
@@ -21,25 +20,25 @@ _WITH_STORE = re.compile(r"(?P<access>[^:@/]+):(?P<secret>[^@]*)@(?P<host>[^@/]+
 
 
 class GEDSInstance:
-    """The node that the environment names: one for the whole program, from its first use on."""
+    """The node that the environment names: one for the whole program, from its first use on. There is no lock: a child of a fork might find it
+    locked."""
 
-    _lock = threading.Lock()
-    _geds = None
+    _started = {}
     _known_s3_buckets = set()
 
     @classmethod
     def get(cls):
-        with cls._lock:
-            if cls._geds is None:
-                geds = pygeds.GEDS(pygeds.GEDSConfig.from_env())
-                geds.start()
-                cls._geds = geds
-            return cls._geds
+        geds = cls._started.get(SCHEME)
+        if geds is None:
+            geds = pygeds.GEDS(pygeds.GEDSConfig.from_env())
+            geds.start()
+            # All threads have the same one, even if several have started one.
+            geds = cls._started.setdefault(SCHEME, geds)
+        return geds
 
     @classmethod
     def handle_shutdown(cls):
-        with cls._lock:
-            geds, cls._geds = cls._geds, None
+        geds = cls._started.pop(SCHEME, None)
         if geds is not None:
             geds.stop()
 

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import warnings
 
 from . import status
@@ -80,12 +79,16 @@ class GEDS:
         self._node = None
         self._buckets = set()
         self._pending = set()
-        self._copies = None
-        self._lock = threading.Lock()
+        # Of which process, and where.
+        self._copies = {}
 
     @property
     def config(self):
         return self._config
+
+    @property
+    def is_running(self):
+        return self._node is not None
 
     def start(self):
         """Connects to the node."""
@@ -106,7 +109,7 @@ class GEDS:
             self._node = None
             node.disconnect()
             self._buckets.clear()
-            copies, self._copies = self._copies, None
+            copies = self._copies.pop(os.getpid(), None)
             if copies is not None:
                 shutil.rmtree(copies, ignore_errors=True)
 
@@ -286,17 +289,24 @@ class GEDS:
         name = re.sub(r"\W", "", file.etag or "")
         if not name:
             raise status.error("FAILED_PRECONDITION", f"{file.identifier} is to be sealed first")
-        with self._lock:
-            if self._copies is None:
-                self._copies = _directory(self._config.local_storage_path)
-            path = os.path.join(self._copies, name)
-            if not os.path.exists(path):
-                with open(path + ".part", "xb") as copy:
-                    at = 0
-                    while piece := file.read1(at, _PIECE_BYTES):
-                        at += copy.write(piece)
-                os.rename(path + ".part", path)
+        path = os.path.join(self._directory(), name)
+        if not os.path.exists(path):
+            # Others may do the same at the same time.
+            number, part = tempfile.mkstemp(dir=os.path.dirname(path))
+            with open(number, "wb") as copy:
+                at = 0
+                while piece := file.read1(at, _PIECE_BYTES):
+                    at += copy.write(piece)
+            os.replace(part, path)
         return path
+
+    def _directory(self):
+        here = os.getpid()
+        if here not in self._copies:
+            made = _new_directory(self._config.local_storage_path)
+            if self._copies.setdefault(here, made) != made:
+                os.rmdir(made)
+        return self._copies[here]
 
     # S3.
 
@@ -367,8 +377,8 @@ class GEDS:
         return self._running().statistics()
 
 
-def _directory(path):
-    """Makes a directory that only this user can read."""
+def _new_directory(path):
+    """A directory that only this user can read."""
     stem = path.rstrip("X")
     if len(path) - len(stem) >= 3:
         return tempfile.mkdtemp(prefix=os.path.basename(stem), dir=os.path.dirname(stem) or None)
