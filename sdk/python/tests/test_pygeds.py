@@ -1,9 +1,13 @@
 """`pygeds` against a real node. A test that is named after a defect is about one that IBM's GEDS has."""
 
+import ctypes
 import os
 import pickle
+import select
 import signal
 import socket
+import struct
+import sys
 import threading
 import unittest
 
@@ -391,6 +395,27 @@ class Forwarder:
 
 
 class Interpreter(OneNode):
+    def test_canary_nothing_is_forwarded_while_the_interpreter_is_held(self):
+        holding = ctypes.PyDLL(None)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            forwarder = Forwarder("127.0.0.1:%d" % listener.getsockname()[1])
+            client = socket.create_connection(forwarder.address.split(":"))
+            node, _ = listener.accept()
+        arrives = select.poll()
+        arrives.register(node, select.POLLIN)
+        wanted = struct.pack("ihh", node.fileno(), select.POLLIN, 0)
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(served.DEADLINE_S)
+        try:
+            self.assertEqual(holding.send(client.fileno(), b"x", 1, 0), 1)
+            self.assertEqual(holding.poll(wanted, 1, 100), 0)
+        finally:
+            sys.setswitchinterval(before)
+        self.assertTrue(arrives.poll(served.DEADLINE_S * 1000))
+        client.close()
+        node.close()
+        forwarder.close()
+
     def test_nothing_is_waited_for_with_the_interpreter(self):
         forwarder = Forwarder(self.node.address)
         geds = self.node.connect(metadata_service_address=forwarder.address)
