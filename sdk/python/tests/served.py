@@ -1,5 +1,6 @@
 """A real node to test against: `cloudskin geds serve`, in a directory of its own, with ports of the system's choice."""
 
+import atexit
 import json
 import os
 import pathlib
@@ -18,7 +19,9 @@ DEADLINE_S = 60
 
 class Node:
     def __init__(self, config=None, directory=None, address="127.0.0.1:0"):
-        self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix="geds-python-"))
+        # Removed when this Python ends, if not before.
+        self._temporary = tempfile.TemporaryDirectory(prefix="geds-python-", ignore_cleanup_errors=True)
+        self.directory = pathlib.Path(directory or self._temporary.name)
         self.credentials = self.directory / "acme.ini"
         # Of another tenant.
         self.stranger = self.directory / "other.ini"
@@ -30,6 +33,8 @@ class Node:
             (self.directory / "config.yaml").write_text(config)
             words += ["--config", str(self.directory / "config.yaml")]
         self._process = subprocess.Popen(self._command(*words), stdout=subprocess.PIPE)
+        # A test that fails may not come to its end.
+        atexit.register(self.kill)
         self.ready = json.loads(self._process.stdout.readline())
         self.address = self.ready["node"]
 
