@@ -82,14 +82,24 @@ impl Door {
         lock(&self.link).take();
     }
 
+    /// At the first of the addresses that the node's name has where somebody answers.
     async fn connect(&self) -> Result<Link> {
         let node = self.node.clone();
-        // Asking for the address of a name may take long.
+        // Asking for the addresses of a name may take long.
         let found = rt::blocking(move || resolve(&node)).await;
-        let addr = found.map_err(|error| Error::new(Kind::Unavailable, error.to_string()))??;
-        let client = Client::connect(addr, &self.credentials, None).await?;
-        let handles = Arc::new(Semaphore::new(HANDLES_MAX));
-        Ok(Link { client, handles })
+        let found = found.map_err(|error| Error::new(Kind::Unavailable, error.to_string()))??;
+        let mut failed = None;
+        for addr in found {
+            match Client::connect(addr, &self.credentials, None).await {
+                Ok(client) => {
+                    let handles = Arc::new(Semaphore::new(HANDLES_MAX));
+                    return Ok(Link { client, handles });
+                }
+                Err(error) if error.kind == Kind::Unavailable => failed = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| no_node(&self.node, "it has no address")))
     }
 
     /// Asks something that changes nothing. If the connection has ended, once more over another.
@@ -156,15 +166,15 @@ impl Door {
     }
 }
 
-fn resolve(node: &str) -> Result<SocketAddr> {
-    let wrong = |why: &str| {
-        let what = format!("find the node at `{node}`, HOST:PORT is wanted: {why}");
-        Error::new(Kind::Invalid, what)
-    };
-    let mut found = node
-        .to_socket_addrs()
-        .map_err(|error| wrong(&error.to_string()))?;
-    found.next().ok_or_else(|| wrong("there is no address"))
+fn resolve(node: &str) -> Result<Vec<SocketAddr>> {
+    let found = node.to_socket_addrs();
+    let found = found.map_err(|error| no_node(node, &error.to_string()))?;
+    Ok(found.collect())
+}
+
+fn no_node(node: &str, why: &str) -> Error {
+    let what = format!("find the node at `{node}`, HOST:PORT is wanted: {why}");
+    Error::new(Kind::Invalid, what)
 }
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -510,6 +510,18 @@ class Ends(unittest.TestCase):
         self.assertEqual([str(found) for found in geds.list("data")], ["before"])
         geds.create("data", "after").seal()
 
+    def test_a_node_is_found_by_any_address_of_its_name(self):
+        node = served.Node()
+        self.addCleanup(node.stop)
+        port = node.address.rsplit(":", 1)[1]
+        node.connect(metadata_service_address=f"localhost:{port}").create_bucket("data")
+        with self.assertRaises(ValueError):
+            node.connect(metadata_service_address="localhost")
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            address = "127.0.0.1:%d" % closed.getsockname()[1]
+        with self.assertRaises(ConnectionError):
+            node.connect(metadata_service_address=address)
+
     def test_others_have_no_part_in_it(self):
         node = served.Node()
         self.addCleanup(node.stop)
