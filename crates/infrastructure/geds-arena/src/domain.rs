@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use geds_core::extents::PAGE_BYTES;
 use geds_core::sums::CHUNK_BYTES;
 
 use super::budget::{Budget, Charge};
@@ -30,6 +31,8 @@ struct Inner {
     segments: Arc<Segments>,
     counts: Arc<Counts>,
     budget: Arc<Budget>,
+    /// What clients were lent: half of the memory can always be used for something else.
+    lent: Arc<Budget>,
     /// What the agent writes.
     pool: Arc<Pool>,
     /// Which names were given other data, told by all who do it.
@@ -53,6 +56,7 @@ impl Domain {
             segments,
             counts,
             budget,
+            lent: Budget::new(limit_bytes / 2),
             board,
             board_fd,
             _charges: charges,
@@ -124,6 +128,25 @@ impl Domain {
     /// `Exhausted`.
     pub fn charge(&self, bytes: u64) -> Result<[Charge; 2]> {
         self.0.segments.charge(bytes, &self.0.budget)
+    }
+
+    pub(crate) fn charge_lent(&self, bytes: u64) -> Result<Charge> {
+        self.0.lent.charge(bytes)
+    }
+
+    /// Could a client write so many bytes that has no memory yet?
+    ///
+    /// # Errors
+    /// `Exhausted`.
+    pub fn try_room_of_client(&self, bytes: u64) -> Result<()> {
+        let pool = self.client_pool();
+        let mut n_left = bytes.div_ceil(PAGE_BYTES);
+        while n_left > 0 {
+            let pages = u32::try_from(n_left).unwrap_or(u32::MAX);
+            let extent = pool.lease(1, pages.min(self.segment_pages()))?;
+            n_left = n_left.saturating_sub(u64::from(extent.pages));
+        }
+        Ok(())
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {

@@ -1,9 +1,14 @@
 //! The two sockets to the agent, and the words that both can see.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
 
 use crate::domain::{self, BOARD_WORDS};
 use crate::error::{Error, Kind, Result};
@@ -12,6 +17,8 @@ use crate::memory::Words;
 use crate::share::lent::{REFUSED, SLOTS, TOLD, WORDS, word_of};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::wire::{self, Reply, Request, Tell, VERSION};
+
+const THREAD_STACK_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -23,6 +30,8 @@ pub(super) struct Link {
     pub quota_bytes: u64,
     /// So many refusals we know of.
     refused: AtomicU64,
+    /// Sees the end of the agent.
+    watch: Watch,
     /// What could not be told yet, since the agent has not listened for long.
     later: Mutex<Vec<(u32, u32)>>,
 }
@@ -31,6 +40,46 @@ pub(super) struct Link {
 struct Requests {
     socket: OwnedFd,
     buffer: Vec<u8>,
+}
+
+/// A thread that waits for the end of the agent: words that it has left behind do not change any more.
+#[derive(Debug)]
+struct Watch {
+    is_over: Arc<AtomicBool>,
+    stop: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    fn start(told: &OwnedFd) -> io::Result<Self> {
+        let is_over = Arc::<AtomicBool>::default();
+        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let (told, stopped, over) = (told.try_clone()?, stop.try_clone()?, Arc::clone(&is_over));
+        let thread = rt::thread("geds-watch".to_owned(), THREAD_STACK_BYTES, move || {
+            let mut fds = [
+                // Nothing is ever to be read there; its end is told unasked.
+                PollFd::new(&told, PollFlags::empty()),
+                PollFd::new(&stopped, PollFlags::IN),
+            ];
+            while matches!(poll(&mut fds, None), Err(Errno::INTR)) {}
+            over.store(true, Ordering::SeqCst);
+        });
+        Ok(Self {
+            is_over,
+            stop,
+            thread: Some(thread?),
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let woken = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take().filter(|_| woken.is_ok()) {
+            // It does nothing that could panic.
+            thread.join().unwrap_or_default();
+        }
+    }
 }
 
 impl Requests {
@@ -76,7 +125,9 @@ impl Link {
             })?;
         let [told, words, board] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| unexpected())?;
         let map = |error| Error::io("map what is shared with the agent", error);
+        let watch = Watch::start(&told);
         Ok(Self {
+            watch: watch.map_err(|error| Error::io("watch the agent", error))?,
             requests: Mutex::new(requests),
             told,
             words: Words::map(words, WORDS).map_err(map)?,
@@ -160,6 +211,11 @@ impl Link {
     /// What others know of a name is to be looked up again.
     pub(super) fn touch(&self, name: &[u8]) {
         domain::touch(&self.board, name);
+    }
+
+    /// Nothing that is shared with the agent means anything any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.watch.is_over.load(Ordering::SeqCst)
     }
 
     /// A number that is another one when the name may have been given other data.

@@ -149,7 +149,8 @@ impl Reading {
         let uses = known.uses;
         let entry = known.by_name.get_mut(name)?;
         entry.last_use = uses;
-        (self.link.version_of(name) == entry.version).then(|| Arc::clone(&entry.lent))
+        let is_known = !self.link.is_over() && self.link.version_of(name) == entry.version;
+        is_known.then(|| Arc::clone(&entry.lent))
     }
 
     fn remember(&self, name: &[u8], lent: Lent, version: u64) -> Arc<Lent> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::budget::Charge;
 use crate::memory::Words;
 use crate::object::{Object, ObjectNo, Placement};
 use crate::pins;
@@ -42,6 +43,7 @@ struct Lease {
     object: ObjectNo,
     placement: Placement,
     is_revoked: bool,
+    _charge: Charge,
 }
 
 /// What to tell the client.
@@ -67,14 +69,17 @@ impl Lent {
         }
     }
 
-    /// The client is gone.
-    pub(super) fn end(&mut self) {
+    /// Nothing is lent any more. Is something still open? Its pages are kept as long as this is.
+    #[must_use]
+    pub(super) fn end(&mut self, words: &Words) -> bool {
         self.quota_bytes = 0;
-        self.by_object.clear();
-        self.slots.clear();
+        for slot in std::mem::take(&mut self.by_object).into_values() {
+            self.revoke_slot(words, slot);
+        }
+        self.slots.iter().any(|slot| slot.lease.is_some())
     }
 
-    /// Lends an object, if the quota allows it. What is lent already is lent once.
+    /// Lends an object, if the quota allows it, and what all clients of the domain have been lent. What is lent already is lent once.
     pub(super) fn lend(&mut self, words: &Words, object: &Object) -> Option<Grant> {
         if let Some(&slot) = self.by_object.get(&object.no()) {
             let Slot { generation, lease } = &self.slots[slot as usize];
@@ -87,6 +92,7 @@ impl Lent {
         let placement = object.placement();
         let bytes = self.bytes.checked_add(placement.bytes());
         let bytes = bytes.filter(|bytes| *bytes <= self.quota_bytes)?;
+        let charge = object.domain().charge_lent(placement.bytes()).ok()?;
         let slot = self.free_slot(words)?;
         self.bytes = bytes;
         self.by_object.insert(object.no(), slot);
@@ -94,6 +100,7 @@ impl Lent {
             object: object.no(),
             placement: placement.clone(),
             is_revoked: false,
+            _charge: charge,
         });
         Some(Grant {
             slot,
@@ -104,9 +111,13 @@ impl Lent {
 
     /// The object is not to be had any more, or by this client.
     pub(super) fn revoke(&mut self, words: &Words, object: ObjectNo) {
-        if let Some(slot) = self.by_object.remove(&object)
-            && let Some(lease) = &mut self.slots[slot as usize].lease
-        {
+        if let Some(slot) = self.by_object.remove(&object) {
+            self.revoke_slot(words, slot);
+        }
+    }
+
+    fn revoke_slot(&mut self, words: &Words, slot: u32) {
+        if let Some(lease) = &mut self.slots[slot as usize].lease {
             lease.is_revoked = true;
             if pins::revoke(&words[word_of(slot)]) {
                 self.free(slot);

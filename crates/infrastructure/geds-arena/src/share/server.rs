@@ -48,6 +48,8 @@ pub(super) struct Server {
     epoll: OwnedFd,
     /// When somebody told something last; `None`: asleep.
     awake_since: Option<Instant>,
+    /// Their sessions are over, and they still read. What they read is kept until they are gone.
+    readers: BTreeMap<u64, Arc<Session>>,
     /// Objects of clients that are gone, which keep more memory than they fill. They are copied when there is time.
     sparse: VecDeque<WeakObject>,
     buffer: Vec<u8>,
@@ -90,6 +92,7 @@ impl Server {
             listener,
             epoll: poll::create(epoll::CreateFlags::CLOEXEC)?,
             awake_since: None,
+            readers: BTreeMap::new(),
             sparse: VecDeque::new(),
             buffer: vec![0; PACKET_BYTES_MAX],
         };
@@ -211,21 +214,48 @@ impl Server {
     }
 
     fn end(&mut self, no: u64) {
+        if self.readers.remove(&no).is_some() {
+            return;
+        }
         let session = self.state.lock().by_no.get(&no).cloned();
         let Some(session) = session else { return };
         if let Some(member) = session.member() {
-            let sealed = member.end(session.no, &*self.state.keeper);
+            let (sealed, is_reading) = member.end(session.no, &*self.state.keeper);
             self.sparse.extend(sparse(sealed));
+            if is_reading {
+                self.let_read(&session);
+            }
         }
         // Not before what it has told is done: somebody may be about to look for it.
         self.state.lock().by_no.remove(&no);
         self.state.keeper.left(session.no);
     }
 
+    /// Hears nothing more of a client but its end.
+    fn let_read(&mut self, session: &Arc<Session>) {
+        let no = session.no.0;
+        let how = rustix::net::Shutdown::Both;
+        // It may be closed already.
+        rustix::net::shutdown(&session.requests, how).unwrap_or_default();
+        let unwatched = epoll::delete(&self.epoll, &session.requests);
+        let watched = session.member().map_or(Ok(()), |member| {
+            let data = Source::Told(no).data();
+            epoll::modify(&self.epoll, &member.told, data, EventFlags::empty())
+        });
+        if let Err(error) = unwatched.and(watched) {
+            tracing::error!(client = no, %error, "watch a client that reads");
+        }
+        self.readers.insert(no, Arc::clone(session));
+    }
+
     fn end_all(&mut self) {
         let all: Vec<u64> = self.state.lock().by_no.keys().copied().collect();
         for no in all {
             self.end(no);
+        }
+        // Nobody hears when they are gone. What they read is not used again, as long as this process lives.
+        for session in std::mem::take(&mut self.readers).into_values() {
+            std::mem::forget(session);
         }
     }
 

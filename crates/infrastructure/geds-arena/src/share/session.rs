@@ -104,10 +104,16 @@ impl Session {
         for _ in 0..PACKETS_AT_ONCE {
             let packet = socket::try_recv(&self.requests, buffer);
             let packet = packet.map_err(|error| Error::io("hear a client", error))?;
+            let is_last;
             let mut answer = match packet {
                 None => break,
                 Some([]) => return Err(Error::new(Kind::Unavailable, "the client has left")),
-                Some(packet) => self.answer(keeper, &before, wire::parse(packet)?)?,
+                Some(packet) => {
+                    let request = wire::parse(packet)?;
+                    // That may take long: it is another one's turn first.
+                    is_last = matches!(request, Request::Seal(_));
+                    self.answer(keeper, &before, request)?
+                }
             };
             if answer.packet.len() + answer.rest.len() > PACKET_BYTES_MAX {
                 answer = Answer::of(&Reply::refused(Kind::Internal, "the answer is too long"));
@@ -116,6 +122,9 @@ impl Session {
             // A client that waits for each answer has room for one: there is no queue to be filled.
             let sent = socket::send(&self.requests, [&answer.packet, &answer.rest], &fds);
             sent.map_err(|error| Error::io("answer a client", error))?;
+            if is_last {
+                break;
+            }
         }
         Ok(())
     }
@@ -242,8 +251,10 @@ impl Member {
     ) -> Result<()> {
         match tell {
             Tell::Seal(seal) => {
-                let object = self.seal(intake, &seal)?;
-                if let Err(error) = keeper.sealed(no, seal.name, seal.meta, object) {
+                let sealed = self.seal(intake, &seal)?;
+                let sealed =
+                    sealed.and_then(|object| keeper.sealed(no, seal.name, seal.meta, object));
+                if let Err(error) = sealed {
                     tracing::debug!(client = no.0, %error, "a seal is refused");
                     self.words[REFUSED].fetch_add(1, Ordering::SeqCst);
                 }
@@ -269,9 +280,9 @@ impl Member {
             Request::Open { name } => self.open(no, keeper, name),
             Request::Copy { name, position } => self.copy(no, keeper, name, position),
             Request::Seal(seal) => {
-                let object = self.seal(&mut lock(&self.intake), &seal)?;
-                keeper
-                    .sealed(no, seal.name, seal.meta, object)
+                let sealed = self.seal(&mut lock(&self.intake), &seal)?;
+                sealed
+                    .and_then(|object| keeper.sealed(no, seal.name, seal.meta, object))
                     .and_then(|answer| reply(Reply::Answer { answer: &answer }))
             }
             Request::Ask { question } => keeper
@@ -316,8 +327,9 @@ impl Member {
         Ok(answer)
     }
 
-    /// Makes an object of granted pages. It is not refused for want of room: the client may have gone on already.
-    fn seal(&self, intake: &mut Intake, seal: &Seal<'_>) -> Result<Object> {
+    /// Makes an object of granted pages. It is not refused for want of room if it has any: the client may have gone on already. The outer error ends
+    /// the session, the inner one is told.
+    fn seal(&self, intake: &mut Intake, seal: &Seal<'_>) -> Result<Result<Object>> {
         seal.check()?;
         let mut pages = Vec::with_capacity(seal.places.len());
         for place in &seal.places {
@@ -331,8 +343,10 @@ impl Member {
             self.pool.close_to_writers(segment)?;
         }
         let placement = Placement::new(pages, seal.len);
-        let object = self.domain.admit(placement, seal.sums.as_slice().into())?;
-        intake.remember(&object);
+        let object = self.domain.admit(placement, seal.sums.as_slice().into());
+        if let Ok(object) = &object {
+            intake.remember(object);
+        }
         Ok(object)
     }
 
@@ -373,7 +387,11 @@ impl Member {
             generation,
             placement,
         } = grant;
-        let (segments, fds) = self.pass(&placement)?;
+        let passed = self.pass(&placement);
+        let (segments, fds) = passed.inspect_err(|_| {
+            // The client does not know of it.
+            lock(&self.lent).revoke(&self.words, object.no());
+        })?;
         let mut answer = Answer::of(&Reply::Opened {
             slot,
             generation,
@@ -436,8 +454,8 @@ impl Member {
         Ok(answer)
     }
 
-    /// The client is gone. What it told last is done, and what it had not sealed is free.
-    pub(super) fn end(&self, no: ClientNo, keeper: &dyn Keeper) -> Vec<WeakObject> {
+    /// The session is over. What the client told last is done, and what it had not sealed is free. Does the client still read something?
+    pub(super) fn end(&self, no: ClientNo, keeper: &dyn Keeper) -> (Vec<WeakObject>, bool) {
         let mut intake = lock(&self.intake);
         if let Err(error) = self.hear_all(no, keeper, &mut intake) {
             tracing::warn!(client = no.0, %error, "the last words of a client");
@@ -445,9 +463,9 @@ impl Member {
         while let Some(extent) = intake.granted.take_longest(u32::MAX) {
             self.pool.give(extent);
         }
-        lock(&self.lent).end();
+        let is_reading = lock(&self.lent).end(&self.words);
         self.pool.close();
-        std::mem::take(&mut intake.sealed)
+        (std::mem::take(&mut intake.sealed), is_reading)
     }
 }
 

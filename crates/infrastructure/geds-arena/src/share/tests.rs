@@ -412,6 +412,81 @@ fn a_client_that_ends_leaves_what_it_has_sealed_and_nothing_else() {
     node.check_all_free(4);
 }
 
+/// Puts something else wherever it can.
+fn fill(names: &Names) -> Vec<crate::Writer> {
+    let fill_one = || {
+        let mut writer = names.domain(b"me").writer();
+        writer.append(&[0xff; PAGE]).ok().map(|()| writer)
+    };
+    std::iter::from_fn(fill_one).collect()
+}
+
+#[test]
+fn what_is_read_stays_when_the_agent_ends_the_session() {
+    let node = Node::start(3, usize::MAX >> 1);
+    let (writer, reader) = (node.client(), node.client());
+    for name in [b"a", b"b"] {
+        put(&writer, name, &pattern(6, 5 * PAGE)).expect("there is room");
+    }
+    let held = reader.open(b"a").expect("it is there").0;
+    get(&reader, b"b").expect("it is there");
+    let sessions: Vec<_> = node.share.state.lock().by_no.values().cloned().collect();
+    for session in &sessions {
+        rustix::net::shutdown(&session.requests, rustix::net::Shutdown::Both).expect("it is open");
+    }
+    drop(sessions);
+    node.wait_for_one_to_leave();
+    node.wait_for_one_to_leave();
+    for name in [b"a", b"b"] {
+        node.names.forget(b"me", name);
+    }
+    let filled = fill(&node.names);
+    assert_eq!(held.view().as_deref(), Some(&*pattern(6, 5 * PAGE)));
+    // What was known is not opened as it was.
+    for name in [b"a", b"b"] {
+        assert_eq!(kind(reader.open(name)), Some(Kind::Unavailable));
+    }
+    drop((filled, held, reader, writer));
+    node.check_all_free(3);
+}
+
+#[test]
+fn what_is_read_stays_when_the_agent_ends() {
+    let node = Node::start(3, usize::MAX >> 1);
+    let client = node.client();
+    put(&client, b"a", &pattern(6, 5 * PAGE)).expect("there is room");
+    let held = client.open(b"a").expect("it is there").0;
+    let Node {
+        share,
+        names,
+        _folder,
+        ..
+    } = node;
+    drop(share);
+    names.forget(b"me", b"a");
+    let _filled = fill(&names);
+    assert_eq!(held.view().as_deref(), Some(&*pattern(6, 5 * PAGE)));
+    wait_until(|| kind(client.open(b"a")) == Some(Kind::Unavailable));
+}
+
+#[test]
+fn an_object_without_content_is_refused_when_there_is_no_room() {
+    let node = Node::start(1, usize::MAX >> 1);
+    let client = node.client();
+    let domain = node.names.domain(b"me");
+    let mut charges = Vec::new();
+    for bytes in (0..=30).rev().map(|n| 1 << n) {
+        while let Ok(charge) = domain.charge(bytes) {
+            charges.push(charge);
+        }
+    }
+    let sealed = client.seal_and_wait(client.writer(), b"empty", b"");
+    assert_eq!(kind(sealed), Some(Kind::Exhausted));
+    drop(charges);
+    let sealed = client.seal_and_wait(client.writer(), b"empty", b"");
+    sealed.expect("it is the same session, and there is room");
+}
+
 #[test]
 fn there_are_only_so_many_clients() {
     let node = Node::start(1, 0);
