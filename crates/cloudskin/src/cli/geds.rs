@@ -38,6 +38,8 @@ pub(super) enum Geds {
     Relocate(moves::Relocate),
     /// Have objects in S3, under their names: no node is needed for them any more.
     Persist(moves::Persist),
+    /// Compare objects on the disk with their checksums; what is damaged is repaired, or said to be lost.
+    Scrub(moves::Scrub),
     /// Make a bucket.
     Mb(names::Mb),
     /// Remove a bucket, which is empty.
@@ -71,6 +73,7 @@ impl Geds {
                 Self::Cp(cp) => cp.run(config).await,
                 Self::Relocate(relocate) => relocate.run(config).await,
                 Self::Persist(persist) => persist.run(config).await,
+                Self::Scrub(scrub) => scrub.run(config).await,
                 Self::Mb(mb) => mb.run(config).await,
                 Self::Rb(rb) => rb.run(config).await,
                 Self::Watch(watch) => watch.run(config).await,

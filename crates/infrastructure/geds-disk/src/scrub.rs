@@ -63,6 +63,21 @@ impl Store {
         Ok(scrubbed)
     }
 
+    /// The same for one object, to its end: what is damaged of it, if anything is.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn scrub_one(&self, id: Id) -> Result<Option<Damage>> {
+        let mut scrubbed = Scrubbed {
+            damages: Vec::new(),
+            bytes: 0,
+            next: None,
+        };
+        let mut buffer = Aligned::zeroed(READ_BYTES);
+        scrub_object(&self.pin(id)?, 0, &mut buffer, u64::MAX, &mut scrubbed);
+        Ok(scrubbed.damages.pop())
+    }
+
     fn next_to_scrub(&self, from: Option<Cursor>) -> Option<(Pinned, u64)> {
         let within = from.filter(|cursor| cursor.block != Cursor::BEHIND);
         if let Some(cursor) = within

@@ -174,8 +174,9 @@ impl Service {
             door.stop().await;
         }
         // What other processes have told is done when this is over.
-        let local = self.local.take();
-        apart(move || drop(local)).await?;
+        if let Some(local) = self.local.take() {
+            apart(move || local.stop()).await?;
+        }
         // What was on its way to S3 is sent again at the next start.
         if let Some(requests) = self.requests.take() {
             requests.cancel().await;

@@ -1,12 +1,14 @@
-//! Where else objects are to be.
+//! Where else objects are to be, and whether they are whole there.
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
 use clap::Args;
 use geds::index::Name;
+use geds::store::Condition;
 use geds::{Error, Kind};
 
 use super::access::Access;
 use super::show;
+use crate::cli::say;
 use crate::config::Config;
 
 #[derive(Debug, Args)]
@@ -47,6 +49,37 @@ impl Persist {
             let persisted = client.persist(name).await;
             persisted.map_err(|error| failed("persist", name, error))?;
         }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Scrub {
+    /// BUCKET/KEY; what each is like is printed, and all are looked at.
+    #[arg(required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Scrub {
+    pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
+        let names = parse(&self.names)?;
+        let client = self.access.connect(config).await?;
+        let mut n_bad = 0;
+        for name in &names {
+            let scrubbed = client.scrub(name).await;
+            let condition = scrubbed.map_err(|error| failed("scrub", name, error))?;
+            let (word, is_bad) = match condition {
+                Condition::Whole => ("whole", false),
+                Condition::Repaired => ("repaired", false),
+                Condition::Lost => ("lost", true),
+                Condition::Unreadable => ("unreadable", true),
+            };
+            n_bad += usize::from(is_bad);
+            say(&format!("{word} {}", show::name(name)))?;
+        }
+        ensure!(n_bad == 0, "{n_bad} of {} cannot be read", names.len());
         Ok(())
     }
 }

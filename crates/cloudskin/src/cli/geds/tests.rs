@@ -255,6 +255,7 @@ fn objects_are_brought_to_where_they_last() {
     relocated.expect("there is room");
     for name in ["data/a", "data/b"] {
         assert_eq!(world.copies(name), ["disk of node 1"]);
+        world.run(&["scrub", name]).expect("it is whole");
     }
     for (line, why) in [
         (
@@ -269,6 +270,8 @@ fn objects_are_brought_to_where_they_last() {
             "name it under tier2.buckets in the node's settings (docs/geds.md)",
         ),
         (&["persist"], "NAMES"),
+        (&["scrub", "data/none"], "scrub data/none: "),
+        (&["scrub"], "NAMES"),
     ] {
         let error = world.run(line).expect_err(why);
         assert!(format!("{error:#}").contains(why), "{error:#}");

@@ -12,8 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Terms;
 use crate::wire::{Attached, Found, Move, Reply as _, Request, SealedAs, local_name};
 
-/// How often memory is asked for before an object that has no room is given up. The node waits each time until there is some.
-const TRIES: usize = 16;
+/// How often an object is written that has no room. In between the node waits until there is some, which others may take.
+const TRIES: usize = 4;
 
 /// Reads and writes the memory of a node on this machine, where it is. What is in memory is opened without asking the node, once it was opened before and
 /// has not changed since.
@@ -21,6 +21,7 @@ const TRIES: usize = 16;
 pub struct Local {
     memory: arena::Client,
     node: Client,
+    object_bytes_max: u64,
 }
 
 /// An object in the memory of a node. Its bytes stay where they are as long as this or a view of it lives, whatever its name stands for meanwhile.
@@ -32,7 +33,11 @@ pub struct InPlace {
 
 impl Local {
     pub(super) async fn connect(node: &Client, attached: Attached) -> Result<Self> {
-        let Attached { path, token } = attached;
+        let Attached {
+            path,
+            token,
+            object_bytes_max,
+        } = attached;
         let connecting = rt::blocking(move || arena::Client::connect(Path::new(&path), &token.0));
         let connected = connecting.await;
         let connected = connected.map_err(|error| Error::io("wait for a thread", error))?;
@@ -41,10 +46,11 @@ impl Local {
                 Error::caused(Kind::Unavailable, "come to the memory of the node", error)
             })?,
             node: node.clone(),
+            object_bytes_max,
         })
     }
 
-    /// Opens an object that is in memory. `None`: it is somewhere else, and [`Client::open`] reads it.
+    /// Opens an object that is in memory. `None`: it is not to be had here, and [`Client::open`] reads it or says why not.
     ///
     /// # Errors
     /// `NotFound`; `Lost`; `Corrupt`.
@@ -56,7 +62,13 @@ impl Local {
         }
     }
 
-    /// Begins an object of at most 64 MiB, and of an eighth of what the tenant may have in memory. It is given up when it is dropped.
+    /// A longer object is not written here, but by [`Client::put`].
+    #[must_use]
+    pub fn object_bytes_max(&self) -> u64 {
+        self.object_bytes_max
+    }
+
+    /// Begins an object. It is given up when it is dropped.
     #[must_use]
     pub fn writer(&self) -> arena::Writer {
         self.memory.writer()
@@ -78,13 +90,18 @@ impl Local {
     /// Writes an object as a whole, and waits for room.
     ///
     /// # Errors
-    /// Those of [`seal`](Self::seal); `Exhausted` when there is no room.
+    /// Those of [`seal`](Self::seal); `Exhausted` when there is no room, or it is longer than it may be here.
     pub async fn put(&self, name: &Name, data: Bytes, terms: Terms) -> Result<Acknowledged> {
+        let n_bytes = data.len() as u64;
+        if n_bytes > self.object_bytes_max {
+            let most = self.object_bytes_max;
+            let what = format!("{n_bytes} bytes are written by the node: here are {most} at most");
+            return Err(Error::new(Kind::Exhausted, what));
+        }
         let mut n_left = TRIES;
         loop {
             let (local, name, data, terms) =
                 (self.clone(), name.clone(), data.clone(), terms.clone());
-            let n_bytes = data.len() as u64;
             let put = rt::blocking(move || {
                 let mut writer = local.writer();
                 writer.reserve(n_bytes)?;
@@ -93,13 +110,14 @@ impl Local {
             });
             let put = put.await;
             let put = put.map_err(|error| Error::io("wait for a thread", error))?;
+            n_left -= 1;
             match put {
-                Err(error) if error.kind == Kind::Exhausted && n_left > 0 => n_left -= 1,
+                Err(error) if error.kind == Kind::Exhausted && n_left > 0 => {
+                    let room = Request::Move(Move::MakeRoom(n_bytes));
+                    self.node.ask::<()>(room).await?;
+                }
                 result => return result,
             }
-            // Here, and where it goes when it is sealed.
-            let room = Move::MakeRoom(n_bytes.saturating_mul(2));
-            self.node.ask::<()>(Request::Move(room)).await?;
         }
     }
 }

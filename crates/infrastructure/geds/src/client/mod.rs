@@ -32,7 +32,7 @@ use crate::core::index::{
     Revision, Scope,
 };
 use crate::error::{Error, Kind, Result};
-use crate::store::{Status, Terms};
+use crate::store::{Condition, Status, Terms};
 use crate::wire::{Attached, Buckets, Change, Listed, Look, Move, Request, Statistics, Watch};
 pub use crate::wire::{DATA_BYTES_MAX, Event, METADATA_BYTES_MAX, Position, Watched};
 
@@ -307,6 +307,15 @@ impl Client {
     /// `Unavailable` when S3 does not answer.
     pub async fn persist(&self, name: &Name) -> Result<()> {
         self.ask(Request::Move(Move::Persist(name.clone()))).await
+    }
+
+    /// Compares what is on the disk of an object with its checksums. What is damaged is written anew from memory, if it is there, and else read from
+    /// S3 from now on, or lost.
+    ///
+    /// # Errors
+    /// `NotFound`; `Exhausted` when there is no room to write it anew.
+    pub async fn scrub(&self, name: &Name) -> Result<Condition> {
+        self.ask(Request::Move(Move::Scrub(name.clone()))).await
     }
 
     /// What has happened in a folder or to a name since `from`; waits so long for something to happen. Without `from` it says at once where now

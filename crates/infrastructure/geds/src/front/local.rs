@@ -19,14 +19,15 @@ use std::time::{Duration, Instant};
 use ids::Name as Tenant;
 
 use super::node::native;
-use crate::arena::{self, Admission, ClientNo, Keeper, Object, Share};
+use crate::arena::{self, Admission, ClientNo, Domain, Keeper, Object, Share};
 use crate::core::index::Name;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Store, Terms};
 use crate::wire::{Attached, Found, Reply, SealedAs, Token, name_of};
 
-/// Of a node.
-const PROCESSES_MAX: usize = 256;
+/// Of a node, and of one tenant.
+const PROCESSES_MAX: usize = 1024;
+const PROCESSES_OF_TENANT_MAX: usize = 128;
 /// So long a token is good for.
 const TOKEN_TIME: Duration = Duration::from_secs(10);
 /// Of a tenant that were not used yet. One more, and the first is none any more.
@@ -36,12 +37,13 @@ const PART: u64 = 8;
 /// An object of a process is not longer: it is copied when it is sealed, and nobody else is heard meanwhile.
 const UNSEALED_BYTES_MAX: u64 = 64 << 20;
 
-/// Shares a node's memory until it is dropped.
+/// Shares a node's memory until it is stopped.
 #[derive(Debug)]
 pub struct Local {
     path: PathBuf,
+    store: Store,
     tokens: Arc<Tokens>,
-    _share: Share,
+    share: Mutex<Option<Share>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,17 +70,24 @@ impl Local {
         }
         let tokens = Arc::<Tokens>::default();
         let agent = Agent {
-            store,
+            store: store.clone(),
             tokens: Arc::clone(&tokens),
             processes: Mutex::default(),
         };
         let share = Share::start(path, Arc::new(agent), PROCESSES_MAX)?;
         let full = fs::canonicalize(path);
         Ok(Self {
+            store,
             path: full.map_err(|error| Error::io(format!("find {}", path.display()), error))?,
             tokens,
-            _share: share,
+            share: Mutex::new(Some(share)),
         })
+    }
+
+    /// Hears no process any more. What they have sealed is there. Waits for that.
+    pub(crate) fn stop(&self) {
+        let share = lock(&self.share).take();
+        drop(share);
     }
 
     /// Lets in a process of a tenant.
@@ -93,6 +102,7 @@ impl Local {
         Ok(Attached {
             path: path.to_owned(),
             token: self.tokens.give(tenant),
+            object_bytes_max: object_bytes_max(&self.store.lend(tenant)?),
         })
     }
 }
@@ -142,6 +152,7 @@ impl Agent {
     ) -> Result<Vec<u8>> {
         let (name, terms) = (name_of(name)?, Terms::parse(terms)?);
         let tenant = self.tenant(process)?;
+        self.store.check_name(&tenant, &name)?;
         // So its pages are the process's again, which cannot alter it any more.
         object.settle()?;
         // It is ephemeral: nobody waits for the name to be durable.
@@ -165,6 +176,11 @@ impl Agent {
     }
 }
 
+/// What a process has written and not sealed, and so one object.
+fn object_bytes_max(domain: &Domain) -> u64 {
+    (domain.limit_bytes() / PART).min(UNSEALED_BYTES_MAX)
+}
+
 /// The process reads it by the node protocol.
 fn elsewhere() -> Error {
     Error::new(Kind::Unavailable, "the object is not in memory")
@@ -175,12 +191,17 @@ impl Keeper for Agent {
         let denied = || Error::new(Kind::Denied, "the token is not good any more, or never was");
         let tenant = self.tokens.take(token).ok_or_else(denied)?;
         let domain = self.store.lend(&tenant)?;
-        let part = domain.limit_bytes() / PART;
-        lock(&self.processes).insert(process, tenant);
+        let mut processes = lock(&self.processes);
+        let n_own = processes.values().filter(|own| **own == tenant).count();
+        if n_own >= PROCESSES_OF_TENANT_MAX {
+            let what = format!("a tenant has at most {PROCESSES_OF_TENANT_MAX} such processes");
+            return Err(arena::Error::new(Kind::Exhausted, what));
+        }
+        processes.insert(process, tenant);
         Ok(Admission {
+            quota_bytes: domain.limit_bytes() / PART,
+            unsealed_bytes_max: object_bytes_max(&domain),
             domain,
-            quota_bytes: part,
-            unsealed_bytes_max: part.min(UNSEALED_BYTES_MAX),
         })
     }
 

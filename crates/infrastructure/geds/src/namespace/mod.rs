@@ -48,8 +48,8 @@ impl Default for Config {
     }
 }
 
-/// Is told what has changed before anybody can see it.
-pub type Observer = Box<dyn Fn(&[Change]) + Send + Sync>;
+/// Is told what has changed, with the index as it is then, before anybody else can see it.
+pub type Observer = Box<dyn Fn(&Index, &[Change]) + Send + Sync>;
 
 pub struct Namespace {
     config: Config,
@@ -159,7 +159,7 @@ impl Namespace {
         let commit = {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             let commit = index.apply(record).map_err(Error::from)?;
-            (self.observer)(&commit.changes);
+            (self.observer)(&index, &commit.changes);
             commit
         };
         self.revision.send_replace(commit.revision);

@@ -101,7 +101,7 @@ fn in_memory(memory: &Memory) -> (MemoryWal, Namespace) {
         ..Config::default()
     };
     let namespace =
-        Namespace::open(config, records, snapshots, Box::new(|_| ())).expect("it opens");
+        Namespace::open(config, records, snapshots, Box::new(|_, _| ())).expect("it opens");
     (wal, namespace)
 }
 
@@ -117,7 +117,7 @@ fn on_disk(disk: &CrashDisk) -> Result<(Wal, Namespace)> {
         config,
         Box::new(records),
         Box::new(snapshots),
-        Box::new(|_| ()),
+        Box::new(|_, _| ()),
     )?;
     Ok((wal, namespace))
 }

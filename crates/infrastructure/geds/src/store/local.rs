@@ -16,8 +16,16 @@ impl Store {
     /// When there is no memory.
     pub(crate) fn lend(&self, tenant: &Tenant) -> Result<Domain> {
         let share = self.share(tenant)?;
-        share.set_shared();
+        self.0.shares.set_shared(&share);
         Ok(share.domain.clone())
+    }
+
+    /// May a tenant name something so?
+    ///
+    /// # Errors
+    /// `NotFound`; `Denied`.
+    pub(crate) fn check_name(&self, tenant: &Tenant, name: &Name) -> Result<()> {
+        self.check(tenant, &name.bucket)
     }
 
     /// Gives a name to what another process has written in the memory of its tenant. It is ephemeral.

@@ -88,12 +88,16 @@ impl Store {
         }
     }
 
-    /// Has room in a tenant's memory for an object of so many bytes, until somebody takes it. Waits for it.
+    /// Has room in a tenant's memory for what another process writes, and for it to be sealed, until somebody takes it. Waits for it.
     ///
     /// # Errors
     /// `Exhausted`: there is none, or was none in time.
     pub(crate) fn make_room_for(&self, tenant: &Tenant, bytes: u64) -> Result<()> {
-        self.writer(tenant)?.reserve(bytes)
+        let mut writer = self.writer(tenant)?;
+        writer.reserve(bytes)?;
+        // What others own in part is of no use to a process that has no memory yet.
+        let share = self.share(tenant)?;
+        self.with_room(&share, || Ok(share.domain.try_room_of_client(bytes)?))
     }
 
     /// Moves something out of memory so that a tenant may have more, or waits a little while somebody else does.

@@ -49,7 +49,7 @@ pub use self::remote::{InRemote, Remote};
 use self::remote::{Requests, in_s3};
 use self::residents::{Resident, Residents};
 use self::scrub::Scrubber;
-pub use self::scrub::{Scrubbed, Scrubbing};
+pub use self::scrub::{Condition, Scrubbed, Scrubbing};
 use self::stats::Counts;
 pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
@@ -199,9 +199,9 @@ impl Store {
         let shares = Arc::new(Shares::default());
         let observer = {
             let (warm, shares) = (Arc::clone(&warm), Arc::clone(&shares));
-            Box::new(move |changes: &[Change]| {
+            Box::new(move |index: &Index, changes: &[Change]| {
                 warm.forget(changes);
-                shares.touch(changes);
+                shares.touch(index, changes);
             })
         };
         let namespace = Namespace::open(names, Box::new(records), Box::new(snapshots), observer)?;

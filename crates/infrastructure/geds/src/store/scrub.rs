@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Store;
+use ids::Name as Tenant;
+
 use super::objects::{in_index, on_disk};
-use crate::core::index::{Cause, ObjectId, Op, Residency};
+use super::{Status, Store};
+use crate::core::index::{Cause, Name, ObjectId, Op, Placement, Residency};
 use crate::core::sums::CHUNK_BYTES;
 use crate::core::to_usize;
 use crate::error::{Error, Kind, Result};
@@ -37,13 +39,26 @@ impl Scrubber {
     }
 }
 
+/// How an object was found on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// As it was written, or it is not there.
+    Whole,
+    /// It was damaged, and is whole again, or is in S3 too, and read from there.
+    Repaired,
+    /// It is damaged, and there is no other copy: it is [`Lost`](Placement::Lost) now.
+    Lost,
+    /// The disk does not give it now.
+    Unreadable,
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scrubbed {
     pub bytes: u64,
     /// Were damaged, and are whole again, or are in S3 too, and read from there.
     pub repaired: Vec<ObjectId>,
-    /// Are damaged, and there is no other copy: they are [`Lost`](crate::index::Placement::Lost) now.
+    /// Are damaged, and there is no other copy: they are [`Lost`](Placement::Lost) now.
     pub lost: Vec<ObjectId>,
     /// The disk does not give them now.
     pub unreadable: Vec<ObjectId>,
@@ -81,10 +96,10 @@ impl Store {
         for damage in part.damages {
             let id = in_index(damage.id);
             match self.mend(id, &damage) {
-                Ok(Mended::Repaired) => scrubbed.repaired.push(id),
-                Ok(Mended::Lost) => scrubbed.lost.push(id),
-                Ok(Mended::Unreadable) => scrubbed.unreadable.push(id),
-                Ok(Mended::Whole) => {}
+                Ok(Condition::Repaired) => scrubbed.repaired.push(id),
+                Ok(Condition::Lost) => scrubbed.lost.push(id),
+                Ok(Condition::Unreadable) => scrubbed.unreadable.push(id),
+                Ok(Condition::Whole) => {}
                 // It was replaced or deleted meanwhile.
                 Err(error) if error.kind == Kind::NotFound => {}
                 Err(error) => failed = Err(error),
@@ -96,7 +111,26 @@ impl Store {
         Ok(scrubbed)
     }
 
-    fn mend(&self, id: ObjectId, damage: &Damage) -> Result<Mended> {
+    /// Reads what is on the disk of an object, and does about damage what [`scrub`](Self::scrub) does. Waits for the disk.
+    ///
+    /// # Errors
+    /// `NotFound`; `Exhausted`: there is no room to write it anew.
+    pub fn scrub_object(&self, tenant: &Tenant, name: &Name) -> Result<Condition> {
+        let Status { entry, placement } = self.status(tenant, name)?;
+        if matches!(placement, Placement::Lost(_)) {
+            return Ok(Condition::Lost);
+        }
+        let id = entry.sealed.id;
+        match self.0.disk.scrub_one(on_disk(id)) {
+            Ok(Some(damage)) => self.mend(id, &damage),
+            Ok(None) => Ok(Condition::Whole),
+            // It is in memory or in S3 only.
+            Err(error) if error.kind() == tier1::Kind::NotFound => Ok(Condition::Whole),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn mend(&self, id: ObjectId, damage: &Damage) -> Result<Condition> {
         if let Some(resident) = self.0.residents.get(id) {
             self.damaged().insert(id);
             let views: Vec<_> = resident.opened.views().collect();
@@ -112,19 +146,19 @@ impl Store {
             }
             self.damaged().remove(&id);
             tracing::warn!(?id, error = %damage.error, "an object was damaged on the disk, and is repaired");
-            return Ok(Mended::Repaired);
+            return Ok(Condition::Repaired);
         }
         // It may lie somewhere else now, or have been misread.
         let mut block = vec![0; to_usize(CHUNK_BYTES)];
         let disk = &self.0.disk;
         let error = match disk.read_at(on_disk(id), damage.block * CHUNK_BYTES, &mut block) {
-            Ok(_) => return Ok(Mended::Whole),
+            Ok(_) => return Ok(Condition::Whole),
             Err(error) => error,
         };
         if error.kind() != tier1::Kind::Corrupt {
             // The disk may be out of reach, and come back.
             tracing::error!(?id, %error, "an object cannot be read from the disk");
-            return Ok(Mended::Unreadable);
+            return Ok(Condition::Unreadable);
         }
         let here = Residency::Disk(self.0.node);
         self.place(Op::DropCopy(id, here, Cause::Corrupt))?;
@@ -135,10 +169,10 @@ impl Store {
         });
         if is_elsewhere {
             tracing::warn!(?id, %error, "an object was damaged on the disk, and is read from S3");
-            return Ok(Mended::Repaired);
+            return Ok(Condition::Repaired);
         }
         tracing::error!(?id, %error, "an object is damaged on the disk, and lost");
-        Ok(Mended::Lost)
+        Ok(Condition::Lost)
     }
 
     fn damaged(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
@@ -147,13 +181,6 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-enum Mended {
-    Repaired,
-    Lost,
-    Unreadable,
-    Whole,
 }
 
 #[cfg(test)]
@@ -219,5 +246,47 @@ mod tests {
         assert_eq!(read(&after, "key-2").expect_err("it is").kind, Kind::Lost);
         assert!(read(&after, "key-1").expect("it is there") == content(200_000, 1));
         assert!(scrub(&after).lost.is_empty());
+    }
+
+    #[test]
+    fn one_object_can_be_looked_at() {
+        let disk = CrashDisk::default();
+        let before = store_of(&disk, &Sizes::default());
+        for (n, class) in [Class::Durable, Class::Durable, Class::Ephemeral]
+            .into_iter()
+            .enumerate()
+        {
+            let key = format!("key-{n}");
+            let sealed = put_as(
+                class,
+                &before,
+                &key,
+                &content(200_000, 0),
+                Precondition::None,
+            );
+            sealed.expect("sealed").1.wait().expect("durable");
+        }
+        let scrub = |store: &Store, key: &str| store.scrub_object(&tenant("acme"), &name(key));
+        let conditions = |store: &Store| {
+            let all = ["key-0", "key-1", "key-2"].map(|key| scrub(store, key));
+            all.map(|condition| condition.expect("it is there"))
+        };
+        flip(&disk, &before, "key-1");
+        assert_eq!(
+            conditions(&before),
+            [Condition::Whole, Condition::Repaired, Condition::Whole]
+        );
+        assert_eq!(conditions(&before), [Condition::Whole; 3]);
+        let missing = scrub(&before, "none").expect_err("it is not there");
+        assert_eq!(missing.kind, Kind::NotFound);
+        let theirs = before.scrub_object(&tenant("other"), &name("key-0"));
+        assert_eq!(theirs.expect_err("it is acme's").kind, Kind::Denied);
+        drop(before);
+        // Now nothing is in memory, and what was only there is lost.
+        let after = store_of(&disk, &Sizes::default());
+        flip(&disk, &after, "key-1");
+        let lost = [Condition::Whole, Condition::Lost, Condition::Lost];
+        assert_eq!(conditions(&after), lost);
+        assert_eq!(conditions(&after), lost);
     }
 }

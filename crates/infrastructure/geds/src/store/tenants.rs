@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use ids::Name as Tenant;
 
 use crate::arena::Domain;
-use crate::core::index::{BucketName, Change, ObjectId};
+use crate::core::index::{BucketName, Change, Index, ObjectId};
 use crate::core::victims::Victims;
 use crate::error::{Error, Kind, Result};
 use crate::wire::local_name;
@@ -24,7 +24,11 @@ pub(super) struct Share {
 
 /// Those of all tenants that have ever had something.
 #[derive(Debug, Default)]
-pub(super) struct Shares(RwLock<BTreeMap<Tenant, Arc<Share>>>);
+pub(super) struct Shares {
+    by_tenant: RwLock<BTreeMap<Tenant, Arc<Share>>>,
+    /// Any of them.
+    are_shared: AtomicBool,
+}
 
 impl Share {
     pub(super) fn new(tenant: Tenant, domain: Domain) -> Self {
@@ -34,11 +38,6 @@ impl Share {
             victims: Mutex::default(),
             is_shared: AtomicBool::new(false),
         }
-    }
-
-    /// From now on other processes are told which names stand for something else.
-    pub(super) fn set_shared(&self) {
-        self.is_shared.store(true, Ordering::SeqCst);
     }
 
     /// Its objects, in the order in which they leave memory.
@@ -57,7 +56,10 @@ impl Shares {
             return Ok(Arc::clone(share));
         }
         let share = Share::new(tenant.clone(), domain()?);
-        let mut shares = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self
+            .by_tenant
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let share = shares.entry(tenant.clone()).or_insert(Arc::new(share));
         Ok(Arc::clone(share))
     }
@@ -66,28 +68,34 @@ impl Shares {
         self.read().values().cloned().collect()
     }
 
-    /// Tells other processes that names stand for something else. To be called before the changes can be seen.
-    ///
-    /// Whose names they are is not asked: a tenant whose they are not looks up a name once more than it would have to.
-    pub(super) fn touch(&self, changes: &[Change]) {
-        let shares = self.read();
-        let shared = |share: &&Arc<Share>| share.is_shared.load(Ordering::SeqCst);
-        let mut shared = shares.values().filter(shared).peekable();
-        if shared.peek().is_none() {
+    /// Tells the processes of a tenant which of its names stand for something else. To be called before the changes can be seen.
+    pub(super) fn touch(&self, index: &Index, changes: &[Change]) {
+        if !self.are_shared.load(Ordering::SeqCst) {
             return;
         }
-        let names = changes.iter().filter_map(|change| match change {
-            Change::Named { name, .. } => Some(local_name(name)),
-            _ => None,
-        });
-        let names: Vec<_> = names.collect();
-        for share in shared {
-            names.iter().for_each(|name| share.domain.touch(name));
+        let shares = self.read();
+        for change in changes {
+            // A bucket that is gone had no names any more.
+            if let Change::Named { name, .. } = change
+                && let Ok(bucket) = index.bucket(&name.bucket)
+                && let Some(share) = shares.get(&bucket.owner)
+                && share.is_shared.load(Ordering::SeqCst)
+            {
+                share.domain.touch(&local_name(name));
+            }
         }
     }
 
+    /// From now on the processes of a tenant are told.
+    pub(super) fn set_shared(&self, share: &Share) {
+        share.is_shared.store(true, Ordering::SeqCst);
+        self.are_shared.store(true, Ordering::SeqCst);
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Tenant, Arc<Share>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.by_tenant
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -153,6 +153,7 @@ ops! {
     Persist = 27,
     Attach = 28,
     MakeRoom = 29,
+    Scrub = 30,
 }
 
 /// Not 0.

@@ -27,16 +27,22 @@ pub(crate) struct Attached {
     /// Of the arena's socket.
     pub path: String,
     pub token: Token,
+    /// A process writes no longer object there.
+    pub object_bytes_max: u64,
 }
 
 impl Reply for Attached {
     fn encode(&self) -> Vec<u8> {
-        encode(&(&self.path, &self.token))
+        encode(&(&self.path, &self.token, self.object_bytes_max))
     }
 
     fn parse(body: &[u8]) -> Result<Self> {
-        let (path, token) = decode(body)?;
-        Ok(Self { path, token })
+        let (path, token, object_bytes_max) = decode(body)?;
+        Ok(Self {
+            path,
+            token,
+            object_bytes_max,
+        })
     }
 }
 

@@ -19,7 +19,7 @@
 //! An operation is added within a version too, behind the last one. A node that does not know it answers `Invalid`, and goes on. Those of version 1
 //! are at first 1 to 25; added are 26 `Relocate` and 27 `Persist`: the body is a name, and the answer has none; and 28 `Attach`, which has
 //! no body: the answer says how a process of the same machine comes to the node's memory ([`local`]); and 29 `MakeRoom`: the body is a number of
-//! bytes, and the answer has none.
+//! bytes, and the answer has none; and 30 `Scrub`: the body is a name, and the answer a [`Condition`](crate::store::Condition).
 
 mod change;
 mod header;
@@ -104,7 +104,9 @@ impl Request {
                 Self::Write(Write::parse(op, body)?)
             }
             Op::Watch => Self::Watch(Watch::parse(body)?),
-            Op::Relocate | Op::Persist | Op::MakeRoom => Self::Move(Move::parse(op, body)?),
+            Op::Relocate | Op::Persist | Op::MakeRoom | Op::Scrub => {
+                Self::Move(Move::parse(op, body)?)
+            }
             Op::Cancel => Self::Cancel(decode(body)?),
             _ => Self::Change(Change::parse(op, body)?),
         })

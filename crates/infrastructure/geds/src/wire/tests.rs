@@ -12,7 +12,7 @@ use crate::core::index::{
     BucketName, Class, ConsumerId, Cursor, Entry, Etag, Folder, Hints, InS3, Item, Key, Loss, Name,
     NodeId, ObjectId, Page, Placement, Precondition, Prefix, Residency, Revision, Scope, Sealed,
 };
-use crate::store::{Status, Terms};
+use crate::store::{Condition, Status, Terms};
 
 fn bucket() -> BucketName {
     BucketName::new("data").expect("a bucket")
@@ -189,11 +189,11 @@ fn kinds_of_errors_survive_the_wire() {
 #[test]
 fn operations_have_the_numbers_of_version_1() {
     let codes: Vec<u8> = Op::ALL.iter().map(|op| op.code()).collect();
-    assert_eq!(codes, (1..=29).collect::<Vec<_>>());
+    assert_eq!(codes, (1..=30).collect::<Vec<_>>());
     for op in Op::ALL {
         assert_eq!(Op::parse(op.code()).expect("it is one"), *op);
     }
-    for code in [0, 30, 255] {
+    for code in [0, 31, 255] {
         Op::parse(code).expect_err("none");
     }
 }
@@ -429,6 +429,7 @@ fn moves_are_those_of_version_1() {
     for (what, op) in [
         (Move::Relocate(name("k")), 26),
         (Move::Persist(name("k")), 27),
+        (Move::Scrub(name("k")), 30),
     ] {
         check_request(&Request::Move(what), op, "0464617461 016b");
     }
@@ -497,8 +498,17 @@ fn replies_are_those_of_version_1() {
     let attached = Attached {
         path: "/g".to_owned(),
         token: Token([7; 16]),
+        object_bytes_max: 300,
     };
-    check_reply(&attached, "022f67 07070707070707070707070707070707");
+    for (condition, golden) in [
+        (Condition::Whole, "00"),
+        (Condition::Repaired, "01"),
+        (Condition::Lost, "02"),
+        (Condition::Unreadable, "03"),
+    ] {
+        check_reply(&condition, golden);
+    }
+    check_reply(&attached, "022f67 07070707070707070707070707070707 ac02");
     for (lost_with, golden) in [(Some((NodeId(1), Epoch(2))), "01 01 02"), (None, "00")] {
         let entry = entry();
         let sealed = SealedAs { entry, lost_with };
