@@ -4,6 +4,7 @@
 //! `--json`; the last line names the benchmarks that missed their goal or were not measured, and the exit code follows it.
 
 mod cells;
+mod geds;
 pub(super) mod programs;
 mod sites;
 
@@ -20,7 +21,7 @@ use super::say;
 use crate::config::Config;
 
 /// All groups of benchmarks, in the order in which they run.
-const GROUPS: [&[Group]; 2] = [cells::GROUPS, sites::GROUPS];
+const GROUPS: [&[Group]; 3] = [cells::GROUPS, sites::GROUPS, geds::GROUPS];
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -447,7 +448,7 @@ mod tests {
         };
         let all = selected(&[]).expect("no name means all");
         let subsystems =
-            ["cells", "sites"].map(|name| selected(&[name]).expect("there are such"));
+            ["cells", "sites", "geds"].map(|name| selected(&[name]).expect("there are such"));
         assert_eq!(all, subsystems.concat());
         let pause = ["cells.pause.16mb", "cells.pause.16mb.p99"];
         assert_eq!(

@@ -1,0 +1,187 @@
+//! What the object store costs, beside what the machine allows and what others take for the same.
+//!
+//! Both sides of a comparison are measured in turn, on random data that is larger than four of the last cache together, and sum every byte that they
+//! read. Peers that are other people's programs are looked for when they are needed; who misses one is told how to get it.
+
+mod data;
+mod hits;
+mod limit;
+mod names;
+mod network;
+mod node;
+mod reads;
+mod s3;
+mod writes;
+
+use super::{Cpu, Goal, Group, Measured, Setting, benchmark, median};
+
+const COPY_4K: &str = "4 KiB copied out of as much memory, and summed";
+const MAPPED: &str = "a sum of as much memory, mapped by the allocator";
+const COPY_CRC_4K: &str = "4 KiB copied into warm memory, with their CRC32C";
+const COPY_CRC_1M: &str = "1 MiB copied into warm memory, with its CRC32C, in one pass";
+const FDATASYNC: &str = "the same bytes written to a file that has its room, and fdatasync";
+const SENDFILE: &str = "sendfile from memory over loopback";
+const TCP: &str = "write and read over loopback";
+
+const KEYS: &str = "as many keys copied out of an ordered map";
+const CACHES: &str = "the best of moka and foyer";
+
+/// Points below the best of others.
+const HITS_GOAL: Option<Goal> = Some(Goal::DifferenceAtLeast(-0.5));
+
+pub(super) const GROUPS: &[Group] = &[
+    Group {
+        benchmarks: &[benchmark(
+            "geds.open_read_4k.in_process",
+            "us",
+            COPY_4K,
+            Some(Goal::ValueAtMost(1.0)),
+        )],
+        measure: reads::open_read_4k,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.scan_view",
+            "GB/s",
+            MAPPED,
+            Some(Goal::RatioAtLeast(0.97)),
+        )],
+        measure: reads::scan_view,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.seal_4k.ephemeral",
+            "us",
+            COPY_CRC_4K,
+            Some(Goal::ValueAtMost(8.0)),
+        )],
+        measure: writes::seal_4k_ephemeral,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.seal_4k.durable",
+            "us",
+            FDATASYNC,
+            Some(Goal::RatioAtMost(1.3)),
+        )],
+        measure: writes::seal_4k_durable,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.write_1m",
+            "GB/s",
+            COPY_CRC_1M,
+            Some(Goal::RatioAtLeast(0.9)),
+        )],
+        measure: writes::write_1m,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.peer_16m",
+            "GB/s",
+            SENDFILE,
+            Some(Goal::RatioAtLeast(0.85)),
+        )],
+        measure: network::peer_16m,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.s3_get_64m",
+            "GB/s",
+            TCP,
+            Some(Goal::RatioAtLeast(0.85)),
+        )],
+        measure: network::s3_get_64m,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.list_1e6",
+            "s",
+            KEYS,
+            Some(Goal::ValueAtMost(1.5)),
+        )],
+        measure: names::list_1e6,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.limit",
+            "MiB",
+            "the limit",
+            Some(Goal::RatioAtMost(1.01)),
+        )],
+        measure: limit::limit,
+    },
+    Group {
+        benchmarks: &[
+            benchmark("geds.hit_ratio.zipf_0.9", "%", CACHES, HITS_GOAL),
+            benchmark("geds.hit_ratio.zipf_1.0", "%", CACHES, HITS_GOAL),
+            benchmark("geds.hit_ratio.zipf_0.9_scans", "%", CACHES, HITS_GOAL),
+            benchmark("geds.hit_ratio.shuffle", "%", CACHES, HITS_GOAL),
+            benchmark(
+                "geds.hit_ratio.zipf_0.9.over_lru",
+                "%",
+                "the one that was used longest ago leaves",
+                Some(Goal::DifferenceAtLeast(10.0)),
+            ),
+        ],
+        measure: hits::hit_ratio,
+    },
+];
+
+/// How long each time took, and how much of the processors all of them: one of two sides that are measured in turn.
+#[derive(Debug, Default)]
+struct Side {
+    times: Vec<std::time::Duration>,
+    cpu: std::time::Duration,
+}
+
+impl Side {
+    /// Does something so many times, on this thread.
+    fn turn(
+        &mut self,
+        n_times: usize,
+        mut act: impl FnMut(usize) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let cpu = rt::thread_cpu_time();
+        for n in 0..n_times {
+            let start = rt::now();
+            act(n)?;
+            self.times.push(start.elapsed());
+        }
+        self.cpu += rt::thread_cpu_time() - cpu;
+        Ok(())
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.times.len() as f64
+    }
+
+    /// As times, in the middle.
+    fn against(&self, peer: &Self) -> Measured {
+        let us = |side: &Self| median(&side.times).as_secs_f64() * 1e6;
+        self.measured(peer, us(self), us(peer))
+    }
+
+    fn seconds_against(&self, peer: &Self) -> Measured {
+        let seconds = |side: &Self| median(&side.times).as_secs_f64();
+        self.measured(peer, seconds(self), seconds(peer))
+    }
+
+    /// The same as rates, in GB/s, of so many bytes each time.
+    fn rate_against(&self, peer: &Self, bytes: usize) -> Measured {
+        let rate = |side: &Self| bytes as f64 / median(&side.times).as_secs_f64() / 1e9;
+        self.measured(peer, rate(self), rate(peer))
+    }
+
+    fn measured(&self, peer: &Self, value: f64, peer_value: f64) -> Measured {
+        Measured {
+            value,
+            peer_value,
+            runs: self.times.len(),
+            cpu: Some(Cpu {
+                us: self.cpu_us(),
+                peer_us: peer.cpu_us(),
+            }),
+        }
+    }
+}
