@@ -9,9 +9,13 @@ mod limit;
 mod names;
 mod network;
 mod node;
+mod peers;
 mod reads;
 mod s3;
+mod versus;
 mod writes;
+
+use std::time::Duration;
 
 use super::{Cpu, Goal, Group, Measured, Setting, benchmark, median};
 
@@ -25,6 +29,10 @@ const TCP: &str = "write and read over loopback";
 
 const KEYS: &str = "as many keys copied out of an ordered map";
 const CACHES: &str = "the best of moka and foyer";
+
+const REDIS: &str = "Redis GET, by the faster of a Unix socket and loopback";
+const PLASMA: &str = "ray.get of Ray's object store, from Python";
+const S3S_FS: &str = "s3s-fs over a file in the page cache";
 
 /// Points below the best of others.
 const HITS_GOAL: Option<Goal> = Some(Goal::DifferenceAtLeast(-0.5));
@@ -95,6 +103,42 @@ pub(super) const GROUPS: &[Group] = &[
     },
     Group {
         benchmarks: &[benchmark(
+            "geds.read_4k.vs_redis",
+            "1/s",
+            REDIS,
+            Some(Goal::RatioAtLeast(20.0)),
+        )],
+        measure: versus::read_4k_redis,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.read_1m.copy_vs_redis",
+            "GB/s",
+            REDIS,
+            Some(Goal::RatioAtLeast(2.0)),
+        )],
+        measure: versus::read_1m_redis,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.read_1m.vs_plasma",
+            "GB/s",
+            PLASMA,
+            Some(Goal::RatioAtLeast(2.0)),
+        )],
+        measure: versus::read_1m_plasma,
+    },
+    Group {
+        benchmarks: &[benchmark(
+            "geds.s3_get_64m_vs_s3s_fs",
+            "GB/s",
+            S3S_FS,
+            Some(Goal::RatioAtLeast(2.0)),
+        )],
+        measure: versus::s3_get_64m,
+    },
+    Group {
+        benchmarks: &[benchmark(
             "geds.list_1e6",
             "s",
             KEYS,
@@ -131,57 +175,85 @@ pub(super) const GROUPS: &[Group] = &[
 /// How long each time took, and how much of the processors all of them: one of two sides that are measured in turn.
 #[derive(Debug, Default)]
 struct Side {
-    times: Vec<std::time::Duration>,
-    cpu: std::time::Duration,
+    times: Vec<Duration>,
+    cpu: Duration,
 }
 
 impl Side {
-    /// Does something so many times, on this thread.
+    /// Does something so many times, on this thread and no other one.
     fn turn(
         &mut self,
         n_times: usize,
-        mut act: impl FnMut(usize) -> anyhow::Result<()>,
+        act: impl FnMut(usize) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let cpu = rt::thread_cpu_time();
+        self.take_turn(n_times, act, || Ok(rt::thread_cpu_time()))
+    }
+
+    /// The same with all threads of this process, and perhaps of another one.
+    fn turn_with(
+        &mut self,
+        pid: Option<u32>,
+        n_times: usize,
+        act: impl FnMut(usize) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.take_turn(n_times, act, || {
+            let other = pid.map_or(Ok(Duration::ZERO), node::cpu_time)?;
+            Ok(rt::process_cpu_time() + other)
+        })
+    }
+
+    fn take_turn(
+        &mut self,
+        n_times: usize,
+        mut act: impl FnMut(usize) -> anyhow::Result<()>,
+        cpu: impl Fn() -> anyhow::Result<Duration>,
+    ) -> anyhow::Result<()> {
+        let before = cpu()?;
         for n in 0..n_times {
             let start = rt::now();
             act(n)?;
             self.times.push(start.elapsed());
         }
-        self.cpu += rt::thread_cpu_time() - cpu;
+        // A thread that has ended meanwhile takes its time with it.
+        self.cpu += cpu()?.saturating_sub(before);
         Ok(())
     }
 
-    fn cpu_us(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.times.len() as f64
+    fn middle(&self) -> Duration {
+        median(&self.times)
     }
 
     /// As times, in the middle.
     fn against(&self, peer: &Self) -> Measured {
-        let us = |side: &Self| median(&side.times).as_secs_f64() * 1e6;
-        self.measured(peer, us(self), us(peer))
+        self.compare(peer, |time| time.as_secs_f64() * 1e6)
     }
 
     fn seconds_against(&self, peer: &Self) -> Measured {
-        let seconds = |side: &Self| median(&side.times).as_secs_f64();
-        self.measured(peer, seconds(self), seconds(peer))
+        self.compare(peer, |time| time.as_secs_f64())
     }
 
-    /// The same as rates, in GB/s, of so many bytes each time.
+    /// As rates, in GB/s, of so many bytes each time.
     fn rate_against(&self, peer: &Self, bytes: usize) -> Measured {
-        let rate = |side: &Self| bytes as f64 / median(&side.times).as_secs_f64() / 1e9;
-        self.measured(peer, rate(self), rate(peer))
+        self.compare(peer, |time| bytes as f64 / time.as_secs_f64() / 1e9)
     }
 
-    fn measured(&self, peer: &Self, value: f64, peer_value: f64) -> Measured {
+    fn per_second_against(&self, peer: &Self) -> Measured {
+        self.compare(peer, |time| 1.0 / time.as_secs_f64())
+    }
+
+    fn compare(&self, peer: &Self, of: impl Fn(Duration) -> f64) -> Measured {
         Measured {
-            value,
-            peer_value,
+            value: of(self.middle()),
+            peer_value: of(peer.middle()),
             runs: self.times.len(),
             cpu: Some(Cpu {
                 us: self.cpu_us(),
                 peer_us: peer.cpu_us(),
             }),
         }
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.times.len() as f64
     }
 }

@@ -4,7 +4,6 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::ensure;
 use geds::client::Client;
@@ -39,12 +38,12 @@ pub(super) fn peer_16m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
     for n in 0..n_rounds(setting) {
         let n = n % n_objects;
         let expected = data::sum(&contents[n * bytes..][..bytes]);
-        let found = apart(&mut ours, Some(&served), || {
-            runtime.block_on(read(&client, &names[n]))
+        ours.turn_with(Some(served.pid()), 1, |_| {
+            let found = runtime.block_on(read(&client, &names[n]))?;
+            ensure!(found == expected, "another object was read");
+            Ok(())
         })?;
-        ensure!(found == expected, "what was read is not what was written");
-        let found = apart(&mut peer, None, || sender.ask(n, bytes))?;
-        ensure!(found == expected, "what was received is not what was sent");
+        peer.turn_with(None, 1, |_| sender.check(n, bytes, expected))?;
     }
     sender.end()?;
     drop(client);
@@ -71,10 +70,11 @@ pub(super) fn s3_get_64m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>>
         let n = n % n_objects;
         let expected = data::sum(&contents[n * bytes..][..bytes]);
         let path = format!("/{}/{n}", node::BUCKET);
-        let found = apart(&mut ours, Some(&served), || s3.sum(&path))?;
-        ensure!(found == expected, "what was read is not what was written");
-        let found = apart(&mut peer, None, || sender.ask(n, bytes))?;
-        ensure!(found == expected, "what was received is not what was sent");
+        ours.turn_with(Some(served.pid()), 1, |_| {
+            ensure!(s3.sum(&path)? == expected, "another object was read");
+            Ok(())
+        })?;
+        peer.turn_with(None, 1, |_| sender.check(n, bytes, expected))?;
     }
     sender.end()?;
     Ok(vec![ours.rate_against(&peer, bytes)])
@@ -87,24 +87,6 @@ pub(super) fn object_bytes(setting: &Setting<'_>, bytes: usize) -> usize {
 
 pub(super) fn n_rounds(setting: &Setting<'_>) -> usize {
     if setting.is_quick { 2 } else { 60 }
-}
-
-/// Does something once, with the time that all threads of this process have spent, and of the one that serves.
-pub(super) fn apart<T>(
-    side: &mut Side,
-    served: Option<&Served>,
-    act: impl FnOnce() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let cpu = || {
-        let served = served.map_or(Ok(Duration::ZERO), Served::cpu_time)?;
-        anyhow::Ok(rt::process_cpu_time() + served)
-    };
-    let cpu_before = cpu()?;
-    let start = rt::now();
-    let result = act()?;
-    side.times.push(start.elapsed());
-    side.cpu += cpu()?.saturating_sub(cpu_before);
-    Ok(result)
 }
 
 /// Writes what the end of the node loses.
@@ -169,9 +151,11 @@ impl Sender {
     }
 
     /// Sums what comes.
-    fn ask(&mut self, n: usize, bytes: usize) -> anyhow::Result<u64> {
+    fn check(&mut self, n: usize, bytes: usize, expected: u64) -> anyhow::Result<()> {
         self.socket.write_all(&[u8::try_from(n)?])?;
-        sum_from(&mut self.socket, &mut self.buffer, &[], bytes)
+        let found = sum_from(&mut self.socket, &mut self.buffer, &[], bytes)?;
+        ensure!(found == expected, "something else was sent");
+        Ok(())
     }
 
     fn end(self) -> anyhow::Result<()> {

@@ -144,11 +144,6 @@ impl Served {
         client.create_bucket(&BucketName::new(BUCKET)?).await?;
         Ok(client)
     }
-
-    /// How long its threads have been on a processor.
-    pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        cpu_time(self.pid())
-    }
 }
 
 impl Drop for Served {
