@@ -5,19 +5,22 @@
 
 mod data;
 mod hits;
+mod kpi8;
 mod limit;
 mod names;
 mod network;
 mod node;
 mod peers;
+mod proxy;
 mod reads;
 mod s3;
+mod stats;
 mod versus;
 mod writes;
 
 use std::time::Duration;
 
-use super::{Cpu, Goal, Group, Measured, Setting, benchmark, median};
+use super::{Cpu, Goal, Group, Measured, Setting, benchmark, median, quantile};
 
 const COPY_4K: &str = "4 KiB copied out of as much memory, and summed";
 const MAPPED: &str = "a sum of as much memory, mapped by the allocator";
@@ -34,6 +37,10 @@ const REDIS: &str = "Redis GET, by the faster of a Unix socket and loopback";
 const PLASMA: &str = "ray.get of Ray's object store, from Python";
 const S3S_FS: &str = "s3s-fs over a file in the page cache";
 
+const NOISE: &str = "the difference of two nodes that do not";
+
+/// Percent.
+const KPI8_GOAL: Option<Goal> = Some(Goal::ValueAtMostOrPeer(1.0));
 /// Points below the best of others.
 const HITS_GOAL: Option<Goal> = Some(Goal::DifferenceAtLeast(-0.5));
 
@@ -169,6 +176,14 @@ pub(super) const GROUPS: &[Group] = &[
             ),
         ],
         measure: hits::hit_ratio,
+    },
+    Group {
+        benchmarks: &[
+            benchmark("geds.kpi8", "%", NOISE, KPI8_GOAL),
+            benchmark("geds.kpi8.p99_25", "%", NOISE, KPI8_GOAL),
+            benchmark("geds.kpi8.p99_50", "%", NOISE, KPI8_GOAL),
+        ],
+        measure: kpi8::kpi8,
     },
 ];
 
