@@ -19,13 +19,12 @@ const LOOK_EVERY_BYTES: usize = 32 * MIB;
 /// Writes four times as much as there is memory, and reads all of it; nothing may fail. What counts is what the node has of memory that is not a copy
 /// of a file: `smaps_rollup` of its process and, where the kernel lets us have one, `memory.stat` of a group of its own; the largest of all looks.
 pub(super) fn limit(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
-    let limit = if setting.is_quick {
-        64 * MIB
-    } else {
-        1024 * MIB
-    };
-    let n_objects = 4 * limit / MIB;
-    let served = Served::start(&setting.dir.join("node"), &["--memory", &limit.to_string()])?;
+    let limit = if setting.is_quick { 64 } else { 1024 };
+    let n_objects = 4 * limit;
+    let served = Served::start(
+        &setting.dir.join("node"),
+        &["--memory", &format!("{limit}Mi")],
+    )?;
     let group = Group::around(served.pid());
     if !setting.is_quick
         && let Err(error) = &group
@@ -63,10 +62,9 @@ pub(super) fn limit(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
         ensure!(found == sums[n], "object {n} is not what was written");
         look(n)?;
     }
-    let mebibytes = |bytes: u64| bytes as f64 / MIB as f64;
     Ok(vec![Measured {
-        value: mebibytes(most),
-        peer_value: mebibytes(limit as u64),
+        value: most as f64 / MIB as f64,
+        peer_value: limit as f64,
         runs: n_looks,
         cpu: None,
     }])

@@ -25,8 +25,7 @@ pub(super) fn peer_16m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
     let bytes = object_bytes(setting, 16 * MIB);
     let contents = data::random_bytes(data::working_set(setting, bytes));
     let n_objects = contents.len() / bytes;
-    let memory = (4 * contents.len()).max(64 * MIB).to_string();
-    let served = Served::start(&setting.dir.join("node"), &["--memory", &memory])?;
+    let served = Served::with_room(&setting.dir.join("node"), contents.len())?;
     let runtime = roles::runtime()?;
     let client = runtime.block_on(served.first_client())?;
     let names = node::names(n_objects)?;
@@ -55,8 +54,7 @@ pub(super) fn s3_get_64m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>>
     let bytes = object_bytes(setting, 64 * MIB);
     let contents = data::random_bytes(data::working_set(setting, bytes));
     let n_objects = contents.len() / bytes;
-    let memory = (4 * contents.len()).max(64 * MIB).to_string();
-    let served = Served::start(&setting.dir.join("node"), &["--memory", &memory])?;
+    let served = Served::with_room(&setting.dir.join("node"), contents.len())?;
     let runtime = roles::runtime()?;
     let client = runtime.block_on(served.first_client())?;
     for (n, content) in contents.chunks_exact(bytes).enumerate() {

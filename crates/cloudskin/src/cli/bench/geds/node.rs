@@ -13,6 +13,7 @@ use ids::{ByteSize, Name as Tenant};
 use telemetry::{Health, Metrics};
 use tokio::runtime::Runtime;
 
+use super::data::{self, MIB};
 use crate::platform;
 use crate::roles::{self, geds::Ready};
 
@@ -30,7 +31,7 @@ pub(super) fn name(key: &str) -> anyhow::Result<Name> {
 /// All names of a set, which have nothing to do with the order in which they are written.
 pub(super) fn names(n: usize) -> anyhow::Result<Vec<Name>> {
     (0..n)
-        .map(|n| name(&format!("{:016x}", super::data::mix(n))))
+        .map(|n| name(&format!("{:016x}", data::mix(n))))
         .collect()
 }
 
@@ -129,6 +130,12 @@ impl Served {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// With room for objects of so many bytes twice, and more.
+    pub(super) fn with_room(dir: &Path, bytes: usize) -> anyhow::Result<Self> {
+        let mebibytes = (4 * bytes / MIB).max(64);
+        Self::start(dir, &["--memory", &format!("{mebibytes}Mi")])
     }
 
     /// Connects, within a runtime.

@@ -158,8 +158,7 @@ pub(super) fn s3_get_64m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>>
         fs::write(root.join(BUCKET).join(n.to_string()), content)?;
     }
     let peer_server = S3sFs::start(setting, &root)?;
-    let memory = (4 * contents.len()).max(64 * MIB).to_string();
-    let served = Served::start(&setting.dir.join("node"), &["--memory", &memory])?;
+    let served = Served::with_room(&setting.dir.join("node"), contents.len())?;
     let runtime = roles::runtime()?;
     let client = runtime.block_on(served.first_client())?;
     for (n, content) in contents.chunks_exact(bytes).enumerate() {

@@ -43,8 +43,8 @@ pub(super) fn seal_4k_ephemeral(setting: &Setting<'_>) -> anyhow::Result<Vec<Mea
 /// Seals durable objects one at a time, and waits for each. The peer writes as much to a file in the same directory whose room is allocated and was
 /// written before, as a log has it, and waits for that.
 pub(super) fn seal_4k_durable(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
-    /// What is to be said of an object, beside its bytes.
-    const RECORDS_BYTES: usize = 512;
+    /// What the log says of an object and of its name, beside its bytes.
+    const RECORDS_BYTES: usize = 152;
     let n_times = if setting.is_quick { 5 } else { 1_000 };
     let node = Node::start(&setting.dir.join("node"), 256 * MIB)?;
     let names = node::names(n_times)?;
