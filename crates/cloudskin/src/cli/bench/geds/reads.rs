@@ -7,8 +7,10 @@ use super::node::{self, Node};
 use super::{Measured, Setting, Side};
 
 const PAGE: usize = 4 * KIB;
+/// So many times one side is measured before the other one is.
+const BATCH: usize = 1_000;
 
-/// Opens objects by name in no order, and sums the 4 KiB of each where they lie.
+/// Opens objects by name in no order, and sums the 4 KiB of each where they lie: again and again, and before that each for the first time.
 pub(super) fn open_read_4k(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
     let bytes = data::random_bytes(data::working_set(setting, PAGE));
     let n_objects = bytes.len() / PAGE;
@@ -17,31 +19,44 @@ pub(super) fn open_read_4k(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured
     for (name, bytes) in names.iter().zip(bytes.chunks_exact(PAGE)) {
         node.put(name, bytes)?;
     }
-    let (n_rounds, batch) = if setting.is_quick {
-        (1, 100)
-    } else {
-        (200, 1_000)
+    let read = |n: usize| {
+        let reader = node.store().open_object(&node.tenant, &names[n])?;
+        let view = reader.view().context("it is in memory, in one piece")?;
+        anyhow::Ok(data::sum(&view))
     };
-    let (mut ours, mut peer) = (Side::default(), Side::default());
-    let (mut found, mut expected) = (0_u64, 0_u64);
     let mut into = [0; PAGE];
+    let mut copy = |n: usize| {
+        into.copy_from_slice(&bytes[n * PAGE..][..PAGE]);
+        data::sum(&into)
+    };
+    let (mut found, mut expected) = (0_u64, 0_u64);
+    let mut turns = |first: usize, n_times: usize, ours: &mut Side, peer: &mut Side, of| {
+        let of: fn(usize, usize) -> usize = of;
+        ours.turn(n_times, |n| {
+            found = found.wrapping_add(read(of(first + n, n_objects))?);
+            Ok(())
+        })?;
+        peer.turn(n_times, |n| {
+            expected = expected.wrapping_add(copy(of(first + n, n_objects)));
+            Ok(())
+        })
+    };
+    let (mut firsts, mut firsts_peer) = (Side::default(), Side::default());
+    // Each once, as long as their number is no multiple of that prime, and no two neighbours in memory.
+    for first in (0..n_objects).step_by(BATCH) {
+        let n_times = BATCH.min(n_objects - first);
+        turns(first, n_times, &mut firsts, &mut firsts_peer, |n, len| {
+            n * 7_919 % len
+        })?;
+    }
+    let (mut ours, mut peer) = (Side::default(), Side::default());
+    let n_rounds = if setting.is_quick { 1 } else { 200 };
     for round in 0..n_rounds {
-        let picked = |n| data::pick(round * batch + n, n_objects);
-        ours.turn(batch, |n| {
-            let reader = node.store().open_object(&node.tenant, &names[picked(n)])?;
-            let view = reader.view().context("it is in memory, in one piece")?;
-            found = found.wrapping_add(data::sum(&view));
-            Ok(())
-        })?;
-        peer.turn(batch, |n| {
-            into.copy_from_slice(&bytes[picked(n) * PAGE..][..PAGE]);
-            expected = expected.wrapping_add(data::sum(&into));
-            Ok(())
-        })?;
+        turns(round * BATCH, BATCH, &mut ours, &mut peer, data::pick)?;
     }
     ensure!(found == expected, "what was read is not what was written");
     node.stop()?;
-    Ok(vec![ours.against(&peer)])
+    Ok(vec![ours.against(&peer), firsts.against(&firsts_peer)])
 }
 
 /// Opens objects of 1 MiB by name, one after the other, and sums them where they lie. The peer sums memory that the allocator has had mapped, as it

@@ -33,12 +33,17 @@ impl Stage {
         for (name, content) in names.iter().zip(contents.chunks_exact(bytes)) {
             node.put(name, content)?;
         }
-        Ok(Self {
+        let stage = Self {
             node,
             names,
             contents,
             bytes,
-        })
+        };
+        // The first opening of a name is a figure of its own.
+        for n in 0..stage.names.len() {
+            stage.view(n)?;
+        }
+        Ok(stage)
     }
 
     /// Opens an object by name, and sums it where it lies.
