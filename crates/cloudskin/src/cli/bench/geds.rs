@@ -20,7 +20,7 @@ mod writes;
 
 use std::time::Duration;
 
-use super::{Cpu, Goal, Group, Measured, Setting, benchmark, median, quantile};
+use super::{Cpu, Goal, Group, Measured, Setting, benchmark, median, quantile, tell};
 
 const COPY_4K: &str = "4 KiB copied out of as much memory, and summed";
 const MAPPED: &str = "a sum of as much memory, mapped by the allocator";

@@ -3,7 +3,6 @@
 //! Three nodes of the same kind have the same load one after the other, again and again, each time in another order: one brings what is written to a far
 //! store, two do not. Those that have no load stand still. The difference of the two that are the same is noise.
 
-use std::array;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +21,7 @@ use super::data::{self, KIB};
 use super::network::put;
 use super::node::{self, BUCKET, Served, TENANT};
 use super::proxy::Proxy;
-use super::{Measured, Setting, quantile, stats};
+use super::{Measured, Setting, quantile, stats, tell};
 use crate::roles;
 
 const OBJECT_BYTES: usize = 64 * KIB;
@@ -52,31 +51,45 @@ pub(super) fn kpi8(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
         stage.saturate(node, turn)?;
     }
     let rate = stage.saturate(OFF, turn)?;
-    let mut worse: [[Vec<f64>; 2]; 3] = array::from_fn(|_| [Vec::new(), Vec::new()]);
+    // Of each load: what was found of each node.
+    let mut found: [[Vec<f64>; 3]; 3] = Default::default();
     let loads = [None, Some(LOADS[0] * rate), Some(LOADS[1] * rate)];
     for pair in 0..n_pairs {
-        for (load, [on, again]) in loads.into_iter().zip(&mut worse) {
-            let mut found = [0.0; 3];
+        for (load, found) in loads.into_iter().zip(&mut found) {
             for n in 0..3 {
                 let node = (n + pair) % 3;
-                found[node] = match load {
+                found[node].push(match load {
                     // The time for each: less is better, as with p99.
                     None => 1.0 / stage.saturate(node, turn)?,
                     Some(rate) => stage.p99(node, rate, turn)?,
-                };
+                });
             }
-            on.push((found[ON] / found[OFF] - 1.0) * 100.0);
-            again.push((found[AGAIN] / found[OFF] - 1.0) * 100.0);
         }
     }
-    ensure!(stage.proxy.bytes() > 0, "nothing was brought to S3");
-    let measured = worse.iter().map(|[on, again]| Measured {
-        value: stats::upper_bound(on),
-        peer_value: stats::distance_bound(again),
-        runs: n_pairs,
+    let bytes = stage.proxy.bytes();
+    ensure!(bytes > 0, "nothing was brought to S3");
+    tell(&format!("geds.kpi8: {bytes} bytes on the line to S3"));
+    Ok(found.iter().map(compare).collect())
+}
+
+/// Says what was found itself, too, in microseconds: percents say little without it.
+fn compare(found: &[Vec<f64>; 3]) -> Measured {
+    let us = |node: usize| stats::median(found[node].clone()) * 1e6;
+    let (on, off, again) = (us(ON), us(OFF), us(AGAIN));
+    tell(&format!(
+        "geds.kpi8: on {on:.1} us, off {off:.1} us, again {again:.1} us"
+    ));
+    let worse = |node: usize| {
+        let pairs = found[node].iter().zip(&found[OFF]);
+        let percents = pairs.map(|(time, off)| (time / off - 1.0) * 100.0);
+        percents.collect::<Vec<_>>()
+    };
+    Measured {
+        value: stats::upper_bound(&worse(ON)),
+        peer_value: stats::distance_bound(&worse(AGAIN)),
+        runs: found[OFF].len(),
         cpu: None,
-    });
-    Ok(measured.collect())
+    }
 }
 
 struct Stage {

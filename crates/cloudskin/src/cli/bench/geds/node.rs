@@ -1,5 +1,6 @@
 //! Nodes to measure: one in this process, and ones of their own.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -110,6 +111,8 @@ impl Served {
             .args(more)
             .arg("--dir")
             .arg(dir)
+            // While a node stands still, the end of the shell would end all of its group.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut child = command.spawn().context("start a node")?;
