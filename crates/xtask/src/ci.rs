@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::rules::Rules;
 use crate::setup::{self, Purpose};
 use crate::shell::Cmd;
-use crate::{metadata, test};
+use crate::{build, metadata, test};
 
 /// What a check has against the repository; nothing when it is content.
 type Complaints = Vec<String>;
@@ -48,6 +48,7 @@ pub(crate) fn run(root: &Path, only: &[String]) -> Result<()> {
         clippy_command(root, &["--locked", "--workspace"]).run()
     });
     steps.step("test", || test(root, &[]));
+    steps.step("python", || python(root));
     steps.step("plants", || plants::check(root, &files));
     steps.finish()
 }
@@ -90,6 +91,18 @@ fn tracked_files(root: &Path) -> Result<Vec<File>> {
 fn spelling(root: &Path) -> Result<()> {
     Cmd::new(setup::typos_path(root), root)
         .args(["--config", ".typos.toml"])
+        .run()
+}
+
+/// The tests of the packages for Python, with the module that [`build`] makes, and those that fsspec has for file systems.
+fn python(root: &Path) -> Result<()> {
+    build(root)?;
+    let packages = setup::python_packages(root);
+    Cmd::new("env", root)
+        .arg(format!("PYTHONPATH={}", packages.display()))
+        .arg(root.join("sdk/python/tests/run.sh"))
+        .arg(metadata::target_directory(root)?.join("debug"))
+        .args(["sdk/python/tests", "conformance/fsspec"])
         .run()
 }
 

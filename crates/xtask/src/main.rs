@@ -106,13 +106,14 @@ fn cloudskin(root: &Path, command: &str, arguments: &[OsString]) -> Result<()> {
         .become_it()
 }
 
-/// Builds the binary and what it links.
+/// Builds the binary, what it links, and the module for Python.
 ///
 /// Asked for examples, of which there are none, cargo gives dependencies the features that tests want as well. Without,
 /// demo and test would each compile their own copy of whatever those features reach.
 fn build(root: &Path) -> Result<()> {
     Cmd::new("cargo", root)
-        .args(["build", "--workspace", "--bins", "--examples", "--locked"])
+        .args(["build", "--workspace", "--lib", "--bins", "--examples"])
+        .arg("--locked")
         .run_aside()
 }
 

@@ -17,6 +17,9 @@ const TOOLCHAIN: &str = include_str!("../../../guests/toolchain.txt");
 const TYPOS_VERSION: &str = "1.52.0";
 const S3S_FS_VERSION: &str = "0.14.1";
 
+/// What the tests in Python import.
+const PYTHON_PACKAGES: &str = include_str!("../../../sdk/python/tests/requirements.txt");
+
 /// What the tools are wanted for. Each of the first three needs what the one before it needs, and something more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -54,6 +57,7 @@ pub(crate) fn prepare(root: &Path, purpose: Purpose) -> Result<()> {
     }
     if purpose == Purpose::Check {
         typos(root)?;
+        python(root)?;
         rust_components(root)?;
     }
     if purpose == Purpose::Bench {
@@ -186,6 +190,40 @@ fn typos(root: &Path) -> Result<()> {
         "x: install typos {TYPOS_VERSION} into {}",
         tools(root).display()
     );
+    let scratch = empty_directory(&tools(root).join("typos.part"))?;
+    pip(root, &[&format!("typos=={TYPOS_VERSION}")], &scratch)?;
+    rename(
+        &scratch,
+        &tools(root).join(format!("typos-{TYPOS_VERSION}")),
+    )
+}
+
+/// Where what the tests in Python import is once [`prepare`] was called with [`Purpose::Check`].
+pub(crate) fn python_packages(root: &Path) -> PathBuf {
+    tools(root).join("python")
+}
+
+/// What is there says of what it was made.
+fn python(root: &Path) -> Result<()> {
+    let wanted = python_packages(root);
+    let made_of = wanted.join("requirements.txt");
+    if fs::read_to_string(&made_of).is_ok_and(|text| text == PYTHON_PACKAGES) {
+        return Ok(());
+    }
+    eprintln!("x: install packages for Python into {}", wanted.display());
+    let scratch = empty_directory(&tools(root).join("python.part"))?;
+    let packages: Vec<&str> = PYTHON_PACKAGES.lines().collect();
+    pip(root, &packages, &scratch)?;
+    let list = scratch.join("requirements.txt");
+    fs::write(&list, PYTHON_PACKAGES).with_context(|| format!("write {}", list.display()))?;
+    if wanted.exists() {
+        remove(&wanted)?;
+    }
+    rename(&scratch, &wanted)
+}
+
+/// Installs those packages, and not what they say that they need.
+fn pip(root: &Path, packages: &[&str], into: &Path) -> Result<()> {
     if !Cmd::new("python3", root)
         .args(["-m", "pip", "--version"])
         .succeeds()
@@ -198,27 +236,14 @@ fn typos(root: &Path) -> Result<()> {
             }],
         )?;
     }
-    let scratch = empty_directory(&tools(root).join("typos.part"))?;
     Cmd::new("python3", root)
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ])
-        .args([
-            "--root-user-action=ignore",
-            &format!("typos=={TYPOS_VERSION}"),
-            "--target",
-        ])
-        .arg(&scratch)
-        .run_aside()?;
-    rename(
-        &scratch,
-        &tools(root).join(format!("typos-{TYPOS_VERSION}")),
-    )
+        .args(["-m", "pip", "install", "--quiet", "--no-deps"])
+        .args(["--disable-pip-version-check", "--root-user-action=ignore"])
+        .args(["--only-binary", ":all:"])
+        .args(packages)
+        .arg("--target")
+        .arg(into)
+        .run_aside()
 }
 
 /// Python's Ray, which a benchmark compares with, in an environment of its own.

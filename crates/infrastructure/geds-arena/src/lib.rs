@@ -59,6 +59,7 @@ use self::object::Counts;
 pub use self::object::{Object, ObjectNo, Opened, View};
 use self::segments::Segments;
 pub use self::share::{Admission, ClientNo, Found, Keeper, Share};
+pub use self::wire::META_BYTES_MAX;
 pub use self::writer::Writer;
 
 #[derive(Clone, Debug, Deserialize)]

@@ -5,9 +5,10 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -23,15 +24,31 @@ const BACKLOG: i32 = 64;
 
 pub(crate) fn listen(path: &Path) -> io::Result<OwnedFd> {
     let socket = new()?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    at(path, |addr| rustix::net::bind(&socket, addr))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
 pub(crate) fn connect(path: &Path) -> io::Result<OwnedFd> {
     let socket = new()?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    at(path, |addr| rustix::net::connect(&socket, addr))?;
     Ok(socket)
+}
+
+/// An address has 108 bytes at most, and paths may be longer: so it goes by way of their directory.
+fn at(path: &Path, act: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
+    Ok(act(&SocketAddrUnix::new(short.join(name))?)?)
 }
 
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -13,7 +13,8 @@ use crate::error::{Error, Kind, Result};
 pub(crate) const VERSION: u16 = 1;
 
 pub(crate) const NAME_BYTES_MAX: usize = 4 << 10;
-pub(crate) const META_BYTES_MAX: usize = 8 << 10;
+/// Of what is said with a seal, or of what was found.
+pub const META_BYTES_MAX: usize = 8 << 10;
 /// No more than descriptors can come with a packet.
 pub(crate) const PLACES_MAX: usize = FDS_MAX;
 /// So a client's object has at most 512 MiB.

@@ -77,6 +77,13 @@ impl From<arena::Error> for Error {
     }
 }
 
+/// For a process that shares the arena: it is told in words.
+impl From<Error> for arena::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind, crate::wire::told(&error))
+    }
+}
+
 impl From<index::Error> for Error {
     fn from(error: index::Error) -> Self {
         use index::Error as E;

@@ -1,7 +1,7 @@
 //! A node as a service: it binds its ports, recovers, serves, keeps house, and ends in order.
 //!
 //! ```text
-//!  start ──▶ ports ──▶ the directory's lock ──▶ users ──▶ Store ──▶ S3 face and node protocol ──▶ upkeep, metrics
+//!  start ──▶ ports ──▶ the directory's lock ──▶ users ──▶ Store, whose memory is shared ──▶ S3 face and node protocol ──▶ upkeep, metrics
 //!  stop ──▶ faces take no more, and end what they serve ──▶ upkeep ──▶ Store, whose log is synced ──▶ the lock
 //! ```
 
@@ -19,6 +19,7 @@ use wal::Directory;
 use crate::behind;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::front::local::Local;
 use crate::front::node;
 use crate::front::s3::S3;
 use crate::index::NodeId;
@@ -30,6 +31,9 @@ use crate::users::Watched;
 
 /// The index of a directory is its node's own, and has no other.
 const NODE: NodeId = NodeId(1);
+
+/// Where processes of the machine come to the node's memory, in its directory.
+const MEMORY: &str = "memory.sock";
 
 /// What the process has for its node.
 #[derive(Debug)]
@@ -56,6 +60,7 @@ pub struct Service {
     // They are dropped in this order.
     faces: Vec<s3::Service>,
     nodes: Vec<node::Service>,
+    local: Option<Arc<Local>>,
     /// There until the node ends.
     requests: Option<rt::Task>,
     upkeep: Upkeep,
@@ -84,6 +89,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
     let Recovered {
         lock,
         store,
+        local,
         face,
         users,
     } = apart(move || recover(&config, &metrics)).await??;
@@ -105,6 +111,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
             limits,
             users: users.users().clone(),
             store: store.clone(),
+            local: Some(Arc::clone(&local)),
             tls,
             counters: counters.clone(),
         };
@@ -131,6 +138,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         node_tls,
         faces,
         nodes,
+        local: Some(local),
         requests: Some(requests),
         upkeep,
         store,
@@ -165,6 +173,9 @@ impl Service {
         for door in self.nodes.drain(..) {
             door.stop().await;
         }
+        // What other processes have told is done when this is over.
+        let local = self.local.take();
+        apart(move || drop(local)).await?;
         // What was on its way to S3 is sent again at the next start.
         if let Some(requests) = self.requests.take() {
             requests.cancel().await;
@@ -177,6 +188,7 @@ impl Service {
 struct Recovered {
     lock: File,
     store: Store,
+    local: Arc<Local>,
     face: Arc<S3>,
     users: Watched,
 }
@@ -202,6 +214,7 @@ fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
     let store = Store::open(&of_store, NODE, disks)?;
     Ok(Recovered {
         lock,
+        local: Arc::new(Local::start(&config.dir.join(MEMORY), store.clone())?),
         face: Arc::new(S3::open(store.clone())?),
         store,
         users,

@@ -68,6 +68,10 @@ fn place<'a>(
     members: &'a [Package],
     rules: &'a Rules,
 ) -> Option<Place<'a>> {
+    if package.folder.starts_with(root.join("sdk")) {
+        let may = rules.outside.get(&package.name)?;
+        return Some(Place::Outside(may));
+    }
     let inside = package.folder.strip_prefix(root.join("crates")).ok()?;
     let folders: Vec<&str> = inside.iter().filter_map(|name| name.to_str()).collect();
     match folders[..] {
@@ -170,6 +174,7 @@ mod tests {
         cloudskin = 2
         [outside]
         it = [\"rt\"]
+        python = [\"rt\"]
         [owners]
         wasmtime = [\"wasm\"]
         [budgets]
@@ -213,6 +218,7 @@ mod tests {
             package("orchestration/functions", &["rt"], &[]),
             package("cloudskin", &["cells", "functions", "rt"], &[]),
             package("it", &["rt"], &[]),
+            package("/r/sdk/python", &["rt"], &[]),
         ];
         assert_eq!(complaints(&members), Complaints::new());
     }
@@ -272,11 +278,16 @@ mod tests {
                 "does not list it",
             ),
             (
+                vec![package("/r/sdk/python", &["cells"], &[]), cells()],
+                "does not list it",
+            ),
+            (
                 vec![package("cloudskin", &["it"], &[]), package("it", &[], &[])],
                 "outside",
             ),
             (vec![package("utils/strings", &[], &[]), rt()], "no layer"),
             (vec![package("foundation/rt/deep", &[], &[])], "no layer"),
+            (vec![package("/r/sdk/ruby", &[], &[])], "no layer"),
         ];
         for (members, expected) in cases {
             let found = complaints(&members);

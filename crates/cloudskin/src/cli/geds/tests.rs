@@ -78,6 +78,7 @@ impl World {
             limits: Limits::default(),
             users,
             store: Store::open(&config, NodeId(1), disks).expect("it opens"),
+            local: None,
             tls: None,
             counters: Counters::new(&telemetry::Metrics::new()),
         };

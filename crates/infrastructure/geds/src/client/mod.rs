@@ -10,6 +10,7 @@
 //! - What is received was asked for: nothing piles up here that nobody takes.
 
 mod connection;
+mod local;
 mod object;
 mod writer;
 
@@ -23,6 +24,7 @@ use ids::Epoch;
 use rustls::ClientConfig;
 
 use self::connection::Connection;
+pub use self::local::{InPlace, Local};
 pub use self::object::{Object, Pieces};
 pub use self::writer::{Acknowledged, Writer};
 use crate::core::index::{
@@ -31,7 +33,7 @@ use crate::core::index::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::store::{Status, Terms};
-use crate::wire::{Buckets, Change, Listed, Look, Move, Request, Statistics, Watch};
+use crate::wire::{Attached, Buckets, Change, Listed, Look, Move, Request, Statistics, Watch};
 pub use crate::wire::{DATA_BYTES_MAX, Event, METADATA_BYTES_MAX, Position, Watched};
 
 /// Who asks.
@@ -93,6 +95,20 @@ impl Client {
         let Credentials { access_key, secret } = credentials;
         let connection = Connection::open(addr, (access_key, secret), tls).await?;
         Ok(Self(Arc::new(connection)))
+    }
+
+    /// Comes to the memory of a node on this machine, to read and write there without sending anything.
+    ///
+    /// # Errors
+    /// `Unavailable`: the node is on another machine, or does not share its memory with this process.
+    pub async fn attach(&self) -> Result<Local> {
+        let attached = self.attached().await?;
+        Local::connect(self, attached).await
+    }
+
+    /// How to come there, for once.
+    pub(crate) async fn attached(&self) -> Result<Attached> {
+        self.ask(Request::Look(Look::Attach)).await
     }
 
     /// Which node it is, and which incarnation of it.

@@ -1,5 +1,6 @@
 //! The faces of the store: what its users speak to it in.
 
+pub mod local;
 pub mod node;
 pub mod object_store;
 pub mod s3;

@@ -88,6 +88,14 @@ impl Store {
         }
     }
 
+    /// Has room in a tenant's memory for an object of so many bytes, until somebody takes it. Waits for it.
+    ///
+    /// # Errors
+    /// `Exhausted`: there is none, or was none in time.
+    pub(crate) fn make_room_for(&self, tenant: &Tenant, bytes: u64) -> Result<()> {
+        self.writer(tenant)?.reserve(bytes)
+    }
+
     /// Moves something out of memory so that a tenant may have more, or waits a little while somebody else does.
     fn make_room(&self, share: &Arc<Share>, by: Instant) {
         self.drop_kept();

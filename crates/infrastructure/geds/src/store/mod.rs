@@ -16,6 +16,7 @@
 
 mod ack;
 mod disk_room;
+mod local;
 mod memory;
 mod objects;
 mod persist;
@@ -33,7 +34,7 @@ mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ids::{Epoch, Name as Tenant};
@@ -52,8 +53,8 @@ pub use self::scrub::{Scrubbed, Scrubbing};
 use self::stats::Counts;
 pub use self::stats::Stats;
 pub(crate) use self::tenants::OWN;
-use self::tenants::Share;
 pub use self::tenants::tenant;
+use self::tenants::{Share, Shares};
 use self::warm::Warm;
 pub use self::writer::Writer;
 use crate::arena::{self, Arena};
@@ -119,7 +120,7 @@ struct Inner {
     tenant_bytes: u64,
     arena: Arena,
     room_wait: Duration,
-    shares: RwLock<BTreeMap<Tenant, Arc<Share>>>,
+    shares: Arc<Shares>,
     /// Of those that have asked; there was more room since. What it was is nobody's business.
     freed: (Mutex<()>, Condvar),
     /// To be brought to memory.
@@ -195,9 +196,13 @@ impl Store {
         let disk = tier1::Store::open(&config.tier1, disks.objects, objects)?;
         let names = config.namespace.clone();
         let warm = Arc::new(Warm::default());
+        let shares = Arc::new(Shares::default());
         let observer = {
-            let warm = Arc::clone(&warm);
-            Box::new(move |changes: &[Change]| warm.forget(changes))
+            let (warm, shares) = (Arc::clone(&warm), Arc::clone(&shares));
+            Box::new(move |changes: &[Change]| {
+                warm.forget(changes);
+                shares.touch(changes);
+            })
         };
         let namespace = Namespace::open(names, Box::new(records), Box::new(snapshots), observer)?;
         let epoch = wal.epoch();
@@ -207,7 +212,7 @@ impl Store {
             tenant_bytes: config.tenant_bytes,
             arena: Arena::start(&config.arena)?,
             room_wait: config.room_wait,
-            shares: RwLock::default(),
+            shares,
             freed: (Mutex::default(), Condvar::new()),
             wanted: Mutex::default(),
             moved: Mutex::default(),
@@ -569,29 +574,17 @@ impl Store {
     }
 
     fn share(&self, tenant: &Tenant) -> Result<Arc<Share>> {
-        if let Some(share) = self.read_shares().get(tenant) {
-            return Ok(Arc::clone(share));
-        }
-        let limit = match self.0.tenant_bytes {
-            0 => self.0.arena.limit_bytes(),
-            bytes => bytes,
-        };
-        let share = Share::new(tenant.clone(), self.0.arena.domain(limit)?);
-        let mut shares = self
-            .0
-            .shares
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let share = shares.entry(tenant.clone()).or_insert(Arc::new(share));
-        Ok(Arc::clone(share))
-    }
-
-    fn read_shares(&self) -> RwLockReadGuard<'_, BTreeMap<Tenant, Arc<Share>>> {
-        self.0.shares.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.shares.get_or(tenant, || {
+            let limit = match self.0.tenant_bytes {
+                0 => self.0.arena.limit_bytes(),
+                bytes => bytes,
+            };
+            Ok(self.0.arena.domain(limit)?)
+        })
     }
 
     fn shares(&self) -> Vec<Arc<Share>> {
-        self.read_shares().values().cloned().collect()
+        self.0.shares.all()
     }
 
     fn moved_mut(&self) -> MutexGuard<'_, Moved> {

@@ -8,7 +8,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::remote::{Arriving, Pinned};
 use super::residents::Resident;
-use crate::arena::View;
+use crate::arena::{Object, View};
 use crate::core::index::Entry;
 use crate::core::to_usize;
 use crate::error::{Error, Kind, Result};
@@ -74,6 +74,14 @@ impl Reader {
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         matches!(self.0.content, Content::Memory(_))
+    }
+
+    /// What other processes of its tenant may see, if it is in memory.
+    pub(super) fn object(&self) -> Option<Object> {
+        match &self.0.content {
+            Content::Memory(resident) => Some(resident.object.clone()),
+            Content::Disk(_) | Content::S3(_) => None,
+        }
     }
 
     /// All of it, if it is in memory and in one piece.

@@ -64,11 +64,12 @@ impl Residents {
         Ok(())
     }
 
-    /// Who drops it frees it, outside of the lock.
+    /// Who drops it frees it, outside of the lock. From other processes it is taken back.
     pub(super) fn remove(&self, id: ObjectId) -> Option<Arc<Resident>> {
         let resident = self.write().remove(&id)?;
         resident.is_out.store(true, Ordering::SeqCst);
         resident.share.victims().remove(&id);
+        resident.object.revoke();
         Some(resident)
     }
 

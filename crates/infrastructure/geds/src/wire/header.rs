@@ -151,6 +151,8 @@ ops! {
     Cancel = 25,
     Relocate = 26,
     Persist = 27,
+    Attach = 28,
+    MakeRoom = 29,
 }
 
 /// Not 0.

@@ -32,6 +32,8 @@ pub(crate) enum Look {
         with_metadata: bool,
     },
     Statistics,
+    /// How to come to the node's memory.
+    Attach,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +69,7 @@ impl Look {
                 (Op::List, encode(&list))
             }
             Self::Statistics => (Op::Statistics, Vec::new()),
+            Self::Attach => (Op::Attach, Vec::new()),
         }
     }
 
@@ -100,7 +103,11 @@ impl Look {
             }
             _ => {
                 decode::<()>(body)?;
-                Self::Statistics
+                if op == Op::Attach {
+                    Self::Attach
+                } else {
+                    Self::Statistics
+                }
             }
         })
     }

@@ -17,11 +17,14 @@
 //! is never changed or removed within a version, and a new variant goes last; anything else is a new version.
 //!
 //! An operation is added within a version too, behind the last one. A node that does not know it answers `Invalid`, and goes on. Those of version 1
-//! are at first 1 to 25; added are 26 `Relocate` and 27 `Persist`: the body is a name, and the answer has none.
+//! are at first 1 to 25; added are 26 `Relocate` and 27 `Persist`: the body is a name, and the answer has none; and 28 `Attach`, which has
+//! no body: the answer says how a process of the same machine comes to the node's memory ([`local`]); and 29 `MakeRoom`: the body is a number of
+//! bytes, and the answer has none.
 
 mod change;
 mod header;
 mod hello;
+mod local;
 mod look;
 mod moves;
 pub(crate) mod proof;
@@ -37,6 +40,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::change::Change;
 pub(crate) use self::header::{HEADER_BYTES, Header, Op};
 pub(crate) use self::hello::{Challenge, HELLO_BODY_BYTES_MAX, Hello, Prove, Welcome};
+pub(crate) use self::local::{Attached, Token, local_name, name_of};
 pub(crate) use self::look::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
 pub(crate) use self::moves::Move;
 pub(crate) use self::read::{Found, Read};
@@ -92,7 +96,7 @@ impl Request {
             Op::Hello | Op::Prove => {
                 return Err(Error::new(Kind::Invalid, "who asks is known already"));
             }
-            Op::Buckets | Op::Status | Op::List | Op::Statistics => {
+            Op::Buckets | Op::Status | Op::List | Op::Statistics | Op::Attach => {
                 Self::Look(Look::parse(op, body)?)
             }
             Op::Open | Op::Read | Op::Close => Self::Read(Read::parse(op, body)?),
@@ -100,14 +104,14 @@ impl Request {
                 Self::Write(Write::parse(op, body)?)
             }
             Op::Watch => Self::Watch(Watch::parse(body)?),
-            Op::Relocate | Op::Persist => Self::Move(Move::parse(op, body)?),
+            Op::Relocate | Op::Persist | Op::MakeRoom => Self::Move(Move::parse(op, body)?),
             Op::Cancel => Self::Cancel(decode(body)?),
             _ => Self::Change(Change::parse(op, body)?),
         })
     }
 }
 
-/// What an answer without an error says, beside the bytes of objects.
+/// What an answer without an error says, beside the bytes of objects; and what else is a whole message.
 pub(crate) trait Reply: Sized {
     fn encode(&self) -> Vec<u8>;
     /// # Errors
@@ -128,6 +132,11 @@ impl Reply for () {
 
 /// What went wrong, with its causes, as the body of an answer.
 pub(crate) fn describe(error: &Error) -> Vec<u8> {
+    told(error).into_bytes()
+}
+
+/// The same in words.
+pub(crate) fn told(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -136,7 +145,7 @@ pub(crate) fn describe(error: &Error) -> Vec<u8> {
         source = cause.source();
     }
     text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
-    text.into_bytes()
+    text
 }
 
 /// What went wrong elsewhere.

@@ -1,4 +1,4 @@
-//! Where else an object is to be. Each is answered when it is durable there.
+//! What is to be somewhere else. Each is answered when it is there.
 
 use super::shapes::TextsV1;
 use super::{Op, decode, encode};
@@ -11,6 +11,8 @@ pub(crate) enum Move {
     Relocate(Name),
     /// In S3, under its name.
     Persist(Name),
+    /// Whatever may leave memory, so that an object of so many bytes has room.
+    MakeRoom(u64),
 }
 
 impl Move {
@@ -18,14 +20,16 @@ impl Move {
         match self {
             Self::Relocate(name) => (Op::Relocate, encode(&TextsV1::from(name))),
             Self::Persist(name) => (Op::Persist, encode(&TextsV1::from(name))),
+            Self::MakeRoom(bytes) => (Op::MakeRoom, encode(bytes)),
         }
     }
 
     pub(super) fn parse(op: Op, body: &[u8]) -> Result<Self> {
-        let name = decode::<TextsV1<'_>>(body)?.name()?;
+        let name = || decode::<TextsV1<'_>>(body)?.name();
         Ok(match op {
-            Op::Relocate => Self::Relocate(name),
-            _ => Self::Persist(name),
+            Op::Relocate => Self::Relocate(name()?),
+            Op::Persist => Self::Persist(name()?),
+            _ => Self::MakeRoom(decode(body)?),
         })
     }
 }

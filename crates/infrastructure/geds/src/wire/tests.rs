@@ -189,11 +189,11 @@ fn kinds_of_errors_survive_the_wire() {
 #[test]
 fn operations_have_the_numbers_of_version_1() {
     let codes: Vec<u8> = Op::ALL.iter().map(|op| op.code()).collect();
-    assert_eq!(codes, (1..=27).collect::<Vec<_>>());
+    assert_eq!(codes, (1..=29).collect::<Vec<_>>());
     for op in Op::ALL {
         assert_eq!(Op::parse(op.code()).expect("it is one"), *op);
     }
-    for code in [0, 28, 255] {
+    for code in [0, 30, 255] {
         Op::parse(code).expect_err("none");
     }
 }
@@ -246,6 +246,7 @@ fn looks_are_those_of_version_1() {
             "0464617461 02612f 012f e807 01ac02 03612f78 01",
         ),
         (Look::Statistics, 8, ""),
+        (Look::Attach, 28, ""),
     ] {
         check_request(&Request::Look(look), op, golden);
     }
@@ -431,6 +432,7 @@ fn moves_are_those_of_version_1() {
     ] {
         check_request(&Request::Move(what), op, "0464617461 016b");
     }
+    check_request(&Request::Move(Move::MakeRoom(300)), 29, "ac02");
     for (bucket, key) in [("data", ""), ("Data", "k"), ("data", &*"k".repeat(2000))] {
         let body = encode(&(bucket, key));
         Request::parse(Op::Relocate.code(), &body).expect_err("no name");
@@ -492,6 +494,11 @@ fn replies_are_those_of_version_1() {
     let statistics = [("a_bytes".to_owned(), 300)].into_iter().collect();
     check_reply(&Statistics(statistics), "01 07615f6279746573 ac02");
     check_reply(&Found(entry()), ENTRY);
+    let attached = Attached {
+        path: "/g".to_owned(),
+        token: Token([7; 16]),
+    };
+    check_reply(&attached, "022f67 07070707070707070707070707070707");
     for (lost_with, golden) in [(Some((NodeId(1), Epoch(2))), "01 01 02"), (None, "00")] {
         let entry = entry();
         let sealed = SealedAs { entry, lost_with };

@@ -92,6 +92,12 @@ struct SealV1<'a> {
     #[serde(borrow)]
     name: TextsV1<'a>,
     class: ClassV1,
+    terms: TermsV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TermsV1<'a> {
+    #[serde(borrow)]
     when: WhenV1<'a>,
     metadata: &'a [u8],
     expires_at_ms: Option<u64>,
@@ -99,13 +105,9 @@ struct SealV1<'a> {
     etag: Option<EtagV1<'a>>,
 }
 
-impl<'a> From<&'a Seal> for SealV1<'a> {
-    fn from(seal: &'a Seal) -> Self {
-        let terms = &seal.terms;
+impl<'a> From<&'a Terms> for TermsV1<'a> {
+    fn from(terms: &'a Terms) -> Self {
         Self {
-            writer: seal.writer,
-            name: (&seal.name).into(),
-            class: seal.class.into(),
             when: (&terms.when).into(),
             metadata: &terms.metadata,
             expires_at_ms: terms.expires_at_ms,
@@ -115,20 +117,37 @@ impl<'a> From<&'a Seal> for SealV1<'a> {
     }
 }
 
+impl TermsV1<'_> {
+    pub(super) fn parse(self) -> Result<Terms> {
+        check_metadata(self.metadata)?;
+        Ok(Terms {
+            when: self.when.parse()?,
+            metadata: self.metadata.into(),
+            expires_at_ms: self.expires_at_ms,
+            readers: self.readers,
+            etag: self.etag.map(|etag| etag.parse()).transpose()?,
+        })
+    }
+}
+
+impl<'a> From<&'a Seal> for SealV1<'a> {
+    fn from(seal: &'a Seal) -> Self {
+        Self {
+            writer: seal.writer,
+            name: (&seal.name).into(),
+            class: seal.class.into(),
+            terms: (&seal.terms).into(),
+        }
+    }
+}
+
 impl SealV1<'_> {
     fn parse(self) -> Result<Seal> {
-        check_metadata(self.metadata)?;
         Ok(Seal {
             writer: self.writer,
             name: self.name.name()?,
             class: self.class.into(),
-            terms: Terms {
-                when: self.when.parse()?,
-                metadata: self.metadata.into(),
-                expires_at_ms: self.expires_at_ms,
-                readers: self.readers,
-                etag: self.etag.map(|etag| etag.parse()).transpose()?,
-            },
+            terms: self.terms.parse()?,
         })
     }
 }

@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::{Limits, Setup};
 use crate::error::{Error, Kind, Result};
+use crate::front::local::Local;
 use crate::link::{self, Frame, Incoming, Outgoing};
 use crate::store::{self, Store};
 use crate::wire::proof::{Binding, Meeting};
@@ -33,6 +34,7 @@ struct Inner {
     limits: Limits,
     users: Users,
     store: Store,
+    local: Option<Arc<Local>>,
     acceptor: Option<TlsAcceptor>,
     /// What is held for the tenants that are connected.
     shares: Mutex<BTreeMap<Tenant, Weak<Share>>>,
@@ -73,6 +75,7 @@ impl Door {
             limits,
             users: setup.users,
             store: setup.store,
+            local: setup.local,
             acceptor: setup.tls.map(TlsAcceptor::from),
             shares: Mutex::default(),
             nobody,
@@ -154,6 +157,7 @@ impl Door {
         let session = Session {
             limits,
             store: self.0.store.clone(),
+            local: self.0.local.clone(),
             share: self.share(&tenant),
             tenant,
             outbox,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::outbox::Asked;
 use super::session::Session;
 use crate::core::index::{Cursor, Entry, Item, Page, Query, Revision};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::front::s3::native_metadata;
 use crate::store::{Stats, Status};
 use crate::wire::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
@@ -54,11 +54,17 @@ pub(super) async fn look(session: &Session, look: Look, asked: Asked) {
             let statistics = memory.map(|memory| statistics(&store.stats(), memory));
             asked.answer(statistics).await;
         }
+        Look::Attach => {
+            let missing = || Error::new(Kind::Unavailable, "this node shares no memory");
+            let local = session.local.as_ref().ok_or_else(missing);
+            let attached = local.and_then(|local| local.attach(tenant));
+            asked.answer(attached).await;
+        }
     }
 }
 
 /// What a name stands for, as its users have said it.
-pub(super) fn native(entry: &Arc<Entry>) -> Arc<Entry> {
+pub(crate) fn native(entry: &Arc<Entry>) -> Arc<Entry> {
     if entry.metadata.is_empty() {
         return Arc::clone(entry);
     }

@@ -38,7 +38,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::door::Door;
+pub(crate) use self::looks::native;
 pub use self::metrics::Counters;
+use super::local::Local;
 use crate::store::Store;
 
 /// What one server takes on.
@@ -94,6 +96,8 @@ pub struct Setup {
     pub limits: Limits,
     pub users: Users,
     pub store: Store,
+    /// `None`: no other process comes to the memory.
+    pub local: Option<Arc<Local>>,
     /// `None`: whoever can listen to the network can read, and change, what is said. Secrets of users are not sent in either case.
     pub tls: Option<Arc<ServerConfig>>,
     pub counters: Counters,

@@ -16,6 +16,7 @@ use super::outbox::{Answers, Asked, Outbox, Room};
 use super::writes::{Step, Writing};
 use super::{Limits, changes, looks, moves, reads, watches, writes};
 use crate::error::{Error, Kind, Result};
+use crate::front::local::Local;
 use crate::link::Incoming;
 use crate::store::{Reader, Store};
 use crate::wire::{HEADER_BYTES, Header, Op, Read, Request, Watch, Write};
@@ -24,6 +25,7 @@ use crate::wire::{HEADER_BYTES, Header, Op, Read, Request, Watch, Write};
 pub(super) struct Session {
     pub limits: Limits,
     pub store: Store,
+    pub local: Option<Arc<Local>>,
     pub tenant: Tenant,
     pub share: Arc<Share>,
     pub outbox: Outbox,

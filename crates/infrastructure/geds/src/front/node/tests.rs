@@ -1,5 +1,6 @@
 //! A real store behind a real server, and the client that others use.
 
+mod local;
 mod moves;
 mod stranger;
 
@@ -41,6 +42,10 @@ fn setup(limits: Limits) -> Setup {
 }
 
 fn setup_with(limits: Limits, remote: Option<Remote>) -> Setup {
+    setup_waiting(limits, remote, Duration::from_millis(100))
+}
+
+fn setup_waiting(limits: Limits, remote: Option<Remote>, room_wait: Duration) -> Setup {
     let config = store::Config {
         arena: arena::Config {
             limit_bytes: ARENA_BYTES,
@@ -51,7 +56,7 @@ fn setup_with(limits: Limits, remote: Option<Remote>) -> Setup {
             segment_bytes: 4 << 20,
             ..wal::Config::default()
         },
-        room_wait: Duration::from_millis(100),
+        room_wait,
         remote,
         ..store::Config::default()
     };
@@ -70,6 +75,7 @@ fn setup_with(limits: Limits, remote: Option<Remote>) -> Setup {
         limits,
         users: Users::new([user("ACME", "one", "acme"), user("OTHER", "two", "other")]),
         store,
+        local: None,
         tls: None,
         counters: Counters::new(&telemetry::Metrics::new()),
     }

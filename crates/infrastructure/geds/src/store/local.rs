@@ -1,0 +1,59 @@
+//! What other processes of the machine do with the memory of their tenant: the arena shares it, and asks here what names stand for.
+
+use std::sync::Arc;
+
+use ids::Name as Tenant;
+
+use super::{Ack, Store, Terms, Unnamed, check};
+use crate::arena::{Domain, Object};
+use crate::core::index::{Entry, Name};
+use crate::error::Result;
+
+impl Store {
+    /// The memory of a tenant, for another process. From now on it is told which names stand for something else.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(crate) fn lend(&self, tenant: &Tenant) -> Result<Domain> {
+        let share = self.share(tenant)?;
+        share.set_shared();
+        Ok(share.domain.clone())
+    }
+
+    /// Gives a name to what another process has written in the memory of its tenant. It is ephemeral.
+    ///
+    /// # Errors
+    /// `Conflict` when it is not as the terms say; nothing was changed then.
+    pub(crate) fn seal_object(
+        &self,
+        tenant: &Tenant,
+        name: &Name,
+        object: Object,
+        terms: Terms,
+    ) -> Result<(Arc<Entry>, Ack)> {
+        let unnamed = Unnamed {
+            object,
+            share: self.share(tenant)?,
+            prepared: None,
+        };
+        self.seal_with(name, unnamed, |index| {
+            check(tenant, &name.bucket, index.bucket(&name.bucket)?)?;
+            Ok(terms)
+        })
+    }
+
+    /// What a name stands for, if it is in memory. Else it is brought there soon, if it can be.
+    ///
+    /// # Errors
+    /// Those of [`open_object`](Self::open_object).
+    pub(crate) fn find_in_memory(
+        &self,
+        tenant: &Tenant,
+        name: &Name,
+    ) -> Result<Option<(Arc<Entry>, Object)>> {
+        let reader = self.open_object(tenant, name)?;
+        Ok(reader
+            .object()
+            .map(|object| (Arc::clone(reader.entry()), object)))
+    }
+}
