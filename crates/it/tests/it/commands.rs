@@ -86,6 +86,8 @@ fn benchmarks_can_be_measured() -> Result<()> {
     // All that needs no programs of others.
     let of_geds = [
         "geds.open_read_4k.in_process",
+        "geds.open_read_4k.other_process_warm",
+        "geds.open_read_4k.other_process_first",
         "geds.scan_view",
         "geds.seal_4k.ephemeral",
         "geds.seal_4k.durable",

@@ -7,6 +7,7 @@ mod data;
 mod hits;
 mod kpi8;
 mod limit;
+mod local;
 mod names;
 mod network;
 mod node;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use super::{Cpu, Goal, Group, Measured, Setting, benchmark, median, quantile, tell};
 
 const COPY_4K: &str = "4 KiB copied out of as much memory, and summed";
+const ROUND_TRIP: &str = "a round trip on a Unix socket";
 const MAPPED: &str = "a sum of as much memory, mapped by the allocator";
 const COPY_CRC_4K: &str = "4 KiB copied into warm memory, with their CRC32C";
 const COPY_CRC_1M: &str = "1 MiB copied into warm memory, with its CRC32C, in one pass";
@@ -56,6 +58,23 @@ pub(super) const GROUPS: &[Group] = &[
             benchmark("geds.open_read_4k.in_process.first", "us", COPY_4K, None),
         ],
         measure: reads::open_read_4k,
+    },
+    Group {
+        benchmarks: &[
+            benchmark(
+                "geds.open_read_4k.other_process_warm",
+                "us",
+                COPY_4K,
+                Some(Goal::ValueAtMost(2.0)),
+            ),
+            benchmark(
+                "geds.open_read_4k.other_process_first",
+                "us",
+                ROUND_TRIP,
+                Some(Goal::ValueAtMost(40.0)),
+            ),
+        ],
+        measure: local::open_read_4k,
     },
     Group {
         benchmarks: &[benchmark(
