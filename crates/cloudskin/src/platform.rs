@@ -297,7 +297,7 @@ impl Controller {
 }
 
 /// What a child says first, on its standard output, which is piped.
-fn first_line(child: &mut Child, what: &str) -> anyhow::Result<String> {
+pub(crate) fn first_line(child: &mut Child, what: &str) -> anyhow::Result<String> {
     let stdout = child.stdout.take().expect("it was piped");
     let (told, says) = sync_channel(1);
     // Reading has no time limit of its own. The thread ends with the process.

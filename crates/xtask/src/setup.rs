@@ -15,6 +15,7 @@ use crate::shell::Cmd;
 const TOOLCHAIN: &str = include_str!("../../../guests/toolchain.txt");
 
 const TYPOS_VERSION: &str = "1.52.0";
+const S3S_FS_VERSION: &str = "0.14.1";
 
 /// What the tests in Python import.
 const PYTHON_PACKAGES: &str = include_str!("../../../sdk/python/tests/requirements.txt");
@@ -45,6 +46,8 @@ pub(crate) fn prepare(root: &Path, purpose: Purpose) -> Result<()> {
         Purpose::Bench => &[
             ("libopenmpi-dev", "/usr/bin/mpicc"),
             ("openmpi-bin", "/usr/bin/mpirun"),
+            // It has the server under another name, and does not start it as its package would.
+            ("redis-tools", "/usr/bin/redis-check-rdb"),
         ],
     };
     packages.extend(more.iter().map(|&(name, file)| Package { name, file }));
@@ -56,6 +59,14 @@ pub(crate) fn prepare(root: &Path, purpose: Purpose) -> Result<()> {
         typos(root)?;
         python(root)?;
         rust_components(root)?;
+    }
+    if purpose == Purpose::Bench {
+        // Whoever measures without one is told by the benchmark that wants it.
+        for (peer, installed) in [("Ray", ray(root)), ("s3s-fs", s3s_fs(root))] {
+            if let Err(error) = installed {
+                eprintln!("x: {peer} could not be installed: {error:#}");
+            }
+        }
     }
     fetch_crates(root)
 }
@@ -232,6 +243,47 @@ fn pip(root: &Path, packages: &[&str], into: &Path) -> Result<()> {
         .args(packages)
         .arg("--target")
         .arg(into)
+        .run_aside()
+}
+
+/// Python's Ray, which a benchmark compares with, in an environment of its own.
+fn ray(root: &Path) -> Result<()> {
+    let wanted = tools(root).join("ray");
+    if wanted.exists() {
+        return Ok(());
+    }
+    eprintln!("x: install Ray into {}", wanted.display());
+    let done = wanted.join("bin/python");
+    let make = || {
+        Cmd::new("python3", root)
+            .args(["-m", "venv"])
+            .arg(&wanted)
+            .run_aside()?;
+        Cmd::new(&done, root)
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(["--disable-pip-version-check", "ray", "numpy"])
+            .run_aside()
+    };
+    make().inspect_err(|_| {
+        // Half of it would be taken for all of it.
+        fs::remove_dir_all(&wanted).ok();
+    })
+}
+
+/// A server of S3 over a directory, which a benchmark compares with.
+fn s3s_fs(root: &Path) -> Result<()> {
+    let wanted = tools(root).join("bin/s3s-fs");
+    if wanted.exists() {
+        return Ok(());
+    }
+    eprintln!(
+        "x: install s3s-fs {S3S_FS_VERSION} into {}",
+        wanted.display()
+    );
+    Cmd::new("cargo", root)
+        .args(["install", "--quiet", "--locked", "--features", "binary"])
+        .args(["--version", S3S_FS_VERSION, "s3s-fs", "--root"])
+        .arg(tools(root))
         .run_aside()
 }
 

@@ -3,14 +3,16 @@
 //! Everything that makes two runs of the same code differ comes through here, so that a reader can find it and clippy can forbid it
 //! elsewhere (see `clippy.toml`). Pure cores do not use this crate: they take `now` and random numbers as arguments.
 //!
-//! - [`now`], [`wall`]: the monotonic and the wall clock.
+//! - [`now`], [`wall`]: the monotonic and the wall clock; [`thread_cpu_time`], [`process_cpu_time`]: what was spent on processors.
 //! - [`fill_random`]: the kernel's entropy.
 //! - [`thread`]: a named thread; [`spawn`]: a named asynchronous task that ends when its handle is dropped; [`blocking`]: what may wait for a disk.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
 use std::io;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::ClockId;
 
 /// The monotonic clock.
 #[must_use]
@@ -110,6 +112,24 @@ pub async fn blocking<T: Send + 'static>(
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => Err(io::Error::other(error)),
     }
+}
+
+/// How long this thread has been on a processor.
+#[must_use]
+pub fn thread_cpu_time() -> Duration {
+    cpu_time(ClockId::ThreadCPUTime)
+}
+
+/// How long all threads of this process have been on a processor.
+#[must_use]
+pub fn process_cpu_time() -> Duration {
+    cpu_time(ClockId::ProcessCPUTime)
+}
+
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
+    let time = Duration::try_from(time);
+    time.expect("nobody has used less than nothing")
 }
 
 /// The number of processors this process may run on.

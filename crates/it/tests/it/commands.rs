@@ -82,7 +82,30 @@ fn benchmarks_can_be_measured() -> Result<()> {
             "sites.agent_rss",
             "sites.plan",
         ],
-    )
+    )?;
+    // All that needs no programs of others.
+    let of_geds = [
+        "geds.open_read_4k.in_process",
+        "geds.open_read_4k.other_process_warm",
+        "geds.open_read_4k.other_process_first",
+        "geds.scan_view",
+        "geds.seal_4k.ephemeral",
+        "geds.seal_4k.durable",
+        "geds.write_1m",
+        "geds.peer_16m",
+        "geds.s3_get_64m",
+        "geds.list_1e6",
+        "geds.limit",
+        "geds.hit_ratio.zipf_0.9",
+        "geds.hit_ratio.zipf_1.0",
+        "geds.hit_ratio.zipf_0.9_scans",
+        "geds.hit_ratio.shuffle",
+        "geds.hit_ratio.zipf_0.9.over_lru",
+        "geds.kpi8",
+        "geds.kpi8.p99_25",
+        "geds.kpi8.p99_50",
+    ];
+    bench(&of_geds, &of_geds)
 }
 
 #[test]

@@ -119,6 +119,7 @@ fn instantiate(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
         value: microseconds(times, part),
         peer_value: microseconds(&spawns, part),
         runs: times.len(),
+        cpu: None,
     };
     Ok(vec![of(&cells, 0.5), of(&cells, 0.99), of(&threads, 0.5)])
 }
@@ -159,6 +160,7 @@ fn pause(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
         value: milliseconds(&pauses, part),
         peer_value: milliseconds(&limits, part),
         runs: pauses.len(),
+        cpu: None,
     };
     Ok(vec![of(0.5), of(0.99)])
 }
@@ -254,6 +256,7 @@ fn compare(
             value: median(&times).as_secs_f64(),
             peer_value: median(&peer_times).as_secs_f64(),
             runs,
+            cpu: None,
         });
     }
     Ok(measured)

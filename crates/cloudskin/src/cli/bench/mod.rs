@@ -4,6 +4,7 @@
 //! `--json`; the last line names the benchmarks that missed their goal or were not measured, and the exit code follows it.
 
 mod cells;
+mod geds;
 pub(super) mod programs;
 mod sites;
 
@@ -20,7 +21,7 @@ use super::say;
 use crate::config::Config;
 
 /// All groups of benchmarks, in the order in which they run.
-const GROUPS: [&[Group]; 2] = [cells::GROUPS, sites::GROUPS];
+const GROUPS: [&[Group]; 3] = [cells::GROUPS, sites::GROUPS, geds::GROUPS];
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -69,6 +70,11 @@ const fn benchmark(
 enum Goal {
     ValueAtMost(f64),
     RatioAtMost(f64),
+    RatioAtLeast(f64),
+    /// More than the peer by so much, or less, if it is negative.
+    DifferenceAtLeast(f64),
+    /// So much, or what the peer has, if that is more.
+    ValueAtMostOrPeer(f64),
 }
 
 /// What a benchmark has found, in its unit.
@@ -77,6 +83,15 @@ struct Measured {
     value: f64,
     peer_value: f64,
     runs: usize,
+    cpu: Option<Cpu>,
+}
+
+/// Time on processors for each thing that was done, of all processes that had to do with it: the clock on the wall says what else the machine
+/// has done, too.
+#[derive(Clone, Copy, Debug)]
+struct Cpu {
+    us: f64,
+    peer_us: f64,
 }
 
 /// Where and how benchmarks run.
@@ -206,6 +221,11 @@ impl Goal {
         match self {
             Self::ValueAtMost(limit) => measured.value <= limit,
             Self::RatioAtMost(limit) => measured.ratio() <= limit,
+            Self::RatioAtLeast(limit) => measured.ratio() >= limit,
+            Self::DifferenceAtLeast(limit) => measured.value - measured.peer_value >= limit,
+            Self::ValueAtMostOrPeer(limit) => {
+                measured.value <= limit || measured.value <= measured.peer_value
+            }
         }
     }
 }
@@ -215,6 +235,9 @@ impl fmt::Display for Goal {
         match self {
             Self::ValueAtMost(limit) => write!(f, "value<={limit}"),
             Self::RatioAtMost(limit) => write!(f, "ratio<={limit}"),
+            Self::RatioAtLeast(limit) => write!(f, "ratio>={limit}"),
+            Self::DifferenceAtLeast(limit) => write!(f, "value-peer_value>={limit}"),
+            Self::ValueAtMostOrPeer(limit) => write!(f, "value<=max({limit},peer_value)"),
         }
     }
 }
@@ -236,7 +259,7 @@ struct Line {
 
 impl Line {
     fn json(&self) -> String {
-        serde_json::json!({
+        let mut line = serde_json::json!({
             "bench": self.benchmark.id,
             "value": short(self.measured.value),
             "unit": self.benchmark.unit,
@@ -247,8 +270,12 @@ impl Line {
             "ok": self.is_ok,
             "runs": self.measured.runs,
             "load": self.load,
-        })
-        .to_string()
+        });
+        if let Some(cpu) = self.measured.cpu {
+            line["cpu_us"] = short(cpu.us).into();
+            line["peer_cpu_us"] = short(cpu.peer_us).into();
+        }
+        line.to_string()
     }
 
     fn text(&self) -> String {
@@ -376,15 +403,36 @@ mod tests {
             value,
             peer_value: 10.0,
             runs: 1,
+            cpu: None,
         };
-        let (value, ratio) = (Goal::ValueAtMost(5.0), Goal::RatioAtMost(0.5));
-        for goal in [value, ratio] {
-            assert!(goal.is_met(measured(5.0)));
-            assert!(!goal.is_met(measured(5.1)));
-            assert!(!goal.is_met(measured(f64::NAN)));
+        for (goal, met, missed, text) in [
+            (Goal::ValueAtMost(5.0), 5.0, 5.1, "value<=5"),
+            (Goal::RatioAtMost(0.5), 5.0, 5.1, "ratio<=0.5"),
+            (Goal::RatioAtLeast(0.5), 5.0, 4.9, "ratio>=0.5"),
+            (
+                Goal::DifferenceAtLeast(-5.0),
+                5.0,
+                4.9,
+                "value-peer_value>=-5",
+            ),
+            (
+                Goal::ValueAtMostOrPeer(1.0),
+                10.0,
+                10.1,
+                "value<=max(1,peer_value)",
+            ),
+            (
+                Goal::ValueAtMostOrPeer(11.0),
+                11.0,
+                11.1,
+                "value<=max(11,peer_value)",
+            ),
+        ] {
+            assert!(goal.is_met(measured(met)), "{text}");
+            assert!(!goal.is_met(measured(missed)), "{text}");
+            assert!(!goal.is_met(measured(f64::NAN)), "{text}");
+            assert_eq!(goal.to_string(), text);
         }
-        assert_eq!(value.to_string(), "value<=5");
-        assert_eq!(ratio.to_string(), "ratio<=0.5");
     }
 
     #[test]
@@ -399,7 +447,8 @@ mod tests {
             bench.selected()
         };
         let all = selected(&[]).expect("no name means all");
-        let subsystems = ["cells", "sites"].map(|name| selected(&[name]).expect("there are such"));
+        let subsystems =
+            ["cells", "sites", "geds"].map(|name| selected(&[name]).expect("there are such"));
         assert_eq!(all, subsystems.concat());
         let pause = ["cells.pause.16mb", "cells.pause.16mb.p99"];
         assert_eq!(

@@ -86,6 +86,7 @@ fn up(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
         value: milliseconds(&times),
         peer_value: milliseconds(&spawns),
         runs,
+        cpu: None,
     }])
 }
 
@@ -153,6 +154,7 @@ impl Stage {
             value: milliseconds(&times),
             peer_value: milliseconds(&spawns),
             runs,
+            cpu: None,
         })
     }
 
@@ -170,6 +172,7 @@ impl Stage {
             value: milliseconds(&times),
             peer_value: milliseconds(&pauses),
             runs,
+            cpu: None,
         })
     }
 
@@ -185,6 +188,7 @@ impl Stage {
             value: agents.iter().copied().fold(0.0, f64::max),
             peer_value: cat_rss()?,
             runs: agents.len(),
+            cpu: None,
         })
     }
 
@@ -326,6 +330,7 @@ fn plan(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
         value: median(&plans).as_secs_f64(),
         peer_value: median(&scans).as_secs_f64(),
         runs,
+        cpu: None,
     }])
 }
 
