@@ -85,6 +85,14 @@ impl Client {
         self.reading.open(name, &self.space)
     }
 
+    /// Opens an object in place. `None`: the agent does not lend it.
+    ///
+    /// # Errors
+    /// `NotFound`, or why else it is not to be had.
+    pub fn open_in_place(&self, name: &[u8]) -> Result<Option<(Opened, Arc<[u8]>)>> {
+        Ok(self.reading.open_lent(name, &self.space)?.ok())
+    }
+
     /// Asks who is above the arena on the agent.
     ///
     /// # Errors

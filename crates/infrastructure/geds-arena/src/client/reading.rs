@@ -87,12 +87,19 @@ impl Pieces for Copied {
 /// What the agent says of a name.
 enum Found {
     Lent(Lent),
-    NotLent {
-        is_over_quota: bool,
-        object: u64,
-        len: u64,
-        meta: Arc<[u8]>,
-    },
+    NotLent { is_over_quota: bool, what: NotLent },
+}
+
+/// An object that can be copied.
+pub(super) struct NotLent {
+    object: u64,
+    len: u64,
+    meta: Arc<[u8]>,
+}
+
+fn too_fast() -> Error {
+    let what = "the object is replaced faster than it is opened";
+    Error::new(Kind::Unavailable, what)
 }
 
 impl Reading {
@@ -104,11 +111,31 @@ impl Reading {
         }
     }
 
+    /// Where it lies, or a copy of it.
     pub(super) fn open(&self, name: &[u8], space: &Space) -> Result<(Opened, Arc<[u8]>)> {
+        for _ in 0..TRIES {
+            match self.open_lent(name, space)? {
+                Ok(opened) => return Ok(opened),
+                Err(NotLent { object, len, meta }) => {
+                    if let Some(copy) = self.copy(name, object, len)? {
+                        return Ok((Opened::new(len, Arc::new(copy)), meta));
+                    }
+                }
+            }
+        }
+        Err(too_fast())
+    }
+
+    /// Where it lies, if the agent lends it.
+    pub(super) fn open_lent(
+        &self,
+        name: &[u8],
+        space: &Space,
+    ) -> Result<std::result::Result<(Opened, Arc<[u8]>), NotLent>> {
         if let Some(lent) = self.recall(name)
             && let Some(opened) = self.pin(lent)?
         {
-            return Ok(opened);
+            return Ok(Ok(opened));
         }
         for _ in 0..TRIES {
             let version = self.link.version_of(name);
@@ -119,27 +146,21 @@ impl Reading {
                     }
                     let lent = self.remember(name, lent, version);
                     if let Some(opened) = self.pin(lent)? {
-                        return Ok(opened);
+                        return Ok(Ok(opened));
                     }
                 }
                 Found::NotLent {
                     is_over_quota,
-                    object,
-                    len,
-                    meta,
+                    what,
                 } => {
-                    let may_fit = is_over_quota && len <= self.link.quota_bytes;
-                    if may_fit && self.give_back(len)? {
-                        continue;
-                    }
-                    if let Some(copy) = self.copy(name, object, len)? {
-                        return Ok((Opened::new(len, Arc::new(copy)), meta));
+                    let may_fit = is_over_quota && what.len <= self.link.quota_bytes;
+                    if !may_fit || !self.give_back(what.len)? {
+                        return Ok(Err(what));
                     }
                 }
             }
         }
-        let what = "the object is replaced faster than it is opened";
-        Err(Error::new(Kind::Unavailable, what))
+        Err(too_fast())
     }
 
     /// What was lent for this name, if the name has not been given other data since.
@@ -216,9 +237,11 @@ impl Reading {
                 meta,
             } => Ok(Found::NotLent {
                 is_over_quota,
-                object,
-                len,
-                meta: meta.into(),
+                what: NotLent {
+                    object,
+                    len,
+                    meta: meta.into(),
+                },
             }),
             _ => Err(unexpected()),
         })

@@ -38,6 +38,8 @@ const NO_TIME: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
+/// So long it looks again at once after it has answered somebody, who may ask more: to be woken on a processor that sleeps takes as long.
+const EAGER: Duration = Duration::from_micros(50);
 /// How long it looks every tick after the last one that told something.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,7 @@ pub(super) struct Server {
     epoll: OwnedFd,
     /// When somebody told something last; `None`: asleep.
     awake_since: Option<Instant>,
+    answered: Option<Instant>,
     /// Their sessions are over, and they still read. What they read is kept until they are gone.
     readers: BTreeMap<u64, Arc<Session>>,
     /// Objects of clients that are gone, which keep more memory than they fill. They are copied when there is time.
@@ -92,6 +95,7 @@ impl Server {
             listener,
             epoll: poll::create(epoll::CreateFlags::CLOEXEC)?,
             awake_since: None,
+            answered: None,
             readers: BTreeMap::new(),
             sparse: VecDeque::new(),
             buffer: vec![0; PACKET_BYTES_MAX],
@@ -104,8 +108,9 @@ impl Server {
     pub(super) fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
         loop {
+            self.answered = self.answered.filter(|at| rt::now() - *at < EAGER);
             let timeout = match self.awake_since {
-                _ if !self.sparse.is_empty() => Some(&NO_TIME),
+                _ if !self.sparse.is_empty() || self.answered.is_some() => Some(&NO_TIME),
                 Some(_) => Some(&TICK),
                 None => None,
             };
@@ -133,7 +138,10 @@ impl Server {
                 match Source::of(data) {
                     Source::Stop => return self.end_all(),
                     Source::Listener => self.accept(),
-                    Source::Requests(no) => self.serve(no),
+                    Source::Requests(no) => {
+                        self.serve(no);
+                        self.answered = Some(rt::now());
+                    }
                     Source::Told(no) if flags.contains(EventFlags::HUP) => self.end(no),
                     Source::Told(_) => self.wake(),
                 }

@@ -299,6 +299,8 @@ fn above_the_quota_objects_are_copied_and_below_it_they_keep_their_pages() {
     put(&writer, b"large", &large).expect("there is room");
     let held = reader.open(b"small").expect("it is there").0;
     // The first is open, so it cannot be given back for the second.
+    let in_place = reader.open_in_place(b"other").expect("it is there");
+    assert!(in_place.is_none());
     let copied = reader.open(b"other").expect("it is copied").0;
     assert_eq!(get(&reader, b"large").ok(), Some(large));
     for name in [&b"small"[..], b"other", b"large"] {

@@ -55,8 +55,8 @@ impl Local {
     /// # Errors
     /// `NotFound`; `Lost`; `Corrupt`.
     pub fn open(&self, name: &Name) -> Result<Option<InPlace>> {
-        match self.memory.open(&local_name(name)) {
-            Ok((opened, said)) => Ok(Some(InPlace { opened, said })),
+        match self.memory.open_in_place(&local_name(name)) {
+            Ok(found) => Ok(found.map(|(opened, said)| InPlace { opened, said })),
             Err(error) if error.kind == Kind::Unavailable => Ok(None),
             Err(error) => Err(error.into()),
         }

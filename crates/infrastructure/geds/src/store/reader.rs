@@ -25,6 +25,8 @@ pub struct Reader(Arc<Read>);
 struct Read {
     entry: Arc<Entry>,
     content: Content,
+    /// All of it, if it is in memory and in one piece: who opens a name again finds it here, without another look into cold memory.
+    view: Option<View>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,15 @@ pub struct Pieces {
 
 impl Reader {
     pub(super) fn new(entry: Arc<Entry>, content: Content) -> Self {
-        Self(Arc::new(Read { entry, content }))
+        let view = match &content {
+            Content::Memory(resident) => resident.opened.view(),
+            Content::Disk(_) | Content::S3(_) => None,
+        };
+        Self(Arc::new(Read {
+            entry,
+            content,
+            view,
+        }))
     }
 
     /// Somebody opens it again.
@@ -87,10 +97,7 @@ impl Reader {
     /// All of it, if it is in memory and in one piece.
     #[must_use]
     pub fn view(&self) -> Option<View> {
-        match &self.0.content {
-            Content::Memory(resident) => resident.opened.view(),
-            Content::Disk(_) | Content::S3(_) => None,
-        }
+        self.0.view.clone()
     }
 
     /// What lies in that range, as far as there is something: where it is in memory, or read from the disk in pieces of at most 1 MiB, one when it

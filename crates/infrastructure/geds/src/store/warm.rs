@@ -3,11 +3,11 @@
 //! A name is here only as long as it stands for the same data. So it comes in while the index cannot change, and goes before a change of it can
 //! be seen.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use hashbrown::HashTable;
 use ids::Name as Tenant;
 
 use super::Reader;
@@ -18,7 +18,15 @@ const SHARDS: u64 = 64;
 /// A shard that would have more is emptied: what is in use comes back at once.
 const NAMES_MAX: usize = 1 << 12;
 
-type Shard = HashMap<Name, (Arc<Share>, Reader)>;
+type Shard = HashTable<Known>;
+
+#[derive(Debug)]
+struct Known {
+    hash: u64,
+    name: Name,
+    share: Arc<Share>,
+    reader: Reader,
+}
 
 #[derive(Debug)]
 pub(super) struct Warm {
@@ -38,26 +46,39 @@ impl Default for Warm {
 
 impl Warm {
     pub(super) fn get(&self, tenant: &Tenant, name: &Name) -> Option<Reader> {
-        let shard = read(self.shard(name));
-        let (share, reader) = shard.get(name)?;
-        (share.tenant == *tenant).then(|| reader.clone())
+        let (hash, shard) = self.shard(name);
+        let shard = read(shard);
+        let known = shard.find(hash, |known| known.name == *name)?;
+        (known.share.tenant == *tenant).then(|| known.reader.clone())
     }
 
     /// To be called while the index cannot change. What has left memory is not kept: whoever moves it out [removes](Self::remove) its names
     /// afterwards.
     pub(super) fn insert(&self, share: &Arc<Share>, name: &Name, reader: Reader) {
-        let mut shard = write(self.shard(name));
+        let (hash, shard) = self.shard(name);
+        let mut shard = write(shard);
         if reader.is_out() {
             return;
         }
         if shard.len() >= NAMES_MAX {
             shard.clear();
         }
-        shard.insert(name.clone(), (Arc::clone(share), reader));
+        let known = Known {
+            hash,
+            name: name.clone(),
+            share: Arc::clone(share),
+            reader,
+        };
+        let place = shard.entry(hash, |other| other.name == *name, |other| other.hash);
+        place.insert(known);
     }
 
     pub(super) fn remove(&self, name: &Name) {
-        let removed = write(self.shard(name)).remove(name);
+        let (hash, shard) = self.shard(name);
+        let mut shard = write(shard);
+        let found = shard.find_entry(hash, |known| known.name == *name);
+        let removed = found.ok().map(|found| found.remove().0);
+        drop(shard);
         drop(removed);
     }
 
@@ -70,10 +91,12 @@ impl Warm {
         }
     }
 
-    fn shard(&self, name: &Name) -> &RwLock<Shard> {
+    /// Where a name is, and its hash there.
+    fn shard(&self, name: &Name) -> (u64, &RwLock<Shard>) {
         let hash = self.hasher.hash_one(name.key.as_str());
-        let idx = usize::try_from(hash % SHARDS).expect("few");
-        &self.shards[idx]
+        // The table goes by its ends.
+        let idx = usize::try_from((hash >> 32) % SHARDS).expect("few");
+        (hash, &self.shards[idx])
     }
 }
 
