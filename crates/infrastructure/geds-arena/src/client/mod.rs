@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::link::Link;
-use self::reading::Reading;
+use self::reading::{Opening, Reading};
 use self::space::Space;
 use super::memory::{Home, Pages};
 use super::object::Opened;
@@ -90,7 +90,10 @@ impl Client {
     /// # Errors
     /// `NotFound`, or why else it is not to be had.
     pub fn open_in_place(&self, name: &[u8]) -> Result<Option<(Opened, Arc<[u8]>)>> {
-        Ok(self.reading.open_lent(name, &self.space)?.ok())
+        Ok(match self.reading.open_lent(name, &self.space)? {
+            Opening::Lent(opened, meta) => Some((opened, meta)),
+            Opening::NotLent(_) => None,
+        })
     }
 
     /// Asks who is above the arena on the agent.

@@ -90,6 +90,12 @@ enum Found {
     NotLent { is_over_quota: bool, what: NotLent },
 }
 
+/// What comes of opening a name, with what is said of the object.
+pub(super) enum Opening {
+    Lent(Opened, Arc<[u8]>),
+    NotLent(NotLent),
+}
+
 /// An object that can be copied.
 pub(super) struct NotLent {
     object: u64,
@@ -115,8 +121,8 @@ impl Reading {
     pub(super) fn open(&self, name: &[u8], space: &Space) -> Result<(Opened, Arc<[u8]>)> {
         for _ in 0..TRIES {
             match self.open_lent(name, space)? {
-                Ok(opened) => return Ok(opened),
-                Err(NotLent { object, len, meta }) => {
+                Opening::Lent(opened, meta) => return Ok((opened, meta)),
+                Opening::NotLent(NotLent { object, len, meta }) => {
                     if let Some(copy) = self.copy(name, object, len)? {
                         return Ok((Opened::new(len, Arc::new(copy)), meta));
                     }
@@ -127,15 +133,11 @@ impl Reading {
     }
 
     /// Where it lies, if the agent lends it.
-    pub(super) fn open_lent(
-        &self,
-        name: &[u8],
-        space: &Space,
-    ) -> Result<std::result::Result<(Opened, Arc<[u8]>), NotLent>> {
+    pub(super) fn open_lent(&self, name: &[u8], space: &Space) -> Result<Opening> {
         if let Some(lent) = self.recall(name)
-            && let Some(opened) = self.pin(lent)?
+            && let Some((opened, meta)) = self.pin(lent)?
         {
-            return Ok(Ok(opened));
+            return Ok(Opening::Lent(opened, meta));
         }
         for _ in 0..TRIES {
             let version = self.link.version_of(name);
@@ -145,8 +147,8 @@ impl Reading {
                         self.give_back(0)?;
                     }
                     let lent = self.remember(name, lent, version);
-                    if let Some(opened) = self.pin(lent)? {
-                        return Ok(Ok(opened));
+                    if let Some((opened, meta)) = self.pin(lent)? {
+                        return Ok(Opening::Lent(opened, meta));
                     }
                 }
                 Found::NotLent {
@@ -155,7 +157,7 @@ impl Reading {
                 } => {
                     let may_fit = is_over_quota && what.len <= self.link.quota_bytes;
                     if !may_fit || !self.give_back(what.len)? {
-                        return Ok(Err(what));
+                        return Ok(Opening::NotLent(what));
                     }
                 }
             }
