@@ -87,13 +87,18 @@ impl Requests {
     fn call<T>(
         &mut self,
         request: &Request<'_>,
+        is_over: &AtomicBool,
         hear: impl FnOnce(Reply<'_>, &[u8], Vec<OwnedFd>) -> Result<T>,
     ) -> Result<T> {
+        let over = || is_over.store(true, Ordering::SeqCst);
         let sent = socket::send(&self.socket, [&wire::packet(request), &[]], &[]);
+        let sent = sent.inspect_err(|_| over());
         sent.map_err(|error| Error::io("ask the agent", error))?;
         let received = socket::recv_with_fds(&self.socket, &mut self.buffer);
+        let received = received.inspect_err(|_| over());
         let (packet, fds) = received.map_err(|error| Error::io("hear the agent", error))?;
         if packet.is_empty() {
+            over();
             return Err(gone());
         }
         match wire::parse_first(packet)? {
@@ -113,8 +118,10 @@ impl Link {
         };
         let version = VERSION;
         let hello = Request::Hello { version, token };
-        let (segment_bytes, quota_bytes, fds) =
-            requests.call(&hello, |reply, _, fds| match reply {
+        let (segment_bytes, quota_bytes, fds) = requests.call(
+            &hello,
+            &AtomicBool::default(),
+            |reply, _, fds| match reply {
                 Reply::Welcome {
                     segment_bytes,
                     n_slots: SLOTS,
@@ -122,7 +129,8 @@ impl Link {
                     ..
                 } => Ok((segment_bytes, quota_bytes, fds)),
                 _ => Err(unexpected()),
-            })?;
+            },
+        )?;
         let [told, words, board] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| unexpected())?;
         let map = |error| Error::io("map what is shared with the agent", error);
         let watch = Watch::start(&told);
@@ -146,7 +154,7 @@ impl Link {
     ) -> Result<T> {
         let mut requests = lock(&self.requests);
         self.tell_later();
-        requests.call(request, hear)
+        requests.call(request, &self.watch.is_over, hear)
     }
 
     /// Asks something that is answered with bytes.
@@ -174,8 +182,10 @@ impl Link {
     /// Tells the agent that what was lent is not needed any more; if it does not listen, later. This never waits: it is said when things
     /// are dropped.
     pub(super) fn done(&self, slot: u32, generation: u32) {
-        lock(&self.later).push((slot, generation));
-        self.tell_later();
+        if !self.is_over() {
+            lock(&self.later).push((slot, generation));
+            self.tell_later();
+        }
     }
 
     fn tell_later(&self) {

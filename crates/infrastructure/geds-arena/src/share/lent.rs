@@ -76,6 +76,16 @@ impl Lent {
         for slot in std::mem::take(&mut self.by_object).into_values() {
             self.revoke_slot(words, slot);
         }
+        self.is_reading(words)
+    }
+
+    /// Of one whose session is over: does it still read something? What it reads no more is free.
+    pub(super) fn is_reading(&mut self, words: &Words) -> bool {
+        for (slot, word) in (0..).zip(&words[word_of(0)..]).take(self.slots.len()) {
+            if !pins::is_pinned(word) {
+                self.free(slot);
+            }
+        }
         self.slots.iter().any(|slot| slot.lease.is_some())
     }
 
@@ -107,6 +117,12 @@ impl Lent {
             generation: self.slots[slot as usize].generation,
             placement,
         })
+    }
+
+    /// Would it be lent if the client gave something back?
+    pub(super) fn is_over_quota(&self, object: &Object) -> bool {
+        let bytes = self.bytes.saturating_add(object.placement().bytes());
+        bytes > self.quota_bytes || self.by_object.len() >= SLOTS as usize
     }
 
     /// The object is not to be had any more, or by this client.

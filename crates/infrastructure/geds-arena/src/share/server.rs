@@ -21,7 +21,7 @@ use rustix::event::{Timespec, epoll as poll};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
-use super::session::Session;
+use super::session::{Member, Session};
 use super::{ClientNo, State};
 use crate::domain::Domain;
 use crate::error::{Error, Kind};
@@ -38,6 +38,12 @@ const NO_TIME: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
+/// How often it looks for what can only be found by looking.
+const SWEEP: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+const SWEEP_TIME: Duration = Duration::from_millis(100);
 /// So long it looks again at once after it has answered somebody, who may ask more: to be woken on a processor that sleeps takes as long.
 const EAGER: Duration = Duration::from_micros(50);
 /// How long it looks every tick after the last one that told something.
@@ -52,7 +58,11 @@ pub(super) struct Server {
     awake_since: Option<Instant>,
     answered: Option<Instant>,
     /// Their sessions are over, and they still read. What they read is kept until they are gone.
-    readers: BTreeMap<u64, Arc<Session>>,
+    readers: BTreeMap<u64, Arc<Member>>,
+    /// When it was looked last whether they do.
+    swept: Instant,
+    /// It could not accept a client, and waits a tick before it tries again.
+    is_deaf: bool,
     /// Objects of clients that are gone, which keep more memory than they fill. They are copied when there is time.
     sparse: VecDeque<WeakObject>,
     buffer: Vec<u8>,
@@ -97,6 +107,8 @@ impl Server {
             awake_since: None,
             answered: None,
             readers: BTreeMap::new(),
+            swept: rt::now(),
+            is_deaf: false,
             sparse: VecDeque::new(),
             buffer: vec![0; PACKET_BYTES_MAX],
         };
@@ -112,6 +124,7 @@ impl Server {
             let timeout = match self.awake_since {
                 _ if !self.sparse.is_empty() || self.answered.is_some() => Some(&NO_TIME),
                 Some(_) => Some(&TICK),
+                None if self.is_deaf || !self.readers.is_empty() => Some(&SWEEP),
                 None => None,
             };
             let spare = rustix::buffer::spare_capacity(&mut events);
@@ -125,6 +138,7 @@ impl Server {
             if events.is_empty() {
                 self.settle_one();
             }
+            self.sweep();
             if self.state.hear(None) {
                 self.wake();
             } else if self
@@ -146,6 +160,34 @@ impl Server {
                     Source::Told(_) => self.wake(),
                 }
             }
+        }
+    }
+
+    /// Lets go who reads no more, and listens again.
+    fn sweep(&mut self) {
+        let now = rt::now();
+        if now - self.swept < SWEEP_TIME {
+            return;
+        }
+        self.swept = now;
+        let state = &self.state;
+        self.readers.retain(|no, member| {
+            let is_reading = member.is_reading();
+            if !is_reading {
+                state.keeper.left(ClientNo(*no));
+            }
+            is_reading
+        });
+        if std::mem::take(&mut self.is_deaf) {
+            self.listen(EventFlags::IN);
+        }
+    }
+
+    fn listen(&self, flags: EventFlags) {
+        if let Err(error) =
+            epoll::modify(&self.epoll, &self.listener, Source::Listener.data(), flags)
+        {
+            tracing::error!(%error, "listen for clients");
         }
     }
 
@@ -172,17 +214,20 @@ impl Server {
         Ok(())
     }
 
-    fn accept(&self) {
+    fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = match rustix::net::accept_with(&self.listener, flags) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "accept a client");
+                // There are too many descriptors, perhaps; it would be woken for this again at once.
+                self.is_deaf = true;
+                self.listen(EventFlags::empty());
                 return;
             }
         };
         let mut sessions = self.state.lock();
-        if sessions.by_no.len() >= self.state.clients_max {
+        if sessions.by_no.len() + self.readers.len() >= self.state.clients_max {
             tracing::warn!(
                 clients = self.state.clients_max,
                 "no client more is accepted"
@@ -223,6 +268,7 @@ impl Server {
 
     fn end(&mut self, no: u64) {
         if self.readers.remove(&no).is_some() {
+            self.state.keeper.left(ClientNo(no));
             return;
         }
         let session = self.state.lock().by_no.get(&no).cloned();
@@ -231,29 +277,29 @@ impl Server {
             let (sealed, is_reading) = member.end(session.no, &*self.state.keeper);
             self.sparse.extend(sparse(sealed));
             if is_reading {
-                self.let_read(&session);
+                self.let_read(&session, member);
             }
         }
         // Not before what it has told is done: somebody may be about to look for it.
         self.state.lock().by_no.remove(&no);
-        self.state.keeper.left(session.no);
+        if !self.readers.contains_key(&no) {
+            self.state.keeper.left(session.no);
+        }
     }
 
     /// Hears nothing more of a client but its end.
-    fn let_read(&mut self, session: &Arc<Session>) {
+    fn let_read(&mut self, session: &Session, member: &Arc<Member>) {
         let no = session.no.0;
         let how = rustix::net::Shutdown::Both;
         // It may be closed already.
         rustix::net::shutdown(&session.requests, how).unwrap_or_default();
         let unwatched = epoll::delete(&self.epoll, &session.requests);
-        let watched = session.member().map_or(Ok(()), |member| {
-            let data = Source::Told(no).data();
-            epoll::modify(&self.epoll, &member.told, data, EventFlags::empty())
-        });
+        let data = Source::Told(no).data();
+        let watched = epoll::modify(&self.epoll, &member.told, data, EventFlags::empty());
         if let Err(error) = unwatched.and(watched) {
             tracing::error!(client = no, %error, "watch a client that reads");
         }
-        self.readers.insert(no, Arc::clone(session));
+        self.readers.insert(no, Arc::clone(member));
     }
 
     fn end_all(&mut self) {
@@ -262,8 +308,8 @@ impl Server {
             self.end(no);
         }
         // Nobody hears when they are gone. What they read is not used again, as long as this process lives.
-        for session in std::mem::take(&mut self.readers).into_values() {
-            std::mem::forget(session);
+        for member in std::mem::take(&mut self.readers).into_values() {
+            std::mem::forget(member);
         }
     }
 

@@ -350,6 +350,11 @@ impl Member {
         Ok(object)
     }
 
+    /// Its session is over: does it still read something?
+    pub(super) fn is_reading(&self) -> bool {
+        lock(&self.lent).is_reading(&self.words)
+    }
+
     fn find(&self, no: ClientNo, keeper: &dyn Keeper, name: &[u8]) -> Result<Found> {
         if name.len() > NAME_BYTES_MAX {
             return Err(Error::new(Kind::Invalid, "a name is not as long as that"));
@@ -375,8 +380,9 @@ impl Member {
         let Found { object, meta } = self.find(no, keeper, name)?;
         let is_lendable = object.placement().pages().len() <= PLACES_MAX;
         let Some(grant) = is_lendable.then(|| self.lend(&object)).flatten() else {
+            let is_over_quota = || lock(&self.lent).is_over_quota(&object);
             return Ok(Answer::of(&Reply::NotLent {
-                is_over_quota: is_lendable && !object.is_revoked(),
+                is_over_quota: is_lendable && !object.is_revoked() && is_over_quota(),
                 object: object.no().0,
                 len: object.len(),
                 meta: &meta,

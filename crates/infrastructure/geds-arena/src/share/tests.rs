@@ -437,8 +437,9 @@ fn what_is_read_stays_when_the_agent_ends_the_session() {
         rustix::net::shutdown(&session.requests, rustix::net::Shutdown::Both).expect("it is open");
     }
     drop(sessions);
+    // The other one reads.
     node.wait_for_one_to_leave();
-    node.wait_for_one_to_leave();
+    wait_until(|| kind(reader.catch_up()) == Some(Kind::Unavailable));
     for name in [b"a", b"b"] {
         node.names.forget(b"me", name);
     }
@@ -448,7 +449,11 @@ fn what_is_read_stays_when_the_agent_ends_the_session() {
     for name in [b"a", b"b"] {
         assert_eq!(kind(reader.open(name)), Some(Kind::Unavailable));
     }
-    drop((filled, held, reader, writer));
+    // What it does not read any more is free, although it lives.
+    drop((filled, held));
+    node.wait_for_one_to_leave();
+    node.check_all_free(2);
+    drop((reader, writer));
     node.check_all_free(3);
 }
 

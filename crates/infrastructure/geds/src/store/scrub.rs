@@ -18,6 +18,9 @@ use crate::tier1::{self, Damage};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scrubbing(Option<tier1::Cursor>);
 
+/// How often an object is looked at that is read wrong, and then right, or that is replaced meanwhile.
+const TRIES: usize = 4;
+
 /// So much is looked at when the store is maintained.
 const STEP_BYTES: u64 = 4 << 20;
 
@@ -116,18 +119,27 @@ impl Store {
     /// # Errors
     /// `NotFound`; `Exhausted`: there is no room to write it anew.
     pub fn scrub_object(&self, tenant: &Tenant, name: &Name) -> Result<Condition> {
-        let Status { entry, placement } = self.status(tenant, name)?;
-        if matches!(placement, Placement::Lost(_)) {
-            return Ok(Condition::Lost);
+        for _ in 0..TRIES {
+            let Status { entry, placement } = self.status(tenant, name)?;
+            if matches!(placement, Placement::Lost(_)) {
+                return Ok(Condition::Lost);
+            }
+            let id = entry.sealed.id;
+            let damage = match self.0.disk.scrub_one(on_disk(id)) {
+                Ok(Some(damage)) => damage,
+                Ok(None) => return Ok(Condition::Whole),
+                // It is in memory or in S3 only.
+                Err(error) if error.kind() == tier1::Kind::NotFound => return Ok(Condition::Whole),
+                Err(error) => return Err(error.into()),
+            };
+            match self.mend(id, &damage) {
+                // It was misread, and what lies behind was not looked at; or it was replaced meanwhile.
+                Ok(Condition::Whole) => {}
+                Err(error) if error.kind == Kind::NotFound => {}
+                mended => return mended,
+            }
         }
-        let id = entry.sealed.id;
-        match self.0.disk.scrub_one(on_disk(id)) {
-            Ok(Some(damage)) => self.mend(id, &damage),
-            Ok(None) => Ok(Condition::Whole),
-            // It is in memory or in S3 only.
-            Err(error) if error.kind() == tier1::Kind::NotFound => Ok(Condition::Whole),
-            Err(error) => Err(error.into()),
-        }
+        Ok(Condition::Unreadable)
     }
 
     fn mend(&self, id: ObjectId, damage: &Damage) -> Result<Condition> {
@@ -155,6 +167,9 @@ impl Store {
             Ok(_) => return Ok(Condition::Whole),
             Err(error) => error,
         };
+        if error.kind() == tier1::Kind::NotFound {
+            return Err(error.into());
+        }
         if error.kind() != tier1::Kind::Corrupt {
             // The disk may be out of reach, and come back.
             tracing::error!(?id, %error, "an object cannot be read from the disk");

@@ -93,7 +93,7 @@ impl Warm {
 
     /// Where a name is, and its hash there.
     fn shard(&self, name: &Name) -> (u64, &RwLock<Shard>) {
-        let hash = self.hasher.hash_one(name.key.as_str());
+        let hash = self.hasher.hash_one(name);
         // The table goes by its ends.
         let idx = usize::try_from((hash >> 32) % SHARDS).expect("few");
         (hash, &self.shards[idx])
