@@ -56,8 +56,9 @@ pub(super) struct Server {
     epoll: OwnedFd,
     /// When somebody told something last; `None`: asleep.
     awake_since: Option<Instant>,
+    /// When it has answered somebody, if that is not long ago.
     answered: Option<Instant>,
-    /// Their sessions are over, and they still read. What they read is kept until they are gone.
+    /// Their sessions are over, and they still read. What they read is kept until they do not.
     readers: BTreeMap<u64, Arc<Member>>,
     /// When it was looked last whether they do.
     swept: Instant,

@@ -1,6 +1,7 @@
 //! Agent and clients, in one process: the clients are threads of it, but all that they share goes through sockets and descriptors.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,10 +13,12 @@ use geds_core::extents::{Extent, PAGE_BYTES, SegmentNo};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::lent::{SLOTS, word_of};
+use super::lent::{SLOTS, WORDS, word_of};
 use super::{Admission, ClientNo, Found, Keeper, Share};
+use crate::domain::BOARD_WORDS;
 use crate::error::{Error, Kind, Result};
 use crate::memory::{Home, Memory, Pages, Words};
+use crate::pins;
 use crate::wire::{self, Place, Reply, Request, Seal, Tell, VERSION};
 use crate::{Arena, Client, Config, Domain, Object, socket};
 
@@ -474,6 +477,80 @@ fn what_is_read_stays_when_the_agent_ends() {
     let _filled = fill(&names);
     assert_eq!(held.view().as_deref(), Some(&*pattern(6, 5 * PAGE)));
     wait_until(|| kind(client.open(b"a")) == Some(Kind::Unavailable));
+}
+
+/// An agent of one name, which is killed: its sockets are closed, and its words stay as they were.
+fn be_killed(listener: std::os::fd::OwnedFd, until: Receiver<()>) {
+    let socket = rustix::net::accept(&listener).expect("a client");
+    let mut buffer = vec![0; socket::PACKET_BYTES_MAX];
+    let (words, words_fd) = Words::create(WORDS).expect("there is memory");
+    let (_board, board_fd) = Words::create(BOARD_WORDS).expect("there is memory");
+    let (_told, tell) = socket::pair().expect("a pair");
+    words[word_of(0)].store(pins::NOT_LENT, Ordering::SeqCst);
+    assert!(pins::lend(&words[word_of(0)], 1));
+    let welcome = Reply::Welcome {
+        version: VERSION,
+        segment_bytes: SEGMENT as u64,
+        n_slots: SLOTS,
+        quota_bytes: 0,
+    };
+    let opened = Reply::Opened {
+        slot: 0,
+        generation: 1,
+        len: 0,
+        meta: b"old",
+        places: Vec::new(),
+        segments: Vec::new(),
+    };
+    let shared = [tell.as_fd(), words_fd.as_fd(), board_fd.as_fd()];
+    for (reply, fds) in [(welcome, &shared[..]), (opened, &[])] {
+        socket::recv_with_fds(&socket, &mut buffer).expect("a request");
+        socket::send(&socket, [&wire::packet(&reply), &[]], fds).expect("it is heard");
+    }
+    drop(tell);
+    until.recv().expect("the test ends it");
+}
+
+#[test]
+fn what_was_known_is_not_opened_when_the_agent_was_killed() {
+    let folder = tempfile::tempdir().expect("there is a folder");
+    let path = folder.path().join("socket");
+    let listener = socket::listen(&path).expect("it listens");
+    let (kill, killed) = sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| be_killed(listener, killed));
+        let client = Client::connect(&path, b"me").expect("it is admitted");
+        // The second time the agent is not asked.
+        for _ in 0..2 {
+            let (opened, meta) = client.open(b"a").expect("it is there");
+            assert_eq!((opened.len(), &*meta), (0, &b"old"[..]));
+        }
+        kill.send(()).expect("it waits");
+        wait_until(|| kind(client.open(b"a")) == Some(Kind::Unavailable));
+    });
+}
+
+#[test]
+fn all_clients_are_lent_half_of_the_memory() {
+    let node = Node::start(4, usize::MAX >> 1);
+    let domain = node.names.arena.domain(2 * SEGMENT as u64);
+    let mut domains = node.names.domains.lock().expect("nobody panics");
+    domains.insert(b"li".to_vec(), domain.expect("there is memory"));
+    drop(domains);
+    let clients = [(); 2].map(|()| Client::connect(&node.path, b"li").expect("it is admitted"));
+    for name in [b"a", b"b"] {
+        put(&clients[0], name, &pattern(1, SEGMENT / 2)).expect("there is room");
+    }
+    let lent = |client: &Client, name| client.open_in_place(name).expect("it is there");
+    let held = [lent(&clients[0], b"a"), lent(&clients[0], b"b")];
+    assert!(held.iter().all(Option::is_some));
+    // The other one has a quota of its own, and gets a copy.
+    assert!(lent(&clients[1], b"a").is_none());
+    assert_eq!(get(&clients[1], b"a").ok(), Some(pattern(1, SEGMENT / 2)));
+    let [first, second] = clients;
+    drop((held, first));
+    node.wait_for_one_to_leave();
+    assert!(lent(&second, b"a").is_some());
 }
 
 #[test]

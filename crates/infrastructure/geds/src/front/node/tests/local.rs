@@ -217,6 +217,30 @@ async fn what_has_left_memory_is_read_by_the_protocol_and_comes_back() {
     shared.world.service.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_only_so_many_processes_and_they_write_only_so_much() {
+    let shared = shared().await;
+    let path = shared.dir.path().join("memory.sock");
+    let mut processes = Vec::new();
+    let refused = loop {
+        let given = attached(&shared.world.acme).await;
+        match Memory::connect(&path, &given.token.0) {
+            Ok(process) => processes.push(process),
+            Err(error) => break error,
+        }
+    };
+    // One was there before.
+    assert_eq!((processes.len(), refused.kind), (127, Kind::Exhausted));
+    shared.world.other.attach().await.expect("it has its own");
+    let most = shared.local.object_bytes_max();
+    assert_eq!(most, ARENA_BYTES / 8);
+    let long = noise(usize::try_from(most).expect("little") + 1, 1);
+    let put = shared.local.put(&name("k"), long, Terms::default()).await;
+    assert_eq!(kind(put), Kind::Exhausted);
+    assert_eq!(kind(shared.open("k")), Kind::NotFound);
+    shared.world.service.stop().await;
+}
+
 #[tokio::test]
 async fn a_node_that_shares_nothing_says_so() {
     let world = world().await;
