@@ -16,7 +16,7 @@ use geds::client::Acknowledged;
 use geds::index::{Class, Entry, Name, Precondition};
 use geds::store::Terms;
 use geds::{Error, Kind, Result};
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PySlice};
@@ -108,10 +108,15 @@ impl File {
     }
 
     fn state(&self, py: Python<'_>) -> PyResult<&Mutex<State>> {
-        self.state.get().ok_or_else(|| {
+        let state = self.state.get().ok_or_else(|| {
             let what = "it was opened before this process was forked: open it here";
             failure::status(py, "FAILED_PRECONDITION", what)
-        })
+        })?;
+        if runtime::would_wait_for_itself(state) {
+            let what = "a signal has interrupted a call that uses this file";
+            return Err(PyRuntimeError::new_err(what));
+        }
+        Ok(state)
     }
 
     /// Looks at the state, if the file can be used.
@@ -528,9 +533,10 @@ impl File {
 
     /// What is not sealed is gone; what others have of its memory stays.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(state) = self.state.get() else {
+        if self.state.get().is_none() {
             return Ok(());
-        };
+        }
+        let state = self.state(py)?;
         runtime::wait(py, async {
             let mut state = state.lock().await;
             state.end = Some(End::Closed);

@@ -3,6 +3,7 @@
 //! A child of a fork has all of the memory and none of the threads. What the parent's runtime has begun never ends there, and its locks may be
 //! held for ever. So a child makes a runtime of its own, and neither uses nor drops what belongs to the parent's.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::process;
@@ -52,9 +53,26 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Se
         let step = async { timeout(SIGNALS_EACH, &mut future).await };
         match py.detach(|| runtime.block_on(step)) {
             Ok(done) => return Ok(done),
-            Err(_) => py.check_signals()?,
+            Err(_) => check_signals(py)?,
         }
     }
+}
+
+thread_local! {
+    /// Whether a handler of a signal runs that has interrupted somebody who waits.
+    static INTERRUPTING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn check_signals(py: Python<'_>) -> PyResult<()> {
+    let before = INTERRUPTING.replace(true);
+    let checked = py.check_signals();
+    INTERRUPTING.set(before);
+    checked
+}
+
+/// Would whoever calls this wait for what goes on only when it returns? To be asked before something is waited for that one call has at a time.
+pub(crate) fn would_wait_for_itself<T>(mutex: &tokio::sync::Mutex<T>) -> bool {
+    INTERRUPTING.get() && mutex.try_lock().is_err()
 }
 
 /// The same for what can fail.

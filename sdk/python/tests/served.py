@@ -58,6 +58,9 @@ class Node:
         geds.start()
         return geds
 
+    def send(self, number):
+        self._process.send_signal(number)
+
     def stop(self):
         self._process.terminate()
         self._process.stdout.close()

@@ -222,10 +222,11 @@ class Content(OneNode):
         self.assertTrue((found == matrix).all())
         self.put("matrix", numpy.zeros((0, 4)))
         self.assertEqual(self.get("matrix"), b"")
+        self.put("matrix", matrix)
+        opened = self.geds.open("data", "matrix")
         for buffer in (matrix[:, 1], b"read only"):
             with self.assertRaises(BufferError):
-                self.put("matrix", matrix)
-                self.geds.open("data", "matrix").readinto1(buffer, 0)
+                opened.readinto1(buffer, 0)
         with self.assertRaises(status.FailedPrecondition):
             self.geds.create("data", "short").write(b"abc", 0, 4)
 
@@ -328,11 +329,14 @@ class DefectsOfUpstream(OneNode):
     def test_defect_8_a_name_is_never_missing_while_it_is_renamed(self):
         self.put("moving/0", b"content")
         self.put("moving/0/more", b"more")
-        seen, is_over = [], threading.Event()
+        seen, failed, is_over = [], [], threading.Event()
 
         def look():
-            while not is_over.is_set():
-                seen.append(self.keys("moving/"))
+            try:
+                while not is_over.is_set():
+                    seen.append(self.keys("moving/"))
+            except Exception as error:
+                failed.append(error)
 
         looker = threading.Thread(target=look)
         looker.start()
@@ -342,6 +346,8 @@ class DefectsOfUpstream(OneNode):
         finally:
             is_over.set()
             looker.join()
+        self.assertFalse(failed)
+        self.assertGreater(len({tuple(keys) for keys in seen}), 1)
         for keys in seen:
             self.assertEqual(len(keys), 2, keys)
         self.geds.rename("data", "moving/100", "data", "moving/over")
@@ -451,6 +457,30 @@ class Interpreter(OneNode):
         finally:
             signal.signal(signal.SIGALRM, before)
 
+    def test_a_handler_of_a_signal_does_not_wait_for_what_it_has_interrupted(self):
+        file = self.geds.create("data", "interrupted")
+        refused = []
+
+        def ring(*_):
+            try:
+                file.close()
+            except RuntimeError as error:
+                refused.append(error)
+            finally:
+                self.node.send(signal.SIGCONT)
+
+        before = signal.signal(signal.SIGALRM, ring)
+        self.node.send(signal.SIGSTOP)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            # More than is on its way to a node that does not listen.
+            file.write(bytes(32 << 20), 0)
+        finally:
+            self.node.send(signal.SIGCONT)
+            signal.signal(signal.SIGALRM, before)
+        self.assertEqual(len(refused), 1)
+        file.close()
+
     def test_a_child_connects_anew_and_leaves_the_parents_files_alone(self):
         self.put("family", b"content")
         found = self.geds.open("data", "family")
@@ -500,6 +530,27 @@ if pid:
 
 
 class Ends(unittest.TestCase):
+    def test_what_is_lost_does_not_keep_others_from_being_brought(self):
+        node = served.Node()
+        geds = node.connect(durable=False)
+
+        def seal(key):
+            file = geds.create("data", key)
+            file.write(b"content", 0)
+            file.seal()
+
+        seal("a")
+        node.stop()
+        again = served.Node(directory=node.directory, address=node.address)
+        self.addCleanup(again.stop)
+        self.assertEqual([str(found) for found in geds.list("data")], ["a"])
+        seal("b")
+        with self.assertRaises(status.DataLoss):
+            geds.relocate()
+        self.assertEqual(geds.info("data", "b")["places"], [("disk", "1")])
+        geds.relocate()
+        geds.stop()
+
     def test_a_node_that_was_restarted_is_found_again(self):
         node = served.Node()
         geds = node.connect()

@@ -1,5 +1,6 @@
 """The store: names, and what is done with them."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -341,19 +342,26 @@ class GEDS:
         names, buckets = node.take_written()
         self._pending.update(names)
         for bucket in buckets:
-            self._pending.update((bucket, name) for name, *_ in node.list(bucket, "", ""))
-        only_disk = set()
+            # It may have been deleted meanwhile.
+            with contextlib.suppress(status.NotFound):
+                self._pending.update((bucket, name) for name, *_ in node.list(bucket, "", ""))
+        only_disk, lost = set(), None
         for bucket, key in sorted(self._pending):
             try:
                 self._bring(bucket, key, only_disk)
             except status.NotFound:
                 # It was deleted or renamed meanwhile.
                 pass
+            except status.DataLoss as error:
+                # The others are brought nevertheless.
+                lost = lost or error
             except status.Aborted:
                 if force:
                     raise
                 continue
             self._pending.discard((bucket, key))
+        if lost:
+            raise lost
 
     def _bring(self, bucket, key, only_disk):
         if bucket not in only_disk:
