@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::metadata;
 use crate::shell::Cmd;
 
 /// The programs' C toolchain; `cloudskin cc` reads the same file.
@@ -48,6 +49,7 @@ pub(crate) fn prepare(root: &Path, purpose: Purpose) -> Result<()> {
             ("openmpi-bin", "/usr/bin/mpirun"),
             // It has the server under another name, and does not start it as its package would.
             ("redis-tools", "/usr/bin/redis-check-rdb"),
+            ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
         ],
     };
     packages.extend(more.iter().map(|&(name, file)| Package { name, file }));
@@ -249,25 +251,21 @@ fn pip(root: &Path, packages: &[&str], into: &Path) -> Result<()> {
 /// Python's Ray, which a benchmark compares with, in an environment of its own.
 fn ray(root: &Path) -> Result<()> {
     let wanted = tools(root).join("ray");
-    if wanted.exists() {
+    // Of what was interrupted, half is there.
+    let whole = wanted.join("whole");
+    if whole.exists() {
         return Ok(());
     }
     eprintln!("x: install Ray into {}", wanted.display());
-    let done = wanted.join("bin/python");
-    let make = || {
-        Cmd::new("python3", root)
-            .args(["-m", "venv"])
-            .arg(&wanted)
-            .run_aside()?;
-        Cmd::new(&done, root)
-            .args(["-m", "pip", "install", "--quiet"])
-            .args(["--disable-pip-version-check", "ray", "numpy"])
-            .run_aside()
-    };
-    make().inspect_err(|_| {
-        // Half of it would be taken for all of it.
-        fs::remove_dir_all(&wanted).ok();
-    })
+    Cmd::new("python3", root)
+        .args(["-m", "venv"])
+        .arg(&wanted)
+        .run_aside()?;
+    Cmd::new(wanted.join("bin/python"), root)
+        .args(["-m", "pip", "install", "--quiet"])
+        .args(["--disable-pip-version-check", "ray", "numpy"])
+        .run_aside()?;
+    fs::write(&whole, "").with_context(|| format!("write {}", whole.display()))
 }
 
 /// A server of S3 over a directory, which a benchmark compares with.
@@ -324,8 +322,10 @@ pub(crate) fn host_triple(root: &Path) -> Result<String> {
         .context("rustc does not tell its host")
 }
 
+/// Beside what cargo makes, where the product looks for its peers too.
 fn tools(root: &Path) -> PathBuf {
-    root.join("target/tools")
+    let made = metadata::target_directory(root);
+    made.unwrap_or_else(|_| root.join("target")).join("tools")
 }
 
 fn empty_directory(path: &Path) -> Result<PathBuf> {

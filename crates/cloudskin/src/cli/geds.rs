@@ -5,7 +5,7 @@ mod live;
 mod moves;
 mod names;
 mod objects;
-mod show;
+pub(super) mod show;
 
 use std::io;
 use std::process::ExitCode;

@@ -63,6 +63,12 @@ fn benchmarks_can_be_measured() -> Result<()> {
         for id in expected {
             ensure!(ids.contains(id), "{id} is not in {ids:?}");
         }
+        for line in lines.iter().filter(|line| line["bench"].is_string()) {
+            // What says how much worse something is may be anything.
+            let is_rate = line["unit"] != "%";
+            let is_found = |what: &str| line[what].as_f64().is_some_and(|n| n > 0.0 || !is_rate);
+            ensure!(is_found("value"), "{line}");
+        }
         Ok(())
     };
     bench(

@@ -114,12 +114,12 @@ impl Bench {
             let Some(first) = group.benchmarks.iter().find(is_wanted) else {
                 continue;
             };
+            let load = load()?;
             let measured = self.measure(group, config).unwrap_or_else(|error| {
                 // What is not measured counts as failed.
                 tell(&format!("{}: {error:#}", first.id));
                 Vec::new()
             });
-            let load = load()?;
             let mut measured = measured.into_iter();
             for benchmark in group.benchmarks {
                 let measured = measured.next();

@@ -45,7 +45,7 @@ pub(super) fn bytes(n_bytes: u64) -> String {
 }
 
 /// `2026-11-29 06:42:41`, in UTC.
-pub(super) fn time(since_1970_ms: u64) -> String {
+pub(in crate::cli) fn time(since_1970_ms: u64) -> String {
     let seconds = since_1970_ms / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Days since 0000-03-01, in eras of 400 years, as in Howard Hinnant's `civil_from_days`.

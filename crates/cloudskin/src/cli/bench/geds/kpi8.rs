@@ -54,6 +54,7 @@ pub(super) fn kpi8(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
     // Of each load: what was found of each node.
     let mut found: [[Vec<f64>; 3]; 3] = Default::default();
     let loads = [None, Some(LOADS[0] * rate), Some(LOADS[1] * rate)];
+    let before = stage.proxy.bytes();
     for pair in 0..n_pairs {
         for (load, found) in loads.into_iter().zip(&mut found) {
             for n in 0..3 {
@@ -66,8 +67,8 @@ pub(super) fn kpi8(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
             }
         }
     }
-    let bytes = stage.proxy.bytes();
-    ensure!(bytes > 0, "nothing was brought to S3");
+    let bytes = stage.proxy.bytes() - before;
+    ensure!(bytes > 0, "nothing was brought to S3 while it was measured");
     tell(&format!("geds.kpi8: {bytes} bytes on the line to S3"));
     Ok(found.iter().map(compare).collect())
 }

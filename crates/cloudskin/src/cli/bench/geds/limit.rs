@@ -21,19 +21,19 @@ const LOOK_EVERY_BYTES: usize = 32 * MIB;
 pub(super) fn limit(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
     let limit = if setting.is_quick { 64 } else { 1024 };
     let n_objects = 4 * limit;
-    let served = Served::start(
-        &setting.dir.join("node"),
-        &["--memory", &format!("{limit}Mi")],
-    )?;
-    let group = Group::around(served.pid());
+    let memory = format!("{limit}Mi");
+    // It goes after its process.
+    let group;
+    let served = Served::start(&setting.dir.join("node"), &["--memory", &memory])?;
+    let found = Group::around(served.pid());
     if !setting.is_quick
-        && let Err(error) = &group
+        && let Err(error) = &found
     {
         anyhow::bail!(
             "the kernel has no group for the node, which is to count its memory: {error:#}"
         );
     }
-    let group = group.ok();
+    group = found.ok();
     let runtime = roles::runtime()?;
     let client = runtime.block_on(served.first_client())?;
     let (mut most, mut n_looks) = (0, 0);

@@ -13,7 +13,7 @@ use rustix::fs::MemfdFlags;
 
 use super::data::{self, KIB, MIB};
 use super::node::{self, Served};
-use super::s3::{self, Keys};
+use super::s3;
 use super::{Measured, Setting, Side};
 use crate::roles;
 
@@ -60,7 +60,7 @@ pub(super) fn s3_get_64m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>>
     for (n, content) in contents.chunks_exact(bytes).enumerate() {
         runtime.block_on(put(&client, &node::name(&n.to_string())?, content))?;
     }
-    let keys = Keys::read(&served.credentials)?;
+    let keys = s3::keys(&served.credentials)?;
     let mut s3 = s3::Client::connect(served.ready.s3, Some(keys))?;
     let mut sender = Sender::write(contents.clone(), bytes)?;
     let (mut ours, mut peer) = (Side::default(), Side::default());
@@ -134,6 +134,7 @@ impl Sender {
         let socket = TcpStream::connect(listener.local_addr()?)?;
         socket.set_nodelay(true)?;
         let (mut peer, _) = listener.accept()?;
+        peer.set_nodelay(true)?;
         let thread = rt::thread("bench".into(), 1 << 20, move || {
             let mut asked = [0];
             while peer.read(&mut asked)? > 0 {

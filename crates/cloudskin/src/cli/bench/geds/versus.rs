@@ -10,7 +10,7 @@ use super::data::{self, KIB, MIB};
 use super::network::{self, n_rounds, object_bytes};
 use super::node::{self, BUCKET, Node, Served};
 use super::peers::{Plasma, Redis, RedisClient, S3sFs};
-use super::s3::{self, Keys};
+use super::s3;
 use super::{Measured, Setting, Side};
 use crate::roles;
 
@@ -169,7 +169,7 @@ pub(super) fn s3_get_64m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>>
     for (n, content) in contents.chunks_exact(bytes).enumerate() {
         runtime.block_on(network::put(&client, &node::name(&n.to_string())?, content))?;
     }
-    let keys = Keys::read(&served.credentials)?;
+    let keys = s3::keys(&served.credentials)?;
     let mut s3 = s3::Client::connect(served.ready.s3, Some(keys))?;
     let mut peer_s3 = s3::Client::connect(peer_server.addr, None)?;
     let (mut ours, mut peer) = (Side::default(), Side::default());

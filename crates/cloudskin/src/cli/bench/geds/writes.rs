@@ -26,7 +26,7 @@ pub(super) fn seal_4k_ephemeral(setting: &Setting<'_>) -> anyhow::Result<Vec<Mea
     // From the second round on, names have other data before.
     for first in (0..n_rounds).flat_map(|_| (0..n_objects).step_by(batch)) {
         let n_times = batch.min(n_objects - first);
-        ours.turn(n_times, |n| {
+        ours.turn_with(None, n_times, |n| {
             let page = &bytes[(first + n) * PAGE..][..PAGE];
             node.put(&names[first + n], page)
         })?;
@@ -58,7 +58,7 @@ pub(super) fn seal_4k_durable(setting: &Setting<'_>) -> anyhow::Result<Vec<Measu
     file.sync_all()?;
     let (mut ours, mut peer) = (Side::default(), Side::default());
     for (n, name) in names.iter().enumerate() {
-        ours.turn(1, |_| {
+        ours.turn_with(None, 1, |_| {
             let mut writer = node.store().writer(&node.tenant)?;
             writer.append(page(n))?;
             let written = (Class::Durable, writer);
@@ -89,7 +89,9 @@ pub(super) fn write_1m(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
     for round in 0..=n_rounds {
         for (n, name) in names.iter().enumerate() {
             let place = n * MIB..(n + 1) * MIB;
-            let put = |ours: &mut Side| ours.turn(1, |_| node.put(name, &bytes[place.clone()]));
+            let put = |ours: &mut Side| {
+                ours.turn_with(None, 1, |_| node.put(name, &bytes[place.clone()]))
+            };
             // What comes first finds the source in no cache: both do in turn.
             if n % 2 == 0 {
                 put(&mut ours)?;
