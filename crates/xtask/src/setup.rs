@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::metadata;
 use crate::shell::Cmd;
 
 /// The programs' C toolchain; `cloudskin cc` reads the same file.
@@ -322,10 +321,8 @@ pub(crate) fn host_triple(root: &Path) -> Result<String> {
         .context("rustc does not tell its host")
 }
 
-/// Beside what cargo makes, where the product looks for its peers too.
 fn tools(root: &Path) -> PathBuf {
-    let made = metadata::target_directory(root);
-    made.unwrap_or_else(|_| root.join("target")).join("tools")
+    root.join("target/tools")
 }
 
 fn empty_directory(path: &Path) -> Result<PathBuf> {
