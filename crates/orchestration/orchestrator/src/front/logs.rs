@@ -31,11 +31,18 @@ pub(super) async fn read(State(front): State<Front>, call: Call) -> Answer {
         .read_log(&call.org, &unit, offset, PIECE_BYTES, now)
         .await?;
     let (offset, is_over) = (first.offset, first.is_end && first.bytes.is_empty());
+    let until = if follow {
+        None
+    } else {
+        // Behind the end there is nothing, and it begins where the end is.
+        let behind = controller.read_log(&call.org, &unit, u64::MAX, 1, now);
+        Some(behind.await?.offset)
+    };
     let log = Log {
         controller,
         org: call.org,
         unit,
-        follow,
+        until,
         end,
     };
     let mut response = stream::respond("text/plain; charset=utf-8", place, |sender| {
@@ -78,7 +85,8 @@ struct Log {
     controller: Controller,
     org: Name,
     unit: UnitId,
-    follow: bool,
+    /// Where the log ended when it was asked for: whoever writes on and on is not run after. `None`: it is followed.
+    until: Option<u64>,
     end: Instant,
 }
 
@@ -91,7 +99,9 @@ impl Log {
                 is_end,
             } = piece;
             let next = offset + bytes.len() as u64;
-            let is_dry = bytes.is_empty() && !self.follow;
+            let is_dry = self
+                .until
+                .is_some_and(|until| bytes.is_empty() || next >= until);
             if !bytes.is_empty() && sender.send(Ok(Bytes::from(bytes))).await.is_err() {
                 return;
             }
@@ -101,7 +111,7 @@ impl Log {
             if is_end || is_dry || left.is_zero() {
                 return;
             }
-            let wait = if self.follow { left } else { Duration::ZERO };
+            let wait = self.until.map_or(left, |_| Duration::ZERO);
             let more = self
                 .controller
                 .read_log(&self.org, &self.unit, next, PIECE_BYTES, wait);
