@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::front::object_store::attributes_of;
 use crate::index::BucketName;
 use crate::store::{Remote, tenant};
-use crate::tier2::Tier2;
+use crate::tier2::{Background, Tier2};
 
 const HOME_BYTES: usize = 16;
 
@@ -60,8 +60,10 @@ pub(crate) fn open(config: &Config, dir: &Path, metrics: &Metrics) -> Result<Rem
             .map_err(|error| invalid(format!("use `{bucket}`"), error))?;
         buckets.insert(BucketName::new(bucket)?, tenant(owner)?);
     }
+    let tier2 = Tier2::new(s3, &home(dir)?);
     Ok(Remote {
-        tier2: Tier2::new(s3, &home(dir)?),
+        background: Background::start(&tier2)?,
+        tier2,
         attributes: attributes_of,
         buckets,
         writes_back: config.write_back == WriteBack::Early,

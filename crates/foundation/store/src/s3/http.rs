@@ -45,6 +45,7 @@ const CLASS: &str = "x-cloudskin-acknowledgement";
 #[derive(Clone, Debug)]
 pub(super) struct Http {
     client: Client<Dialer, HttpRequestBody>,
+    dialer: Dialer,
     limits: Limits,
     conditions: Conditions,
     counters: Counters,
@@ -67,18 +68,32 @@ impl Http {
             tls,
             patience: limits.patience,
         };
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(limits.patience)
-            .pool_max_idle_per_host(limits.idle_connections);
         Ok(Self {
-            client: builder.build(dialer),
+            client: client(dialer.clone(), &limits),
+            dialer,
             limits,
             conditions,
             counters,
         })
     }
+
+    /// The same, over connections of its own.
+    pub(super) fn apart(&self, conditions: Conditions) -> Self {
+        Self {
+            client: client(self.dialer.clone(), &self.limits),
+            conditions,
+            ..self.clone()
+        }
+    }
+}
+
+fn client(dialer: Dialer, limits: &Limits) -> Client<Dialer, HttpRequestBody> {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(limits.patience)
+        .pool_max_idle_per_host(limits.idle_connections);
+    builder.build(dialer)
 }
 
 fn trusted() -> Result<Vec<u8>> {

@@ -97,6 +97,17 @@ impl S3 {
         })
     }
 
+    /// The same store, over connections of its own.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let conditions = Conditions::default();
+        Self {
+            config: self.config.clone(),
+            http: self.http.apart(conditions.clone()),
+            conditions,
+        }
+    }
+
     /// Nothing is asked of the store yet.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ impl Store {
         }
         let id = self.status(tenant, name)?.entry.sealed.id;
         if !requests.is_checked(&name.bucket) {
-            requests.remote.tier2.check(&name.bucket).await?;
+            requests.remote.background.check(&name.bucket).await?;
             requests.set_checked(&name.bucket);
         }
         self.bring(requests, id, Some(name)).await?;
@@ -246,12 +246,12 @@ impl Store {
 
     /// Puts it there, in the place of what it replaces, or beside what is not ours to replace.
     async fn send(&self, requests: &Requests, id: ObjectId, errand: &Errand) -> Result<InS3> {
-        let tier2 = &requests.remote.tier2;
+        let there = &requests.remote.background;
         let Errand { name, reader } = errand;
         let doomed = requests.doomed_at(name);
         // Else it is not there, as far as is known.
         let mut found = match !doomed.is_empty() || requests.is_unsure(name) {
-            true => tier2.find(name).await?,
+            true => there.find(name).await?,
             false => None,
         };
         for is_last in [false, true] {
@@ -266,9 +266,9 @@ impl Store {
             requests.attempt(id, &place);
             // What is in S3 goes with what the index says: that comes first, also why something may be replaced.
             self.durable().await?;
-            match tier2.persist(&what, reader.stream(0..reader.len())).await {
+            match there.persist(what, reader.stream(0..reader.len())).await {
                 Err(error) if !is_last && matches!(error.kind, Kind::Conflict | Kind::NotFound) => {
-                    found = tier2.find(name).await?;
+                    found = there.find(name).await?;
                 }
                 Err(error) => return Err(error),
                 Ok(at) => {
@@ -430,10 +430,10 @@ impl Store {
         }
         // Else a crash could bring back what names it.
         self.durable().await?;
-        let tier2 = &requests.remote.tier2;
-        let found = tier2.find(name).await?.and_then(|found| found.id);
+        let there = &requests.remote.background;
+        let found = there.find(name).await?.and_then(|found| found.id);
         if found.is_some_and(|id| !self.is_at(id, name))
-            && let Err(error) = tier2.delete(name).await
+            && let Err(error) = there.delete(name).await
         {
             requests.set_unsure(name);
             return Err(error);
@@ -599,7 +599,7 @@ async fn check_buckets(requests: &Requests) -> bool {
         if requests.is_checked(bucket) {
             continue;
         }
-        match requests.remote.tier2.check(bucket).await {
+        match requests.remote.background.check(bucket).await {
             Ok(()) => requests.set_checked(bucket),
             Err(error) => {
                 is_well = false;

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::tenants::Share;
 use crate::core::index::{BucketName, Entry, InS3, Name, ObjectId, Placement, Residency};
 use crate::error::{Error, Kind, Result};
-use crate::tier2::Tier2;
+use crate::tier2::{Background, Tier2};
 
 /// So many objects wait at most to be deleted in S3. More are left there.
 const DOOMED_MAX: usize = 1 << 17;
@@ -33,7 +33,9 @@ const UNSURE: Duration = Duration::from_secs(15 * 60);
 /// S3 as a store uses it.
 #[derive(Clone, Debug)]
 pub struct Remote {
+    /// For who reads.
     pub tier2: Tier2,
+    pub background: Background,
     /// What other tools are to know of an object.
     pub attributes: fn(&Entry) -> Attributes,
     /// Buckets that are in S3 too, under the same name, and whose they have to be here.

@@ -10,10 +10,12 @@
 //!   lost had been "yes" is found out: every object says which one it is ([`ID`]).
 //! - What is read is of the etag that was written, or nothing: whoever overwrites it is noticed.
 //! - Keys that S3 over HTTP cannot have are mapped ([`keys`]).
+//! - What nobody waits for is done when nobody else wants the processor ([`Background`]).
 //! - Requests are sent again where that is safe, a bounded number of times ([`store::s3::Limits`]). Nothing is tried again here.
 //!
 //! [`store::s3::Limits`]: ::store::s3::Limits
 
+mod background;
 pub mod keys;
 mod persisting;
 mod reading;
@@ -28,6 +30,7 @@ use object_store::{
     PutOptions, PutResult, UpdateVersion,
 };
 
+pub use self::background::Background;
 pub use self::persisting::Persist;
 use crate::core::index::{BucketName, Etag, KEY_BYTES_MAX, Key, Name, NodeId, ObjectId};
 use crate::core::paths::RESERVED;
@@ -60,6 +63,14 @@ impl Tier2 {
     pub fn new(s3: ::store::S3, home: &str) -> Self {
         let home = home.into();
         Self { s3, home }
+    }
+
+    /// The same, over connections of its own.
+    fn apart(&self) -> Self {
+        Self {
+            s3: self.s3.apart(),
+            home: Arc::clone(&self.home),
+        }
     }
 
     /// What is there now.

@@ -1,10 +1,12 @@
 //! What it costs those who work with a node that it brings objects to S3 meanwhile.
 //!
 //! Three nodes of the same kind have the same load one after the other, again and again, each time in another order: one brings what is written to a far
-//! store, two do not. Those that have no load stand still. The difference of the two that are the same is noise.
+//! store, two do not. Those that have no load stand still. The difference of the two that are the same is noise. The far store and the line to it are
+//! on the same processors, which they have when nobody else wants them.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -110,8 +112,9 @@ struct Node {
 
 impl Stage {
     fn start(setting: &Setting<'_>) -> anyhow::Result<Self> {
-        let (runtime, of_proxy) = (roles::runtime()?, roles::runtime()?);
+        let (runtime, of_proxy) = (roles::runtime()?, of_far_away()?);
         let far = Served::start(&setting.dir.join("far"), &["--memory", "1Gi"])?;
+        far.lower_priority()?;
         runtime.block_on(far.first_client())?;
         let starting = Proxy::start(far.ready.s3, LINE_BYTES_PER_S, LINE_DELAY);
         let proxy = of_proxy.block_on(starting)?;
@@ -203,6 +206,16 @@ impl Stage {
     }
 }
 
+/// What the line to the far store runs in: it is to be elsewhere, and here it has a processor when nobody else wants it.
+fn of_far_away() -> std::io::Result<Runtime> {
+    let lower = || rt::lower_priority().expect("a thread may become less important");
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .on_thread_start(lower)
+        .enable_all()
+        .build()
+}
+
 impl Node {
     /// With all names, and at rest.
     fn start(
@@ -234,6 +247,15 @@ impl Served {
 
     fn go_on(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
+    }
+
+    /// It has a processor when nobody else wants it.
+    fn lower_priority(&self) -> anyhow::Result<()> {
+        let pid = self.pid().to_string();
+        let args = ["--idle", "--all-tasks", "--pid", "0", &pid];
+        let told = Command::new("chrt").args(args).status();
+        ensure!(told.context("run chrt")?.success(), "lower a priority");
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use crate::store::objects::on_disk;
 use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
 use crate::store::{InRemote, Remote, Scrubbing};
 use crate::tier1;
+use crate::tier2::Background;
 use crate::tier2::tests as s3;
 use crate::tier2::tests::proxy::Fault;
 
@@ -45,6 +46,7 @@ impl World {
     fn remote(&self, owner: &str, writes_back: bool) -> Remote {
         Remote {
             tier2: self.s3.tier2.clone(),
+            background: Background::start(&self.s3.tier2).expect("a thread"),
             // Such as no header can say.
             attributes: |_| {
                 let name = object_store::Attribute::Metadata("a\nb".into());

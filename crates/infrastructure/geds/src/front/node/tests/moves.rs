@@ -8,6 +8,7 @@ use crate::core::index::{Name, NodeId, Residency};
 use crate::error::Kind;
 use crate::front::node::Limits;
 use crate::store::{self, Remote};
+use crate::tier2::Background;
 use crate::tier2::tests as s3;
 
 async fn copies(world: &World, key: &str) -> Vec<Residency> {
@@ -53,6 +54,7 @@ async fn what_is_persisted_is_in_s3() {
     let acme = store::tenant("acme").expect("a tenant");
     let remote = Remote {
         tier2: s3.tier2.clone(),
+        background: Background::start(&s3.tier2).expect("a thread"),
         attributes: |_| Attributes::default(),
         buckets: [(bucket("data"), acme)].into(),
         writes_back: false,

@@ -1,0 +1,214 @@
+//! What nobody waits for, on a thread that has a processor when nobody else wants it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Found, Persist, Tier2};
+use crate::core::index::{BucketName, InS3, Name};
+use crate::error::{Error, Kind, Result};
+
+const STACK_BYTES: usize = 1 << 20;
+/// So many pieces of an object wait to be sent.
+const PIECES_MAX: usize = 2;
+
+/// Tier 2 for who brings objects there and takes them away: signing and sending, with all that belongs to it, takes no time from those who wait
+/// for something. So it takes long when there is much else to do. It has connections of its own: nobody else waits for this thread.
+///
+/// Nothing that others need is locked here for longer than a few instructions: whoever holds a lock on such a thread keeps it as long as others
+/// are busy.
+#[derive(Clone, Debug)]
+pub struct Background {
+    tier2: Arc<Tier2>,
+    thread: Arc<Thread>,
+}
+
+/// It ends when this is dropped, which waits for that.
+struct Thread {
+    runtime: Handle,
+    /// There until it is dropped, as is the thread.
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Background {
+    /// # Errors
+    /// `Unavailable`: there is no thread to be had.
+    pub fn start(tier2: &Tier2) -> Result<Self> {
+        let thread = Thread::start()
+            .map_err(|error| Error::caused(Kind::Unavailable, "start a thread", error))?;
+        Ok(Self {
+            tier2: Arc::new(tier2.apart()),
+            thread: Arc::new(thread),
+        })
+    }
+
+    /// As [`Tier2::persist`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn persist(
+        &self,
+        what: Persist,
+        mut pieces: BoxStream<'static, Result<Bytes>>,
+    ) -> Result<InS3> {
+        let (send, mut sent) = mpsc::channel(PIECES_MAX);
+        // Reading takes locks, so it is done here.
+        let reading = async move {
+            while let Some(piece) = pieces.next().await {
+                if send.send(piece).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let persisting = self.run(async move |tier2| {
+            let pieces = stream::poll_fn(move |context| sent.poll_recv(context));
+            tier2.persist(&what, pieces).await
+        });
+        let ((), persisted) = tokio::join!(reading, persisting);
+        persisted
+    }
+
+    /// As [`Tier2::find`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn find(&self, name: &Name) -> Result<Option<Found>> {
+        let name = name.clone();
+        self.run(async move |tier2| tier2.find(&name).await).await
+    }
+
+    /// As [`Tier2::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check(&self, bucket: &BucketName) -> Result<()> {
+        let bucket = bucket.clone();
+        self.run(async move |tier2| tier2.check(&bucket).await)
+            .await
+    }
+
+    /// As [`Tier2::delete`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn delete(&self, name: &Name) -> Result<()> {
+        let name = name.clone();
+        self.run(async move |tier2| tier2.delete(&name).await).await
+    }
+
+    /// Does it there. Whoever does not wait any more ends it.
+    async fn run<T, F>(&self, work: impl FnOnce(Arc<Tier2>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let work = work(Arc::clone(&self.tier2));
+        let _task = {
+            let _there = self.thread.runtime.enter();
+            rt::spawn("geds background", async move {
+                // Nobody may want to know any more.
+                tell.send(work.await).ok();
+            })
+        };
+        let ended = |_| {
+            Error::new(
+                Kind::Internal,
+                "what was done in the background has panicked",
+            )
+        };
+        told.await.map_err(ended)?
+    }
+}
+
+impl Thread {
+    fn start() -> std::io::Result<Self> {
+        let (tell, told) = sync_channel(1);
+        let (end, ended) = oneshot::channel::<()>();
+        let work = move || {
+            let runtime = rt::lower_priority()
+                .and_then(|()| Builder::new_current_thread().enable_all().build());
+            match runtime {
+                Ok(runtime) => {
+                    tell.send(Ok(runtime.handle().clone())).ok();
+                    runtime.block_on(ended).ok();
+                }
+                Err(error) => {
+                    tell.send(Err(error)).ok();
+                }
+            }
+        };
+        let thread = rt::thread("geds background".to_owned(), STACK_BYTES, work)?;
+        let runtime = told.recv().map_err(std::io::Error::other)??;
+        Ok(Self {
+            runtime,
+            end: Some(end),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Thread")
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the background thread has panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::super::tests::world;
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_has_a_processor_when_nobody_else_wants_it() {
+        let world = world(0).await;
+        let background = Background::start(&world.tier2).expect("a thread");
+        let stat = async |_| Ok(std::fs::read_to_string("/proc/thread-self/stat").expect("one"));
+        let stat = background.run(stat).await.expect("it is read");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        // See proc_pid_stat(5): the 41st of all.
+        let policy = fields.split(' ').nth(41 - 3).expect("a policy");
+        assert_eq!(policy, "5", "SCHED_IDLE");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_does_not_wait_any_more_ends_it() {
+        let world = world(0).await;
+        let background = Background::start(&world.tier2).expect("a thread");
+        let (held, dropped) = oneshot::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let endless = background.run(async move |_| {
+            let _held = held;
+            begin.send(()).expect("somebody waits");
+            pending::<Result<()>>().await
+        });
+        tokio::select! {
+            _ = endless => panic!("it has no end"),
+            begun = begun => begun.expect("it has begun"),
+        }
+        dropped.await.expect_err("nobody has it");
+        let panicking = background.run(async |_| -> Result<()> { panic!("on purpose") });
+        assert_eq!(panicking.await.expect_err("an error").kind, Kind::Internal);
+    }
+}
