@@ -11,6 +11,7 @@ use super::residents::Resident;
 use crate::arena::{Object, View};
 use crate::core::index::Entry;
 use crate::core::to_usize;
+use crate::core::victims::Heat;
 use crate::error::{Error, Kind, Result};
 use crate::tier1::{self, Aligned};
 
@@ -25,7 +26,9 @@ pub struct Reader(Arc<Read>);
 struct Read {
     entry: Arc<Entry>,
     content: Content,
-    /// All of it, if it is in memory and in one piece: who opens a name again finds it here, without another look into cold memory.
+    /// Of what is in memory: how warm it is, and all of it, if it is in one piece. Who opens a name again finds them here, and waits for memory no
+    /// more often than it has to.
+    heat: Option<Heat>,
     view: Option<View>,
 }
 
@@ -47,21 +50,22 @@ pub struct Pieces {
 
 impl Reader {
     pub(super) fn new(entry: Arc<Entry>, content: Content) -> Self {
-        let view = match &content {
-            Content::Memory(resident) => resident.opened.view(),
-            Content::Disk(_) | Content::S3(_) => None,
+        let (heat, view) = match &content {
+            Content::Memory(resident) => (Some(resident.heat.clone()), resident.opened.view()),
+            Content::Disk(_) | Content::S3(_) => (None, None),
         };
         Self(Arc::new(Read {
             entry,
             content,
+            heat,
             view,
         }))
     }
 
     /// Somebody opens it again.
     pub(super) fn touch(&self) {
-        if let Content::Memory(resident) = &self.0.content {
-            resident.touch();
+        if let Some(heat) = &self.0.heat {
+            heat.touch();
         }
     }
 
@@ -96,8 +100,8 @@ impl Reader {
 
     /// All of it, if it is in memory and in one piece.
     #[must_use]
-    pub fn view(&self) -> Option<View> {
-        self.0.view.clone()
+    pub fn view(&self) -> Option<&View> {
+        self.0.view.as_ref()
     }
 
     /// What lies in that range, as far as there is something: where it is in memory, or read from the disk in pieces of at most 1 MiB, one when it

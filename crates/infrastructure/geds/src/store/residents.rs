@@ -16,7 +16,7 @@ pub(super) struct Resident {
     pub object: Object,
     pub opened: Opened,
     pub share: Arc<Share>,
-    heat: Heat,
+    pub heat: Heat,
     is_out: AtomicBool,
 }
 
@@ -24,11 +24,6 @@ pub(super) struct Resident {
 pub(super) struct Residents(RwLock<HashMap<ObjectId, Arc<Resident>>>);
 
 impl Resident {
-    /// Somebody opens it.
-    pub(super) fn touch(&self) {
-        self.heat.touch();
-    }
-
     /// It is not to be found any more.
     pub(super) fn is_out(&self) -> bool {
         self.is_out.load(Ordering::SeqCst)

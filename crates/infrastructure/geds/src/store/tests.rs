@@ -146,7 +146,7 @@ fn what_is_sealed_is_read_and_what_is_replaced_is_read_on() {
     let second = put(&store, "a", b"other", Precondition::None).expect("sealed");
     assert!(second.generation > first.generation && second.sealed.etag != first.sealed.etag);
     assert_eq!(read(&store, "a").expect("there"), b"other");
-    assert_eq!(&*reader.view().expect("one piece"), b"one");
+    assert_eq!(&**reader.view().expect("one piece"), b"one");
     assert_eq!(reader.entry(), &first);
     put(&store, "empty", b"", Precondition::None).expect("sealed");
     assert_eq!(read(&store, "empty").expect("there"), b"");

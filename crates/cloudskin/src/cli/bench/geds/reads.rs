@@ -1,6 +1,7 @@
 //! Reading in the process of the node.
 
 use anyhow::{Context as _, ensure};
+use geds::index::Name;
 
 use super::data::{self, KIB, MIB};
 use super::node::{self, Node};
@@ -19,10 +20,10 @@ pub(super) fn open_read_4k(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured
     for (name, bytes) in names.iter().zip(bytes.chunks_exact(PAGE)) {
         node.put(name, bytes)?;
     }
-    let read = |n: usize| {
-        let reader = node.store().open_object(&node.tenant, &names[n])?;
+    let read = |name: &Name| {
+        let reader = node.store().open_object(&node.tenant, name)?;
         let view = reader.view().context("it is in memory, in one piece")?;
-        anyhow::Ok(data::sum(&view))
+        anyhow::Ok(data::sum(view))
     };
     let mut into = [0; PAGE];
     let mut copy = |n: usize| {
@@ -32,8 +33,11 @@ pub(super) fn open_read_4k(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured
     let (mut found, mut expected) = (0_u64, 0_u64);
     let mut turns = |first: usize, n_times: usize, ours: &mut Side, peer: &mut Side, of| {
         let of: fn(usize, usize) -> usize = of;
+        let names = (0..n_times).map(|n| node::name(names[of(first + n, n_objects)].key.as_str()));
+        // Whoever asks has just made the name, and not the node.
+        let names = names.collect::<Result<Vec<_>, _>>()?;
         ours.turn(n_times, |n| {
-            found = found.wrapping_add(read(of(first + n, n_objects))?);
+            found = found.wrapping_add(read(&names[n])?);
             Ok(())
         })?;
         peer.turn(n_times, |n| {
@@ -77,7 +81,7 @@ pub(super) fn scan_view(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> 
             ours.turn(1, |_| {
                 let reader = node.store().open_object(&node.tenant, name)?;
                 let view = reader.view().context("it is in memory, in one piece")?;
-                found = found.wrapping_add(data::sum(&view));
+                found = found.wrapping_add(data::sum(view));
                 Ok(())
             })?;
             peer.turn(1, |_| {

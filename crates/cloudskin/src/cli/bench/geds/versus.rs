@@ -53,7 +53,7 @@ impl Stage {
             .store()
             .open_object(&self.node.tenant, &self.names[n])?;
         let view = reader.view().context("it is in memory, in one piece")?;
-        Ok(data::sum(&view))
+        Ok(data::sum(view))
     }
 
     /// Opens an object by name, and sums a copy.

@@ -663,7 +663,7 @@ async fn native_objects_are_objects_and_keep_their_metadata() {
     // And the other way round.
     world.acme.put("/data/s", b"from s3").await.expect(200);
     let reader = world.store.open_object(&owner, &name("s")).expect("there");
-    assert_eq!(&*reader.view().expect("one piece"), b"from s3");
+    assert_eq!(&**reader.view().expect("one piece"), b"from s3");
     assert_eq!(&*native("s"), b"");
     let when = Precondition::Etag(reader.entry().sealed.etag.clone());
     world
