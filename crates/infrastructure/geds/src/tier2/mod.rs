@@ -117,39 +117,17 @@ impl Tier2 {
     /// # Errors
     /// `Invalid`: it does not; else what S3 says.
     pub async fn check(&self, bucket: &BucketName) -> Result<()> {
-        let key = format!("{RESERVED}%probe-{}", self.home);
+        // Nobody else has this key: whoever takes his own away, now or before the last restart, would make a condition hold here.
+        let key = format!("{RESERVED}%probe-{}-{:016x}", self.home, rt::random_u64());
         let path = Path::parse(&key).expect("a path");
         let name = Name {
             bucket: bucket.clone(),
             key: Key::new(&key)?,
         };
         let there = self.bucket(&name)?;
-        let objects = there.objects();
-        let asking = |error| failed("ask S3 for conditional writes", error);
-        let put = objects.put(&path, "probe".into()).await;
-        put.map_err(asking)?;
-        let other = UpdateVersion {
-            e_tag: Some("\"00000000000000000000000000000000\"".to_owned()),
-            version: None,
-        };
-        let mut is_known = true;
-        for mode in [PutMode::Create, PutMode::Update(other)] {
-            let options = PutOptions::from(mode.clone());
-            let put = objects.put_opts(&path, "probe".into(), options).await;
-            is_known &= is_refused(put).map_err(asking)?;
-            let upload = there.upload(&path, PutMultipartOptions::default()).await;
-            let upload = upload.map_err(asking)?;
-            let completed = async {
-                let part = upload.put(0, "probe".into()).await?;
-                is_refused(upload.complete(vec![part], &mode).await)
-            };
-            let completed = completed.await;
-            // It is over already if it was not refused.
-            upload.abort().await.ok();
-            is_known &= completed.map_err(asking)?;
-        }
-        objects.delete(&path).await.ok();
-        if is_known {
+        let is_known = knows_conditions(&there, &path).await;
+        there.objects().delete(&path).await.ok();
+        if is_known.map_err(|error| failed("ask S3 for conditional writes", error))? {
             return Ok(());
         }
         let what = format!(
@@ -204,6 +182,32 @@ impl Tier2 {
         let bucket = self.s3.bucket(name.bucket.as_str());
         bucket.map_err(|error| Error::caused(Kind::Invalid, "name a bucket of S3", error))
     }
+}
+
+/// Whether conditions are minded that do not hold, of what is at `path`, where nobody else puts something.
+async fn knows_conditions(there: &::store::s3::Bucket, path: &Path) -> object_store::Result<bool> {
+    let objects = there.objects();
+    objects.put(path, "probe".into()).await?;
+    let other = UpdateVersion {
+        e_tag: Some("\"00000000000000000000000000000000\"".to_owned()),
+        version: None,
+    };
+    let mut is_known = true;
+    for mode in [PutMode::Create, PutMode::Update(other)] {
+        let options = PutOptions::from(mode.clone());
+        let put = objects.put_opts(path, "probe".into(), options).await;
+        is_known &= is_refused(put)?;
+        let upload = there.upload(path, PutMultipartOptions::default()).await?;
+        let completed = async {
+            let part = upload.put(0, "probe".into()).await?;
+            is_refused(upload.complete(vec![part], &mode).await)
+        };
+        let completed = completed.await;
+        // It is over already if it was not refused.
+        upload.abort().await.ok();
+        is_known &= completed?;
+    }
+    Ok(is_known)
 }
 
 /// Whether a condition that did not hold was minded.

@@ -367,3 +367,22 @@ async fn only_stores_that_know_conditions_are_used() {
         .await
         .expect_err("it is not there");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_conditions_does_not_disturb_who_asks_at_the_same_time() {
+    let world = world(0).await;
+    let data = BucketName::new("data").expect("a bucket");
+    // Each is somewhere else when another one begins.
+    let ask = async |n_looks: usize| {
+        for _ in 0..10 {
+            for _ in 0..n_looks {
+                world.tier2.find(&name("any")).await.expect("it answers");
+            }
+            world.tier2.check(&data).await.expect("it knows them");
+        }
+    };
+    tokio::join!(ask(0), ask(1), ask(3));
+    let left = world.tier2.bucket(&name("any")).expect("a bucket");
+    let left = left.objects().list(None).try_collect::<Vec<_>>().await;
+    assert!(left.expect("a list").is_empty(), "nothing is left of it");
+}
