@@ -14,6 +14,7 @@
 //! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
 //! - [`front`]: its faces: S3, `ObjectStore`, and the node protocol, whose bytes are in `wire`.
 //! - [`client`]: who speaks that protocol from other processes and nodes.
+//! - [`testing`]: a store on a disk that crashes.
 //!
 //! Read in this order: [`index`] and `namespace`; then the essays of the arena and of tier 1, and what they say to read; then `store`, and
 //! `service`.
@@ -32,6 +33,7 @@ pub mod namespace;
 pub mod service;
 pub mod store;
 mod tasks;
+pub mod testing;
 pub mod tier2;
 pub mod users;
 mod wire;

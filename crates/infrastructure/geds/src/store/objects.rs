@@ -66,6 +66,11 @@ impl Store {
         Ok(self.0.disk.put_prepared(on_disk(id), prepared)?)
     }
 
+    /// How many the disk has that are not freed. Takes as long as there are.
+    pub(crate) fn n_on_disk(&self) -> usize {
+        self.0.disk.objects(None, usize::MAX).len()
+    }
+
     /// Nobody names it any more.
     pub(super) fn free(&self, id: ObjectId) {
         self.0.on_disk().remove(&id);
