@@ -302,6 +302,66 @@ async fn documents_are_verified() {
     assert_eq!(client.get("/bucket/a").await.code(), "NoSuchKey");
 }
 
+/// Documents of all kinds that are read here, each with one byte otherwise, or cut there.
+#[tokio::test]
+async fn documents_that_are_nearly_right_are_done_or_refused() {
+    let World {
+        client,
+        service: _service,
+        ..
+    } = world().await;
+    let documents = [
+        (
+            "POST",
+            "/bucket",
+            "delete",
+            "<Delete><Object><Key>b</Key></Object></Delete>",
+        ),
+        (
+            "POST",
+            "/bucket/b",
+            "uploadId=none",
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"0\"</ETag></Part></CompleteMultipartUpload>",
+        ),
+        (
+            "PUT",
+            "/bucket/b",
+            "tagging",
+            "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>",
+        ),
+        (
+            "PUT",
+            "/other",
+            "",
+            "<CreateBucketConfiguration><LocationConstraint>us-east-1</LocationConstraint></CreateBucketConfiguration>",
+        ),
+    ];
+    for (method, path, query, document) in documents {
+        for at in 0..document.len() {
+            let (before, after) = (&document.as_bytes()[..at], &document.as_bytes()[at + 1..]);
+            // In turn, for there are many.
+            let with: &[u8] = [
+                &b"<"[..],
+                b"&",
+                b">",
+                b"\0",
+                b"\xff",
+                b"<!DOCTYPE a [<!ENTITY b \"b\">]>&b;",
+            ][at % 6];
+            for body in [before.to_vec(), [before, with, after].concat()] {
+                let call = Call {
+                    query,
+                    ..Call::new(method, path)
+                };
+                let answer = client.call(call, &body).await;
+                let body = String::from_utf8_lossy(&body).into_owned();
+                assert!(answer.status < 500, "{body}: {}", answer.text());
+            }
+        }
+    }
+    is_as_before(&client).await;
+}
+
 #[tokio::test]
 async fn nobody_is_asked_to_send_what_is_refused() {
     let World {

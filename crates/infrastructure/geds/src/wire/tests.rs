@@ -64,6 +64,35 @@ fn check_golden(what: &impl Debug, bytes: &[u8], golden: &str) {
     assert_eq!(hex(bytes), golden.replace(' ', ""), "{what:?}");
 }
 
+/// What is nearly those bytes: each byte another one, gone, or followed by the largest number.
+fn nearly(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    const LARGEST: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    (0..bytes.len()).flat_map(move |at| {
+        let byte = bytes[at];
+        let others = [
+            0,
+            1,
+            0x7f,
+            0x80,
+            0xff,
+            byte ^ 1,
+            byte ^ 0x80,
+            byte.wrapping_add(1),
+        ];
+        let others = others.into_iter().map(move |other| vec![other]);
+        let gone_or_more = [
+            Vec::new(),
+            LARGEST.to_vec(),
+            [&[byte], &LARGEST[..]].concat(),
+        ];
+        others.chain(gone_or_more).map(move |with| {
+            let mut nearly = bytes.to_vec();
+            nearly.splice(at..=at, with);
+            nearly
+        })
+    })
+}
+
 fn check_request(request: &Request, op: u8, golden: &str) {
     let (encoded_op, body) = request.encode();
     assert_eq!(encoded_op.code(), op);
@@ -74,6 +103,18 @@ fn check_request(request: &Request, op: u8, golden: &str) {
         Request::parse(op, &body[..len]).expect_err("a part is not all");
     }
     Request::parse(op, &[&body[..], &[0]].concat()).expect_err("more is not all");
+    for body in nearly(&body) {
+        is_parsed_or_refused(op, &body);
+    }
+}
+
+/// Whatever it is, it is one or it is not.
+fn is_parsed_or_refused(op: u8, body: &[u8]) {
+    if let Ok(request) = Request::parse(op, body) {
+        let (op, body) = request.encode();
+        let again = Request::parse(op.code(), &body).expect("it is one");
+        assert_eq!(format!("{again:?}"), format!("{request:?}"));
+    }
 }
 
 fn check_reply<T: Reply + Debug>(reply: &T, golden: &str) {
@@ -83,6 +124,13 @@ fn check_reply<T: Reply + Debug>(reply: &T, golden: &str) {
     assert_eq!(format!("{again:?}"), format!("{reply:?}"));
     for len in 0..body.len() {
         T::parse(&body[..len]).expect_err("a part is not all");
+    }
+    for body in nearly(&body) {
+        if let Ok(reply) = T::parse(&body) {
+            let again = T::parse(&reply.encode()).expect("it is one");
+            assert_eq!(format!("{again:?}"), format!("{reply:?}"));
+        }
+        parse_all(&body);
     }
 }
 
@@ -561,12 +609,8 @@ fn parse_all(body: &[u8]) {
 
 proptest! {
     #[test]
-    fn anything_is_parsed_or_refused(op in 0..30_u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
-        if let Ok(request) = Request::parse(op, &body) {
-            let (op, body) = request.encode();
-            let again = Request::parse(op.code(), &body).expect("it is one");
-            prop_assert_eq!(format!("{again:?}"), format!("{request:?}"));
-        }
+    fn anything_is_parsed_or_refused(op in 0..32_u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
+        is_parsed_or_refused(op, &body);
         parse_all(&body);
     }
 

@@ -216,6 +216,46 @@ fn times_are_told_to_the_millisecond() {
     }
 }
 
+/// What is nearly those bytes: each byte another one, gone, or followed by the largest number.
+fn nearly(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    const LARGEST: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    (0..bytes.len()).flat_map(move |at| {
+        let byte = bytes[at];
+        let others = [
+            0,
+            1,
+            0x7f,
+            0x80,
+            0xff,
+            byte ^ 1,
+            byte ^ 0x80,
+            byte.wrapping_add(1),
+        ];
+        let others = others.into_iter().map(move |other| vec![other]);
+        let gone_or_more = [
+            Vec::new(),
+            LARGEST.to_vec(),
+            [&[byte], &LARGEST[..]].concat(),
+        ];
+        others.chain(gone_or_more).map(move |with| {
+            let mut nearly = bytes.to_vec();
+            nearly.splice(at..=at, with);
+            nearly
+        })
+    })
+}
+
+#[test]
+fn what_is_nearly_what_was_written_is_refused_or_means_itself() {
+    for bytes in encoded() {
+        for bytes in nearly(&bytes) {
+            if let Some(found) = decoded(&bytes) {
+                assert_eq!(decoded(&encode_again(&found)), Some(found));
+            }
+        }
+    }
+}
+
 proptest! {
     /// Neither garbage nor damage is taken for what was written, unless it is something that could have been.
     #[test]
