@@ -1,10 +1,13 @@
 //! `cloudskin prove`: the long proofs. Programs are moved many times, and must end with the same memory and the same output; a
-//! program calls its host with garbage, and must harm nobody but itself.
+//! program calls its host with garbage, and must harm nobody but itself; processes of the object store are killed, and nothing is lost.
 
+mod chance;
+mod geds;
 mod sites;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use cells::world::{Proof, Report, Schedule, World};
@@ -25,12 +28,21 @@ pub(super) struct Prove {
     /// Moves in each run.
     #[arg(long, default_value_t = 100)]
     moves: u32,
-    /// So many schedules of faults over a platform.
+    /// So many schedules of faults over a platform, and as many over a node of the object store.
     #[arg(long, default_value_t = 200)]
     schedules: u32,
     /// The seed of the first schedule, of whatever kind.
     #[arg(long, default_value_t = 1)]
     first_seed: u32,
+    /// So many recorded traces of a store of objects, every crash of which is looked at.
+    #[arg(long, default_value_t = 100)]
+    traces: u32,
+    /// So many seconds nobody answers where S3 should be.
+    #[arg(long, default_value_t = 300)]
+    outage: u64,
+    /// Be a client of a node that is killed.
+    #[arg(long, hide = true, value_name = "FILE")]
+    client: Option<PathBuf>,
     /// The proofs to run: what their ids begin with, `cells` or `cells.moves.halo`.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -76,6 +88,12 @@ enum Job {
     Garbage { call: usize },
     /// The processes of a platform are killed, stopped and cut off, as this seed says, while a program moves.
     Faults { seed: u32 },
+    /// Clients, a node and the S3 behind it are killed, as this seed says.
+    Kill { seed: u32 },
+    /// A store of objects is opened as every crash leaves it after what this seed says.
+    Crashes { seed: u32 },
+    /// S3 is away, and comes back.
+    Outage,
 }
 
 /// What is looked at, and what of it was found.
@@ -85,10 +103,15 @@ struct Found {
     value: usize,
     runs: usize,
     problem: Option<String>,
+    /// What else whoever looks at it wants to know.
+    note: Option<String>,
 }
 
 impl Prove {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
+        if let Some(order) = &self.client {
+            return geds::run_client(order);
+        }
         let jobs: Vec<_> = self.all().filter(|job| self.is_wanted(*job)).collect();
         ensure!(
             !jobs.is_empty(),
@@ -96,17 +119,21 @@ impl Prove {
             self.names.join(" ")
         );
         let mut failed = Vec::new();
-        let mut stage = None;
+        let (mut stage, mut geds_stage) = (None, None);
         for job in jobs {
             let found = match job {
                 Job::Moves { program, seed } => self.moves(config, PROGRAMS[program], seed),
                 Job::Garbage { call } => garbage(config, call),
                 Job::Faults { seed } => faults(&mut stage, config, seed),
+                Job::Kill { seed } => kill(&mut geds_stage, seed),
+                Job::Crashes { seed } => geds::crashes(seed.into()),
+                Job::Outage => geds::outage(Duration::from_secs(self.outage)),
             };
             let found = found.unwrap_or_else(|error| Found {
                 value: 0,
                 runs: 0,
                 problem: Some(format!("{error:#}")),
+                note: None,
             });
             self.tell(job, &found)?;
             if found.problem.is_some() {
@@ -137,6 +164,9 @@ impl Prove {
         moves
             .chain((0..CALLS.len()).map(|call| Job::Garbage { call }))
             .chain(faults)
+            .chain(seeds(self.schedules).map(|seed| Job::Kill { seed }))
+            .chain(seeds(self.traces).map(|seed| Job::Crashes { seed }))
+            .chain([Job::Outage])
     }
 
     fn is_wanted(&self, job: Job) -> bool {
@@ -190,6 +220,7 @@ impl Prove {
             value: replayed.moves.len() + live.moves.len(),
             runs: 3,
             problem: problem.map(str::to_owned),
+            note: None,
         })
     }
 
@@ -199,16 +230,21 @@ impl Prove {
             value,
             runs,
             problem,
+            note,
         } = found;
         if !self.json {
             let verdict = problem.as_deref().unwrap_or(goal);
-            return say(&format!("{:<37} {value:>4} {unit}: {verdict}", job.name()));
+            let note = note
+                .as_ref()
+                .map_or_else(String::new, |note| format!(" ({note})"));
+            let name = job.name();
+            return say(&format!("{name:<37} {value:>4} {unit}: {verdict}{note}"));
         }
         let mut line = serde_json::json!({
             "bench": job.id(), "value": value, "unit": unit, "peer": peer, "peer_value": 0,
-            "goal": goal, "ok": problem.is_none(), "problem": problem, "runs": runs, "load": load()?,
+            "goal": goal, "ok": problem.is_none(), "problem": problem, "note": note, "runs": runs, "load": load()?,
         });
-        if let Job::Moves { seed, .. } | Job::Faults { seed } = job {
+        if let Some(seed) = job.seed() {
             line["seed"] = seed.into();
         }
         say(&line.to_string())
@@ -226,16 +262,25 @@ impl Job {
             }
             Self::Garbage { call } => format!("cells.garbage.{}", CALLS[call]),
             Self::Faults { .. } => "sites.faults".to_owned(),
+            Self::Kill { .. } => "geds.kill".to_owned(),
+            Self::Crashes { .. } => "geds.crashes".to_owned(),
+            Self::Outage => "geds.outage".to_owned(),
+        }
+    }
+
+    fn seed(self) -> Option<u32> {
+        match self {
+            Self::Moves { seed, .. } | Self::Faults { seed } => Some(seed),
+            Self::Kill { seed } | Self::Crashes { seed } => Some(seed),
+            Self::Garbage { .. } | Self::Outage => None,
         }
     }
 
     /// The id, and the seed where there is one.
     fn name(self) -> String {
-        match self {
-            Self::Moves { seed, .. } | Self::Faults { seed } => {
-                format!("{} seed {seed}", self.id())
-            }
-            Self::Garbage { .. } => self.id(),
+        match self.seed() {
+            Some(seed) => format!("{} seed {seed}", self.id()),
+            None => self.id(),
         }
     }
 
@@ -257,6 +302,21 @@ impl Job {
                 "the same program, undisturbed",
                 "the same output, in order within 3 periods",
             ),
+            Self::Kill { .. } => (
+                "kills",
+                "what clients were told",
+                "nothing lost, altered, stale or left",
+            ),
+            Self::Crashes { .. } => (
+                "crashes",
+                "what was acknowledged",
+                "all of it is there, and nothing that was taken away",
+            ),
+            Self::Outage => (
+                "%",
+                "what there is room for",
+                "at least 95, and all of it comes to S3",
+            ),
         }
     }
 }
@@ -269,6 +329,17 @@ fn faults(stage: &mut Option<sites::Stage>, config: &Config, seed: u32) -> anyho
     };
     let found = on.play(config, seed.into())?;
     *stage = Some(on);
+    Ok(found)
+}
+
+/// The same: what failed is looked at by whoever wants to know why.
+fn kill(stage: &mut Option<geds::Stage>, seed: u32) -> anyhow::Result<Found> {
+    let mut on = match stage.take().filter(geds::Stage::is_fresh) {
+        Some(stage) => stage,
+        None => geds::Stage::new()?,
+    };
+    let found = on.play(seed.into())?;
+    *stage = Some(on).filter(|_| found.problem.is_none());
     Ok(found)
 }
 
@@ -303,6 +374,7 @@ fn garbage(config: &Config, call: usize) -> anyhow::Result<Found> {
                 value: vector,
                 runs: vector + 1,
                 problem: Some(format!("vector {vector}: {run:?}")),
+                note: None,
             });
         }
         n_well += usize::from(run.code == Some(0));
@@ -312,6 +384,7 @@ fn garbage(config: &Config, call: usize) -> anyhow::Result<Found> {
         runs: n_vectors,
         // Some vectors of each call are good enough; where all fail, it is for another reason.
         problem: (n_well == 0).then(|| "none ended well".to_owned()),
+        note: None,
     })
 }
 
@@ -401,6 +474,9 @@ mod tests {
                 moves: 100,
                 first_seed: 1,
                 schedules: 7,
+                traces: 3,
+                outage: 1,
+                client: None,
                 names: vec![name.to_owned()],
             };
             prove.all().filter(|job| prove.is_wanted(*job)).count()
@@ -409,6 +485,7 @@ mod tests {
         assert_eq!(count("cells.moves.recursion"), 10);
         assert_eq!(count("cells.garbage.send"), 1);
         assert_eq!(count("sites"), 7);
+        assert_eq!(count("geds"), 7 + 3 + 1);
         assert_eq!(count("cells.nothing"), 0);
     }
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use it::Process;
+use it::{Ended, Process};
 use serde_json::Value;
 
 use crate::programs::compiled;
@@ -114,18 +114,41 @@ fn benchmarks_can_be_measured() -> Result<()> {
     bench(&of_geds, &of_geds)
 }
 
+fn prove(site: &Site, args: &[&str]) -> Result<Ended> {
+    let mut command = Command::new(it::cloudskin());
+    command
+        .args(["prove", "--json"])
+        .args(args)
+        .env("XDG_RUNTIME_DIR", site.files()?)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    Ok(Process::start(&mut command)?.finish()?)
+}
+
+/// Clients, a node and the S3 behind it are killed; S3 is away for a moment; and crashes of some traces.
+#[test]
+fn the_object_store_is_proven_a_little() -> Result<()> {
+    let site = Site::new()?;
+    let args = "geds --schedules 4 --traces 2 --outage 2";
+    let ended = prove(&site, &args.split(' ').collect::<Vec<_>>())?;
+    let lines: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let n_of = |id: &str| lines.iter().filter(|proof| proof["bench"] == id).count();
+    ensure!(
+        ended.code == Some(0)
+            && lines.iter().all(|proof| proof["ok"] == true)
+            && (n_of("geds.kill"), n_of("geds.crashes"), n_of("geds.outage")) == (4, 2, 1),
+        "{ended:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn proofs_can_be_run() -> Result<()> {
     let site = Site::new()?;
-    let prove = |args: &[&str]| -> Result<_> {
-        let mut command = Command::new(it::cloudskin());
-        command
-            .args(["prove", "--json"])
-            .args(args)
-            .env("XDG_RUNTIME_DIR", site.files()?)
-            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-        Ok(Process::start(&mut command)?.finish()?)
-    };
+    let prove = |args: &[&str]| prove(&site, args);
     let ended = prove(&["cells.garbage.clock"])?;
     let lines: Vec<_> = ended.stdout.lines().collect();
     let [proof, summary] = lines[..] else {

@@ -14,7 +14,7 @@ mod node;
 mod peers;
 mod proxy;
 mod reads;
-mod s3;
+pub(in crate::cli) mod s3;
 mod stats;
 mod versus;
 mod writes;

@@ -4,7 +4,7 @@
 //! `--json`; the last line names the benchmarks that missed their goal or were not measured, and the exit code follows it.
 
 mod cells;
-mod geds;
+pub(super) mod geds;
 pub(super) mod programs;
 mod sites;
 

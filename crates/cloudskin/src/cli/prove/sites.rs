@@ -5,7 +5,6 @@ use std::fs;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -20,6 +19,7 @@ use rustix::process::{
 
 use super::super::bench::{Scratch, Setting, programs};
 use super::Found;
+use super::chance::{Random, wait};
 use crate::config::Config;
 use crate::platform::{Plan, Platform};
 
@@ -63,27 +63,6 @@ enum Fault {
     Stop(Duration),
     /// Every connection that it has is broken, again and again for a while.
     Cut(Duration),
-}
-
-/// Numbers that depend on a seed alone (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn millis(&mut self, below: u64) -> Duration {
-        Duration::from_millis(self.below(below))
-    }
 }
 
 impl Stage {
@@ -174,6 +153,7 @@ impl Stage {
             value: done.faults.len(),
             runs: 1,
             problem,
+            note: None,
         })
     }
 
@@ -519,10 +499,4 @@ fn cut_off(pid: u32) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Nobody signals: this is a pause.
-fn wait(time: Duration) {
-    let (_keep, never) = sync_channel::<()>(1);
-    never.recv_timeout(time).ok();
 }

@@ -20,17 +20,22 @@ const BUFFER_BYTES: usize = 256 * KIB;
 const PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// Who asks, from a file as S3 clients have it.
-pub(super) fn keys(path: &Path) -> anyhow::Result<Credentials> {
+pub(in crate::cli) fn keys(path: &Path) -> anyhow::Result<Credentials> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     Ok(Credentials::parse(&text)?)
 }
 
-/// The headers that sign a request without a body.
-fn sign(keys: &Credentials, host: &str, path: &str) -> anyhow::Result<String> {
+/// The headers that sign a request, whatever its body. `target`: a path and perhaps a query, both encoded, the query in order and each name with `=`.
+pub(in crate::cli) fn sign(
+    keys: &Credentials,
+    host: &str,
+    (method, target): (&str, &str),
+) -> anyhow::Result<String> {
     let now = now()?;
     let signed = "host;x-amz-content-sha256;x-amz-date";
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let canonical = format!(
-        "GET\n{path}\n\nhost:{host}\nx-amz-content-sha256:{PAYLOAD}\nx-amz-date:{now}\n\n{signed}\n{PAYLOAD}"
+        "{method}\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{PAYLOAD}\nx-amz-date:{now}\n\n{signed}\n{PAYLOAD}"
     );
     let scope = format!("{}/us-east-1/s3/aws4_request", &now[..8]);
     let canonical = digest::digest(&digest::SHA256, canonical.as_bytes());
@@ -74,7 +79,7 @@ impl Client {
     /// Reads an object, and sums it as it comes.
     pub(super) fn sum(&mut self, path: &str) -> anyhow::Result<u64> {
         let signature = match &self.keys {
-            Some(keys) => sign(keys, &self.host, path)?,
+            Some(keys) => sign(keys, &self.host, ("GET", path))?,
             None => String::new(),
         };
         let request = format!(
