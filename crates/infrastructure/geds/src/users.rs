@@ -293,6 +293,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_version_1_is_read() {
+        let text = "# people\n\nKEY s/+= acme\nOTHER secret two\n";
+        let users = parse(Path::new("users"), text).expect("they are users");
+        let found = users
+            .iter()
+            .map(|user| (&*user.access_key, user.tenant.as_str()));
+        assert!(found.eq([("KEY", "acme"), ("OTHER", "two")]));
+    }
+
+    #[test]
     fn what_is_no_user_is_told_by_its_line_and_never_shown() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("users");

@@ -386,3 +386,18 @@ async fn whoever_asks_for_conditions_does_not_disturb_who_asks_at_the_same_time(
     let left = left.objects().list(None).try_collect::<Vec<_>>().await;
     assert!(left.expect("a list").is_empty(), "nothing is left of it");
 }
+
+/// Nodes look for what was put there before them.
+#[tokio::test]
+async fn what_is_said_of_objects_there_is_that_of_version_1() {
+    let world = world(0).await;
+    let what = object("a", 300, 1, Precondition::None);
+    let said = world.tier2.text_of(what.id, &what.name);
+    assert_eq!(
+        said,
+        "here-0000000100000002000000000000012c-8baa5b1089e9250a"
+    );
+    let key = Key::new("a//b").expect("a key");
+    assert_eq!(keys::mapped(&key).as_deref(), Some("YS8vYg"));
+    assert_eq!(keys::path(&key).as_ref(), "!geds-key/a%2F%2Fb");
+}
