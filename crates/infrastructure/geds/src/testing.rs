@@ -17,7 +17,7 @@ use crate::index::{
 };
 use crate::store::{Ack, Config, Disks, Store, Terms, tenant};
 
-const STEPS: u64 = 24;
+const STEPS: u64 = 32;
 const KEYS: u64 = 3;
 const FOLDERS: [&str; 2] = ["a/", "b/"];
 const FREED_WITHIN: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ fn crashes_on(disk: &CrashDisk, seed: u64, every: usize) -> std::result::Result<
         for crash in 0..CRASHES {
             let mut choices = match crash {
                 0 => Choices::every(),
-                _ => Choices::random(seed ^ n_ops as u64 * CRASHES + crash),
+                _ => Choices::random(seed ^ (n_ops as u64 * CRASHES + crash)),
             };
             let after = disk.crash(n_ops, &mut choices);
             let is_to_go_on = n_crashes % GO_ON_EVERY == GO_ON_EVERY - 1;
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn crashes_of_a_store_keep_what_was_acknowledged() {
         for seed in 1..=6 {
-            let n_crashes = crashes(seed, 7).unwrap_or_else(|problem| panic!("{problem}"));
+            let n_crashes = crashes(seed, 3).unwrap_or_else(|problem| panic!("{problem}"));
             assert!(n_crashes > 30, "only {n_crashes}");
         }
     }

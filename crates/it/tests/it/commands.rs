@@ -128,7 +128,7 @@ fn prove(site: &Site, args: &[&str]) -> Result<Ended> {
 #[test]
 fn the_object_store_is_proven_a_little() -> Result<()> {
     let site = Site::new()?;
-    let args = "geds --schedules 4 --traces 2 --outage 2";
+    let args = "geds --schedules 3 --traces 1 --outage 2";
     let ended = prove(&site, &args.split(' ').collect::<Vec<_>>())?;
     let lines: Vec<Value> = ended
         .stdout
@@ -139,7 +139,7 @@ fn the_object_store_is_proven_a_little() -> Result<()> {
     ensure!(
         ended.code == Some(0)
             && lines.iter().all(|proof| proof["ok"] == true)
-            && (n_of("geds.kill"), n_of("geds.crashes"), n_of("geds.outage")) == (4, 2, 1),
+            && (n_of("geds.kill"), n_of("geds.crashes"), n_of("geds.outage")) == (3, 1, 1),
         "{ended:?}"
     );
     Ok(())

@@ -122,7 +122,7 @@ pub(in crate::cli::prove) fn run(order: &Path) -> anyhow::Result<ExitCode> {
     let order: Order = serde_json::from_slice(&fs::read(order)?)?;
     let text = fs::read_to_string(&order.credentials).context("read the credentials")?;
     let mut client = Client {
-        random: Random(order.seed << 16 ^ order.number),
+        random: Random((order.seed << 16) ^ order.number),
         runtime: roles::runtime()?,
         credentials: Credentials::parse(&text)?,
         keys: store::Credentials::parse(&text)?,
@@ -135,7 +135,7 @@ pub(in crate::cli::prove) fn run(order: &Path) -> anyhow::Result<ExitCode> {
     let over = Arc::clone(&is_over);
     rt::thread("until the end".into(), 1 << 16, move || {
         // Whatever comes, it is over then.
-        std::io::stdin().read(&mut [0]).ok();
+        std::io::stdin().read_exact(&mut [0]).ok();
         over.store(true, Ordering::SeqCst);
     })?;
     match client.order.what {
