@@ -6,9 +6,12 @@ const MAGIC: [u8; 8] = *b"GEDS was";
 /// Magic, seed, version and length.
 pub(super) const HEAD_BYTES: usize = 32;
 
-/// An object has at least its head.
+/// An object has at least its head, and something by which that is known to be whole.
+const BYTES_MIN: usize = HEAD_BYTES + 8;
+
+/// At least [`BYTES_MIN`], whatever is asked for.
 pub(super) fn make(seed: u64, version: Version, len: usize) -> Vec<u8> {
-    let len = len.max(HEAD_BYTES);
+    let len = len.max(BYTES_MIN);
     let mut bytes = MAGIC.to_vec();
     for number in [seed, version, len as u64] {
         bytes.extend(number.to_le_bytes());
@@ -25,7 +28,7 @@ pub(super) fn make(seed: u64, version: Version, len: usize) -> Vec<u8> {
 /// Who wrote this, all of which there is.
 pub(super) fn read(seed: u64, bytes: &[u8]) -> Result<Version, String> {
     let (version, len) = read_head(seed, bytes)?;
-    if len != bytes.len() {
+    if len != bytes.len() || len < BYTES_MIN {
         return Err(format!(
             "{} bytes of {len} of version {version:x}",
             bytes.len()
@@ -85,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_known_and_whatever_is_altered_is_seen() {
-        for len in [0, HEAD_BYTES, 100, 5_001] {
+        for len in [0, 100, 5_001] {
             let bytes = make(7, 0x1_0000_0002, len);
             assert_eq!(read(7, &bytes), Ok(0x1_0000_0002));
             read(8, &bytes).expect_err("of another seed");

@@ -18,8 +18,9 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 const MEMORY: &str = "64Mi";
 /// Whoever writes waits so long for room.
 const ROOM_WAIT: &str = "500ms";
-/// So late a write may be before the rate counts as not kept.
-const LATE: Duration = Duration::from_secs(2);
+/// So late the last write may be, as a part of the time and at least so much, or the rate was not kept.
+const LATE_PART: u32 = 20;
+const LATE_MIN: Duration = Duration::from_secs(1);
 /// S3 is tried again within 10 s; then so much comes there in a second at least.
 const DRAINED_BYTES_PER_S: u64 = 4 << 20;
 const GOAL_PERCENT: u64 = 95;
@@ -42,7 +43,7 @@ pub(in crate::cli::prove) fn outage(time: Duration) -> anyhow::Result<Found> {
     if percent < GOAL_PERCENT {
         let Written { n, refused, .. } = &written;
         problem = Some(format!("{n} objects in {room} bytes; then: {refused:?}"));
-    } else if written.late > LATE {
+    } else if written.late > LATE_MIN.max(time / LATE_PART) {
         problem = Some(format!(
             "it is {:?} behind {RATE_BYTES_PER_S} bytes/s",
             written.late
@@ -50,14 +51,14 @@ pub(in crate::cli::prove) fn outage(time: Duration) -> anyhow::Result<Found> {
     }
     servers.start_back()?;
     let drained = drain(&servers, written.n);
-    let problem = problem.or(drained.err().map(|error| format!("{error:#}")));
+    let problem = drained.err().map(|error| format!("{error:#}")).or(problem);
     servers.node.check_log()?;
     Ok(Found {
         value: usize::try_from(percent)?,
         runs: usize::try_from(written.n)?,
         problem,
         note: Some(format!(
-            "{} objects of 256 KiB, the latest {:?} behind its time",
+            "{} objects of 256 KiB, the last {:?} behind its time",
             written.n, written.late
         )),
     })
@@ -65,7 +66,7 @@ pub(in crate::cli::prove) fn outage(time: Duration) -> anyhow::Result<Found> {
 
 struct Written {
     n: u64,
-    /// How long after its time the latest of them was.
+    /// How long after its time the last of them was.
     late: Duration,
     refused: Option<geds::Error>,
 }
@@ -95,7 +96,7 @@ async fn write(node: &Server, time: Duration) -> anyhow::Result<Written> {
                 });
             }
         }
-        late = late.max(began.elapsed().saturating_sub(due));
+        late = began.elapsed().saturating_sub(due);
     }
 }
 
