@@ -1,10 +1,11 @@
 //! GEDS: the tiered ephemeral object store. So far: the store of one node, in memory and on its disk.
 //!
-//! Three crates are below this one:
+//! Four crates are below this one:
 //!
 //! - [`index`], of geds-core: which names there are, what each stands for, and where that lies: a pure state machine over an ordered log.
 //! - [`arena`], which is geds-arena: immutable objects in memory that processes of one node share without copying.
 //! - [`tier1`], which is geds-disk: immutable objects on a disk of the node, small ones in the log.
+//! - geds-cache: which objects leave memory or the disk first, purely.
 //!
 //! And here are:
 //!

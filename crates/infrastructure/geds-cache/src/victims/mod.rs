@@ -72,11 +72,11 @@ const N_QUEUES: usize = SPENT_DIRTY as usize + 1;
 
 /// How often an object was read lately. Keep it where the object is: to clone it counts references, to touch it does not.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Heat(Arc<AtomicU8>);
+pub struct Heat(Arc<AtomicU8>);
 
 impl Heat {
     /// Notes a read. Of reads at the same moment one may be lost.
-    pub(crate) fn touch(&self) {
+    pub fn touch(&self) {
         let heat = self.get();
         if heat < HEAT_MAX {
             self.set(heat + 1);
@@ -94,7 +94,7 @@ impl Heat {
 
 /// Is there another copy?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backing {
+pub enum Backing {
     /// On a disk or in S3.
     Clean,
     /// No.
@@ -103,7 +103,7 @@ pub(crate) enum Backing {
 
 /// An object that is to leave memory, and is in no queue any more.
 #[derive(Debug)]
-pub(crate) struct Victim<K> {
+pub struct Victim<K> {
     pub key: K,
     pub bytes: u64,
     /// It is nowhere else: unless it is spent, it has to be written first.
@@ -147,7 +147,7 @@ impl Full {
 /// One takes 48 bytes beside its key, 6 to 12 in the table of keys, 16 to 32 in the ghost, and what its [`Heat`] allocates. The memory for
 /// entries stays as large as the most that there were; that of the ghost shrinks.
 #[derive(Debug)]
-pub(crate) struct Victims<K> {
+pub struct Victims<K> {
     queues: Queues<Entry<K>, N_QUEUES>,
     /// The slots of all, by key.
     slots: HashTable<u32>,
@@ -178,7 +178,7 @@ impl<K> Default for Victims<K> {
 
 impl<K: Copy + Eq + Hash> Victims<K> {
     /// Adds an object of at least one byte, in the place of any that has this key.
-    pub(crate) fn insert(&mut self, key: K, bytes: u64, backing: Backing) -> Heat {
+    pub fn insert(&mut self, key: K, bytes: u64, backing: Backing) -> Heat {
         let hash = hash(&key);
         if let Some(slot) = self.find(hash, &key) {
             self.take(hash, slot);
@@ -208,14 +208,14 @@ impl<K: Copy + Eq + Hash> Victims<K> {
     }
 
     /// Notes a read.
-    pub(crate) fn touch(&self, key: &K) {
+    pub fn touch(&self, key: &K) {
         if let Some(slot) = self.find(hash(key), key) {
             self.queues.get(slot).heat.touch();
         }
     }
 
     /// There is another copy now.
-    pub(crate) fn set_clean(&mut self, key: &K) {
+    pub fn set_clean(&mut self, key: &K) {
         let Some(slot) = self.find(hash(key), key) else {
             return;
         };
@@ -238,14 +238,14 @@ impl<K: Copy + Eq + Hash> Victims<K> {
     }
 
     /// Nobody will read it again.
-    pub(crate) fn set_spent(&mut self, key: &K) {
+    pub fn set_spent(&mut self, key: &K) {
         if let Some(slot) = self.find(hash(key), key) {
             self.spend(slot);
         }
     }
 
     /// It is spent from that moment on; never with `None`.
-    pub(crate) fn set_expiry(&mut self, key: &K, expires_at_ms: Option<u64>) {
+    pub fn set_expiry(&mut self, key: &K, expires_at_ms: Option<u64>) {
         let Some(slot) = self.find(hash(key), key) else {
             return;
         };
@@ -258,7 +258,7 @@ impl<K: Copy + Eq + Hash> Victims<K> {
     }
 
     /// Forgets an object that is gone. Was it here?
-    pub(crate) fn remove(&mut self, key: &K) -> bool {
+    pub fn remove(&mut self, key: &K) -> bool {
         let hash = hash(key);
         let slot = self.find(hash, key);
         slot.is_some_and(|slot| {
@@ -268,7 +268,7 @@ impl<K: Copy + Eq + Hash> Victims<K> {
     }
 
     /// Takes the next one out of the queues. Who cannot let it go gives it to [`Self::put_back`].
-    pub(crate) fn next_victim(&mut self, now_ms: u64) -> Option<Victim<K>> {
+    pub fn next_victim(&mut self, now_ms: u64) -> Option<Victim<K>> {
         self.full.note(self.bytes, self.clock);
         let expired = self.expiring.first();
         let expired = expired.filter(|(expires_at_ms, _)| *expires_at_ms <= now_ms);
@@ -296,7 +296,7 @@ impl<K: Copy + Eq + Hash> Victims<K> {
 
     /// Takes back one that could not go, at the end of the queue that it came from. A spent one is the next again as soon as there is no
     /// other spent one: so put back what is pinned when the round is over, or when it is pinned no more. Not for what has been removed meanwhile.
-    pub(crate) fn put_back(&mut self, victim: Victim<K>) {
+    pub fn put_back(&mut self, victim: Victim<K>) {
         let mut entry = victim.entry;
         let hash = hash(&entry.key);
         if self.find(hash, &entry.key).is_none() {
@@ -311,12 +311,12 @@ impl<K: Copy + Eq + Hash> Victims<K> {
     }
 
     /// Of all that are in the queues.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// How many are in the queues.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.slots.len()
     }
 

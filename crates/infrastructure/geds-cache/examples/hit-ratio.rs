@@ -11,15 +11,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use foyer_memory::{CacheBuilder, S3FifoConfig};
-
-use self::victims::{Backing, Heat, Victims};
-
-#[path = "../src/core/victims/mod.rs"]
-#[allow(
-    dead_code,
-    reason = "it is a part of the library, which does not show it"
-)]
-mod victims;
+use geds_cache::victims::{Backing, Heat, Victims};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
