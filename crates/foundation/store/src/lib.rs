@@ -11,8 +11,8 @@
 //!
 //! It is not for who needs exact keys, versions or tags of S3: that is what the crate `s3` has a seam for.
 //!
-//! Reading order: `registry`, `class`; `s3/mod.rs`, then `s3/http.rs`, which is why there is no other HTTP client here, and `s3/upload.rs`, uploads
-//! whose end is conditional, which `ObjectStore` has not.
+//! Reading order: `registry`, `class`; `s3/mod.rs`, then `s3/http.rs`, which is why there is no other HTTP client here, `s3/upload.rs`, uploads
+//! whose end is conditional, and `s3/asking.rs`, lists of exact keys: `ObjectStore` has neither.
 #![forbid(unsafe_code)]
 
 mod class;

@@ -1,7 +1,9 @@
 //! Stores that speak S3.
 
+mod asking;
 mod conditions;
 mod http;
+mod list;
 mod metrics;
 mod upload;
 
@@ -15,6 +17,7 @@ use url::Url;
 
 use self::conditions::Conditions;
 use self::http::Http;
+pub use self::list::{List, Listed, Page};
 pub use self::metrics::Counters;
 pub use self::upload::Upload;
 use crate::registry::within;
@@ -73,6 +76,8 @@ pub struct Bucket {
     /// The same, and nothing is sent again.
     once: Arc<AmazonS3>,
     conditions: Conditions,
+    http: Http,
+    limits: Limits,
 }
 
 impl S3 {
@@ -153,6 +158,8 @@ impl S3 {
             objects: Arc::new(builder.build()?),
             once: Arc::new(once.build()?),
             conditions: self.conditions.clone(),
+            http: self.http.clone(),
+            limits: *limits,
         })
     }
 }
