@@ -258,6 +258,9 @@ pub enum Error {
     /// Somebody whose answer is needed does not answer.
     #[error("it cannot be done at this time: {0}")]
     Unavailable(String),
+    /// The store has no such thing.
+    #[error("{0}")]
+    Unsupported(String),
     /// The object is known, and its content is not to be had any more.
     #[error("its content is lost: {0}")]
     Lost(String),

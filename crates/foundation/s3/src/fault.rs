@@ -157,6 +157,7 @@ fn backend_code(error: &Error) -> S3ErrorCode {
         Error::Body(error) => body_code(error),
         Error::Exhausted(_) => S3ErrorCode::SlowDown,
         Error::Unavailable(_) => S3ErrorCode::ServiceUnavailable,
+        Error::Unsupported(_) => S3ErrorCode::NotImplemented,
         Error::Lost(_) => S3ErrorCode::Custom("ObjectLost".into()),
         Error::Internal { .. } => S3ErrorCode::InternalError,
     }
