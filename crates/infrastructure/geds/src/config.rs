@@ -1,12 +1,15 @@
 //! What an operator decides about a node. Sizes and durations are texts with a unit: `256Mi`, `30s`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ids::ByteSize;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, IntoDeserializer as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::front::s3::METADATA_BYTES_MAX;
 use crate::{arena, front, namespace, store, tier1};
@@ -97,10 +100,75 @@ pub struct Tier2 {
     pub credentials: PathBuf,
     /// Certificates of the authorities to trust, as PEM. Without it, those that the system trusts.
     pub authorities: Option<PathBuf>,
-    /// Which buckets are there, under the same name, and of which tenant they are here. They have to be there already.
-    pub buckets: BTreeMap<String, String>,
+    /// Which buckets are there, under the same name. They have to be there already.
+    pub buckets: BTreeMap<String, Bucket>,
     /// `early`: all that is in those buckets comes there as soon as there is time. `late`: when the disk is short of room, or somebody asks.
     pub write_back: WriteBack,
+    /// In pieces of this size comes to memory what is in buckets whose authority is S3: 1 to 8 MiB. Without it, 4.
+    pub block: Option<ByteSize>,
+}
+
+/// A bucket that is in S3, as its terms say or, for short, by its tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    Of(String),
+    As(BucketTerms),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketTerms {
+    /// Whose it is here.
+    pub tenant: String,
+    /// Who says what is in it.
+    #[serde(default)]
+    pub authority: Authority,
+    /// So long what S3 has said of a name is taken for true. Without it, S3 is asked each time. Only where it is the authority.
+    #[serde(default, deserialize_with = "duration_or_none")]
+    pub revalidate: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authority {
+    /// The node: S3 has what it brings there.
+    #[default]
+    Index,
+    /// S3, which others may write to: the node has what was read there.
+    S3,
+}
+
+/// Also `0s`, which is no duration elsewhere.
+fn duration_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match &*text {
+        "0s" => Ok(Duration::ZERO),
+        _ => ids::duration(text.into_deserializer()),
+    }
+}
+
+impl<'de> Deserialize<'de> for Bucket {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOf;
+
+        impl<'de> Visitor<'de> for OneOf {
+            type Value = Bucket;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a tenant, or a map of `tenant`, `authority` and `revalidate`")
+            }
+
+            fn visit_str<E: de::Error>(self, tenant: &str) -> Result<Bucket, E> {
+                Ok(Bucket::Of(tenant.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Bucket, A::Error> {
+                BucketTerms::deserialize(MapAccessDeserializer::new(map)).map(Bucket::As)
+            }
+        }
+
+        deserializer.deserialize_any(OneOf)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -213,6 +281,7 @@ impl Config {
         let mut config = store::Config {
             scrub_every: defaults.scrub_every,
             remote: None,
+            cached: None,
             arena: arena::Config {
                 limit_bytes: self.memory.limit.0,
                 ..arena::Config::default()
@@ -275,12 +344,26 @@ mod tests {
             (&*s3.region, s3.limits.drain),
             ("here", Duration::from_secs(5))
         );
+        let text = r#"{"tier2": {"buckets": {"data": "acme", "set": {"tenant": "acme", "authority": "s3", "revalidate": "10s"}}}}"#;
+        let config: Config = serde_json::from_str(text).expect("one");
+        let buckets = config.tier2.expect("it is there").buckets;
+        assert_eq!(buckets["data"], Bucket::Of("acme".to_owned()));
+        let terms = BucketTerms {
+            tenant: "acme".to_owned(),
+            authority: Authority::S3,
+            revalidate: Duration::from_secs(10),
+        };
+        assert_eq!(buckets["set"], Bucket::As(terms));
         for bad in [
             r#"{"directory": "/d"}"#,
             r#"{"memory": {"limit": 256}}"#,
             r#"{"memory": {"limit": "256MB"}}"#,
             r#"{"s3": {"limits": {"drain": "5"}}}"#,
             r#"{"s3": {"listen": "9000"}}"#,
+            r#"{"tier2": {"buckets": {"data": {"authority": "s3"}}}}"#,
+            r#"{"tier2": {"buckets": {"data": {"tenant": "acme", "authority": "both"}}}}"#,
+            r#"{"tier2": {"buckets": {"data": {"tenant": "acme", "revalidates": "1s"}}}}"#,
+            r#"{"tier2": {"buckets": {"data": 1}}}"#,
         ] {
             serde_json::from_str::<Config>(bad).expect_err(bad);
         }

@@ -5,13 +5,13 @@
 //! - [`index`], of geds-core: which names there are, what each stands for, and where that lies: a pure state machine over an ordered log.
 //! - [`arena`], which is geds-arena: immutable objects in memory that processes of one node share without copying.
 //! - [`tier1`], which is geds-disk: immutable objects on a disk of the node, small ones in the log.
-//! - geds-cache: which objects leave memory or the disk first, purely.
+//! - geds-cache: which objects leave memory or the disk first, and what is known and fetched of what is elsewhere, purely.
 //!
 //! And here are:
 //!
 //! - [`namespace`]: the owner of the index, with the log and snapshots.
 //! - [`tier2`]: objects in a store that speaks S3.
-//! - [`store`]: names, memory, disk and S3 together: what a node offers to tenants.
+//! - [`store`]: names, memory, disk and S3 together: what a node offers to tenants; in `store/cached`, of buckets whose authority is S3.
 //! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
 //! - [`front`]: its faces: S3, `ObjectStore`, and the node protocol, whose bytes are in `wire`.
 //! - [`client`]: who speaks that protocol from other processes and nodes.

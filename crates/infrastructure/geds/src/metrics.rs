@@ -13,7 +13,7 @@ type Value = fn(&Stats) -> u64;
 pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
     let (levels, numbers) = (
         [of_tiers(metrics), of_names(metrics)].concat(),
-        [numbers(metrics), of_s3(metrics)].concat(),
+        [numbers(metrics), of_s3(metrics), of_blocks(metrics)].concat(),
     );
     metrics.before_reading(move || {
         let Some(store) = store.upgrade() else {
@@ -94,6 +94,11 @@ fn of_tiers(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
             "geds_s3_doomed_objects",
             "Objects that are to be deleted in S3, since nobody names them any more.",
             |s| s.in_remote.doomed_objects,
+        ),
+        level(
+            "geds_s3_blocks_under_way",
+            "Blocks of buckets whose authority is S3 that are waited for.",
+            |s| s.in_cache.under_way,
         ),
     ]
 }
@@ -243,6 +248,53 @@ fn of_s3(metrics: &Metrics) -> Vec<(IntCounter, Value)> {
             "geds_left_disk_objects_total",
             "Objects that left the disk, because it was short of room and they are in S3.",
             |s| s.moved.left_disk_objects,
+        ),
+    ]
+}
+
+/// Of buckets whose authority is S3.
+fn of_blocks(metrics: &Metrics) -> Vec<(IntCounter, Value)> {
+    let ours = |name, help, value: Value| (metrics.counter(name, help), value);
+    vec![
+        ours(
+            "geds_s3_block_hits_total",
+            "Blocks that were read and were in memory.",
+            |s| s.in_cache.hits,
+        ),
+        ours(
+            "geds_s3_block_misses_total",
+            "Blocks that were read and had to come from S3, or were on their way.",
+            |s| s.in_cache.misses,
+        ),
+        ours(
+            "geds_s3_blocks_fetched_total",
+            "Blocks that came from S3 to memory.",
+            |s| s.in_cache.fetched_blocks,
+        ),
+        ours(
+            "geds_s3_blocks_fetched_bytes_total",
+            "Bytes of blocks that came from S3 to memory.",
+            |s| s.in_cache.fetched_bytes,
+        ),
+        ours(
+            "geds_s3_passed_total",
+            "Readers whose bytes came from S3 and were not kept, because memory had no room.",
+            |s| s.in_cache.passed_blocks,
+        ),
+        ours(
+            "geds_s3_revalidations_total",
+            "Times that S3 was asked what a name stands for.",
+            |s| s.in_cache.revalidations,
+        ),
+        ours(
+            "geds_s3_changed_total",
+            "Requests that found an object changed in S3 before all of it was read.",
+            |s| s.in_cache.changes,
+        ),
+        ours(
+            "geds_s3_cache_failures_total",
+            "Requests for names or blocks that failed, after all attempts.",
+            |s| s.in_cache.failures,
         ),
     ]
 }

@@ -16,7 +16,7 @@ use telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
 use wal::Directory;
 
-use crate::behind;
+use crate::behind::{self, Behind};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::front::local::Local;
@@ -210,7 +210,9 @@ fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
     };
     let mut of_store = config.store();
     if let Some(behind) = &config.tier2 {
-        of_store.remote = Some(behind::open(behind, &config.dir, metrics)?);
+        let Behind { remote, cached } = behind::open(behind, &config.dir, metrics)?;
+        of_store.remote = Some(remote);
+        of_store.cached = cached;
     }
     let store = Store::open(&of_store, NODE, disks)?;
     Ok(Recovered {

@@ -2,5 +2,5 @@
 
 pub(crate) mod paths;
 
-pub(crate) use geds_cache::victims;
+pub(crate) use geds_cache::{flights, known, victims};
 pub(crate) use geds_core::{index, sums, to_usize};

@@ -6,3 +6,5 @@ pub mod object_store;
 pub mod s3;
 
 mod pages;
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,10 @@ impl Store {
         tenant: &Tenant,
         name: &Name,
     ) -> Result<Option<(Arc<Entry>, Object)>> {
+        if self.through(&name.bucket).is_some() {
+            // Blocks of it may be. They are read by the node protocol.
+            return Ok(None);
+        }
         let reader = self.open_object(tenant, name)?;
         Ok(reader
             .object()

@@ -253,7 +253,9 @@ impl Store {
                 })
             })
         };
-        (inner.disk.is_durable(on_disk(id)) && !is_damaged()) || is_lost_or_in_s3()
+        Self::is_block(id)
+            || (inner.disk.is_durable(on_disk(id)) && !is_damaged())
+            || is_lost_or_in_s3()
     }
 
     /// Forgets what is in memory of an object that is somewhere else too.

@@ -12,9 +12,11 @@
 //! - Every change is answered with an [`Ack`]: seen by all, and kept as long as the node lives. When it is awaited, it is durable. An object of
 //!   the class [`Durable`](Class::Durable) is so with its bytes; of an [`Ephemeral`](Class::Ephemeral) one only the name is.
 //! - The index tells of the copies that count: in memory if there is no other, on the disk else. What is in memory besides is a cache.
+//! - All this is so of buckets whose authority is the index. Those that are S3's are a matter of [`cached`]: here they are refused.
 //! - Memory is that of tenants: each has a domain of the arena, and buckets that nobody else can open.
 
 mod ack;
+mod cached;
 mod disk_room;
 mod local;
 mod memory;
@@ -41,6 +43,9 @@ use ids::{Epoch, Name as Tenant};
 use wal::{Disk, LogId, Wal};
 
 pub use self::ack::Ack;
+use self::cached::Cache;
+pub use self::cached::{BLOCK_BYTES, Cached, InCache, Policy};
+pub(crate) use self::cached::{Through, Writing};
 pub use self::memory::Moved;
 pub use self::objects::Unnamed;
 use self::reader::Content;
@@ -82,6 +87,8 @@ pub struct Config {
     pub room_wait: Duration,
     /// `None`: nothing of it is in S3.
     pub remote: Option<Remote>,
+    /// `None`: the index is the authority of all buckets.
+    pub cached: Option<Cached>,
     /// All that is on the disk is looked at so often, by [`Store::maintain`].
     pub scrub_every: Duration,
 }
@@ -96,6 +103,7 @@ impl Default for Config {
             tenant_bytes: 0,
             room_wait: Duration::from_secs(10),
             remote: None,
+            cached: None,
             scrub_every: Duration::from_secs(24 * 60 * 60),
         }
     }
@@ -145,6 +153,7 @@ struct Inner {
     /// Held by who makes room on the disk.
     evicting_from_disk: Mutex<()>,
     requests: Option<Requests>,
+    cache: Option<Cache>,
     // Before the log, which they use to their end.
     disk: tier1::Store,
     namespace: Namespace,
@@ -228,12 +237,14 @@ impl Store {
             on_disk: Mutex::default(),
             evicting_from_disk: Mutex::default(),
             requests: config.remote.clone().map(Requests::new),
+            cache: config.cached.clone().map(Cache::new),
             disk,
             namespace,
             wal,
         }));
         store.commit(Precondition::None, Op::NodeJoined(node, epoch))?;
         store.reconcile()?;
+        store.adopt_buckets()?;
         store.find_dirty();
         Ok(store)
     }
@@ -338,6 +349,7 @@ impl Store {
             reader.touch();
             return Ok(reader);
         }
+        self.check_index(&name.bucket)?;
         inner.namespace.read(|index| {
             let Status { entry, placement } = status(index, tenant, name)?;
             if let Placement::Lost(loss) = placement {
@@ -383,6 +395,7 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn status(&self, tenant: &Tenant, name: &Name) -> Result<Status> {
+        self.check_index(&name.bucket)?;
         self.0.namespace.read(|index| status(index, tenant, name))
     }
 
@@ -391,8 +404,9 @@ impl Store {
     /// # Errors
     /// `NotFound` when there is no such bucket, or what was at the revision of `from` is not known any more.
     pub fn list(&self, tenant: &Tenant, query: &Query<'_>, from: Option<&Cursor>) -> Result<Page> {
+        let bucket = &query.folder.bucket;
+        self.check_index(bucket)?;
         self.0.namespace.read(|index| {
-            let bucket = &query.folder.bucket;
             check(tenant, bucket, index.bucket(bucket)?)?;
             let first = index.cursor("");
             Ok(index.list(query, from.unwrap_or(&first))?)
@@ -591,10 +605,12 @@ impl Store {
         self.0.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// May a tenant change in the index what is in a bucket?
     fn check(&self, tenant: &Tenant, bucket: &BucketName) -> Result<()> {
         self.0
             .namespace
-            .read(|index| check(tenant, bucket, index.bucket(bucket)?))
+            .read(|index| check(tenant, bucket, index.bucket(bucket)?))?;
+        self.check_index(bucket)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
+use super::cached::Open;
 use super::remote::{Arriving, Pinned};
 use super::residents::Resident;
 use crate::arena::{Object, View};
@@ -37,6 +38,8 @@ pub(super) enum Content {
     Memory(Arc<Resident>),
     Disk(tier1::Pinned),
     S3(Arc<Pinned>),
+    /// S3 is its authority, and has it in blocks, some of which are in memory.
+    Cached(Arc<Open>),
 }
 
 /// The pieces of a [`Reader`], in order.
@@ -52,7 +55,7 @@ impl Reader {
     pub(super) fn new(entry: Arc<Entry>, content: Content) -> Self {
         let (heat, view) = match &content {
             Content::Memory(resident) => (Some(resident.heat.clone()), resident.opened.view()),
-            Content::Disk(_) | Content::S3(_) => (None, None),
+            Content::Disk(_) | Content::S3(_) | Content::Cached(_) => (None, None),
         };
         Self(Arc::new(Read {
             entry,
@@ -90,11 +93,16 @@ impl Reader {
         matches!(self.0.content, Content::Memory(_))
     }
 
+    /// Is S3 its authority, so that reading may wait for it?
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self.0.content, Content::Cached(_))
+    }
+
     /// What other processes of its tenant may see, if it is in memory.
     pub(super) fn object(&self) -> Option<Object> {
         match &self.0.content {
             Content::Memory(resident) => Some(resident.object.clone()),
-            Content::Disk(_) | Content::S3(_) => None,
+            Content::Disk(_) | Content::S3(_) | Content::Cached(_) => None,
         }
     }
 
@@ -133,6 +141,7 @@ impl Reader {
                 let begun = async move { pinned.stream(range).await };
                 stream::once(begun).try_flatten().boxed()
             }
+            Content::Cached(open) => open.stream(pieces.range),
         }
     }
 
@@ -146,7 +155,18 @@ impl Reader {
             Content::Disk(pinned) => Ok(pinned.read_at(position, into)?),
             Content::S3(pinned) => {
                 let n = to_usize(self.len().saturating_sub(position)).min(into.len());
-                pinned.read_at(position, &mut into[..n])?;
+                Arriving::fill(
+                    pinned.pieces(position..position + n as u64)?,
+                    &mut into[..n],
+                )?;
+                Ok(n)
+            }
+            Content::Cached(open) => {
+                let n = to_usize(self.len().saturating_sub(position)).min(into.len());
+                Arriving::fill(
+                    arriving(open, position..position + n as u64),
+                    &mut into[..n],
+                )?;
                 Ok(n)
             }
         }
@@ -163,11 +183,18 @@ impl Reader {
     }
 }
 
-/// The next piece from S3, which has all of the range.
-fn next_from(arriving: &mut Option<Arriving>, pinned: &Pinned, range: Range<u64>) -> Result<View> {
+fn arriving(open: &Arc<Open>, range: Range<u64>) -> Arriving {
+    Arriving::new(open.stream(range), open.runtime())
+}
+
+/// The next piece from S3, which has all that was asked for.
+fn next_from(
+    arriving: &mut Option<Arriving>,
+    begin: impl FnOnce() -> Result<Arriving>,
+) -> Result<View> {
     let arriving = match arriving {
         Some(arriving) => arriving,
-        None => arriving.insert(pinned.pieces(range)?),
+        None => arriving.insert(begin()?),
     };
     let mut pieces = arriving.filter(|piece| !matches!(piece, Ok(piece) if piece.is_empty()));
     let ended = || Error::new(Kind::Unavailable, "S3 has ended too early");
@@ -195,7 +222,10 @@ impl Iterator for Pieces {
                 let read = pinned.read_at(start, &mut bytes);
                 read.map(|_| View::of(bytes)).map_err(Into::into)
             }
-            Content::S3(pinned) => next_from(&mut self.arriving, pinned, start..end),
+            Content::S3(pinned) => next_from(&mut self.arriving, || pinned.pieces(start..end)),
+            Content::Cached(open) => {
+                next_from(&mut self.arriving, || Ok(arriving(open, start..end)))
+            }
         };
         self.range.start = match &piece {
             Ok(view) => start + view.len() as u64,

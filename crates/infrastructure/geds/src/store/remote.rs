@@ -329,18 +329,7 @@ impl Pinned {
     pub(super) fn pieces(&self, range: Range<u64>) -> Result<Arriving> {
         let runtime = self.remote.runtime.clone();
         let pieces = runtime.block_on(self.stream(range))?;
-        Ok(Arriving { pieces, runtime })
-    }
-
-    /// Copies bytes from `position` on, as many as there is room for: there are as many.
-    pub(super) fn read_at(&self, position: u64, into: &mut [u8]) -> Result<()> {
-        let mut at = 0;
-        for piece in self.pieces(position..position + into.len() as u64)? {
-            let piece = piece?;
-            into[at..at + piece.len()].copy_from_slice(&piece);
-            at += piece.len();
-        }
-        Ok(())
+        Ok(Arriving::new(pieces, runtime))
     }
 }
 
@@ -348,6 +337,26 @@ impl Pinned {
 pub(super) struct Arriving {
     pieces: BoxStream<'static, Result<Bytes>>,
     runtime: tokio::runtime::Handle,
+}
+
+impl Arriving {
+    pub(super) fn new(
+        pieces: BoxStream<'static, Result<Bytes>>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        Self { pieces, runtime }
+    }
+
+    /// Copies them, as many bytes as there is room for.
+    pub(super) fn fill(self, into: &mut [u8]) -> Result<()> {
+        let mut at = 0;
+        for piece in self {
+            let piece = piece?;
+            into[at..at + piece.len()].copy_from_slice(&piece);
+            at += piece.len();
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Arriving {

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ids::{Epoch, Name as Tenant};
 
-use super::{InRemote, Moved, Store};
+use super::cached::Cache;
+use super::{InCache, InRemote, Moved, Store};
 use crate::core::index::NodeId;
 use crate::error::Result;
 use crate::tier1;
@@ -49,6 +50,8 @@ pub struct Stats {
     pub moved: Moved,
     /// All zero if nothing is in S3.
     pub in_remote: InRemote,
+    /// All zero if S3 is the authority of no bucket.
+    pub in_cache: InCache,
     pub log: wal::Stats,
     pub disk: tier1::Stats,
 }
@@ -77,6 +80,7 @@ impl Store {
         // Not while the index is held: who has one of these may wait for the disk.
         let (log, disk, moved) = (inner.wal.stats(), inner.disk.stats(), self.moved());
         let in_remote = self.in_remote().unwrap_or_default();
+        let in_cache = inner.cache.as_ref().map(Cache::stats).unwrap_or_default();
         inner.namespace.read(|index| Stats {
             memory_used_bytes: inner.arena.used_bytes(),
             memory_limit_bytes: inner.arena.limit_bytes(),
@@ -93,6 +97,7 @@ impl Store {
             sealed_bytes: count(&inner.counts.sealed_bytes),
             moved,
             in_remote,
+            in_cache,
             log,
             disk,
         })

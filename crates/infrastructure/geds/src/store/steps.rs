@@ -25,6 +25,7 @@ impl Store {
         terms: impl FnOnce(&Index) -> Result<Terms, E>,
     ) -> Result<(Arc<Entry>, Ack), E> {
         let inner = &self.0;
+        self.check_index(&name.bucket)?;
         let Unnamed {
             object,
             share,

@@ -41,6 +41,7 @@ pub(super) struct Sizes {
     pub disk_bytes: u64,
     pub room_wait: Duration,
     pub remote: Option<Remote>,
+    pub cached: Option<Cached>,
 }
 
 impl Default for Sizes {
@@ -51,6 +52,7 @@ impl Default for Sizes {
             disk_bytes: 64 << 20,
             room_wait: Duration::from_secs(60),
             remote: None,
+            cached: None,
         }
     }
 }
@@ -75,6 +77,7 @@ pub(super) fn store_of(disk: &CrashDisk, sizes: &Sizes) -> Store {
         tenant_bytes: sizes.tenant_bytes,
         room_wait: sizes.room_wait,
         remote: sizes.remote.clone(),
+        cached: sizes.cached.clone(),
         ..Config::default()
     };
     let store = Store::open(&config, NodeId(1), Disks::both(disk)).expect("it opens");

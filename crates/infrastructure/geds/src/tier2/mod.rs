@@ -15,6 +15,7 @@
 //!
 //! [`store::s3::Limits`]: ::store::s3::Limits
 
+mod anybody;
 mod background;
 pub mod keys;
 mod persisting;
@@ -30,6 +31,7 @@ use object_store::{
     PutOptions, PutResult, UpdateVersion,
 };
 
+pub use self::anybody::Seen;
 pub use self::background::Background;
 pub use self::persisting::Persist;
 use crate::core::index::{BucketName, Etag, KEY_BYTES_MAX, Key, Name, NodeId, ObjectId};
@@ -179,7 +181,11 @@ impl Tier2 {
     }
 
     pub(crate) fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {
-        let bucket = self.s3.bucket(name.bucket.as_str());
+        self.named(&name.bucket)
+    }
+
+    fn named(&self, name: &BucketName) -> Result<::store::s3::Bucket> {
+        let bucket = self.s3.bucket(name.as_str());
         bucket.map_err(|error| Error::caused(Kind::Invalid, "name a bucket of S3", error))
     }
 }

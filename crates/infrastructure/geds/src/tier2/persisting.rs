@@ -72,7 +72,7 @@ impl Tier2 {
         })
     }
 
-    fn attributes(&self, what: &Persist) -> Attributes {
+    pub(super) fn attributes(&self, what: &Persist) -> Attributes {
         let key = keys::mapped(&what.name.key);
         let own = [(ID, Some(self.text_of(what.id, &what.name))), (KEY, key)];
         let own = own

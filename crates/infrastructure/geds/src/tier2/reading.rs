@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use object_store::GetOptions;
 
-use super::{Tier2, failed, keys};
+use super::{Tier2, etag, failed, keys};
 use crate::core::index::InS3;
 use crate::error::{Error, Kind, Result};
 
@@ -31,6 +31,11 @@ impl Tier2 {
         let path = keys::path(&of.name.key);
         let got = bucket.objects().get_opts(&path, options).await;
         let got = got.map_err(|error| failed("read from S3", error))?;
+        // Not all stores mind the condition.
+        if etag(got.meta.e_tag.clone())? != of.etag {
+            let what = format!("S3 has another `{}` than was asked for", of.name.key);
+            return Err(Error::new(Kind::Conflict, what));
+        }
         if got.range != range {
             let what = format!("S3 has {:?} of {range:?}", got.range);
             return Err(Error::new(Kind::Corrupt, what));

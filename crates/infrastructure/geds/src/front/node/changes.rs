@@ -13,6 +13,11 @@ use crate::wire::Change;
 /// Answered when it is durable.
 pub(super) async fn change(session: &Session, change: Change, asked: Asked) {
     let (store, tenant) = (session.store.clone(), session.tenant.clone());
+    if is_elsewhere(&store, &change) {
+        return asked
+            .answer(change_there(&store, &tenant, change).await)
+            .await;
+    }
     // The queue of the log may be full.
     let call = move || commit(&store, &tenant, change);
     let result = match blocking(&session.share.changing, call).await {
@@ -21,6 +26,49 @@ pub(super) async fn change(session: &Session, change: Change, asked: Asked) {
     };
     asked.answer(result).await;
 }
+
+/// Is S3 asked to do it?
+fn is_elsewhere(store: &Store, change: &Change) -> bool {
+    match change {
+        Change::Copy { from, to, .. } => [from, to]
+            .iter()
+            .any(|name| store.through(&name.bucket).is_some()),
+        Change::Rename { from: name, .. } | Change::Delete { name, .. } => {
+            store.through(&name.bucket).is_some()
+        }
+        // What S3 cannot do is refused by the store.
+        _ => false,
+    }
+}
+
+async fn change_there(store: &Store, tenant: &Tenant, change: Change) -> Result<()> {
+    match change {
+        Change::Copy {
+            from,
+            to,
+            metadata,
+            when,
+        } => {
+            let reader = store.open_anywhere(tenant, &from).await?;
+            // What S3 has said of it stays.
+            let metadata =
+                metadata.map(|metadata| with_native_metadata(&reader.entry().metadata, metadata));
+            let copied = store.copy_content(tenant, (&reader, &to), metadata, when);
+            copied.await.map(drop)
+        }
+        Change::Rename { from, to, when } => {
+            let through = store.through(&from.bucket).expect(ELSEWHERE);
+            through.rename(tenant, [&from, &to], when).await
+        }
+        Change::Delete { name, when } => {
+            let through = store.through(&name.bucket).expect(ELSEWHERE);
+            through.delete(tenant, &name, &when).await
+        }
+        _ => unreachable!("{ELSEWHERE}"),
+    }
+}
+
+const ELSEWHERE: &str = "it was found to be S3's";
 
 fn commit(store: &Store, tenant: &Tenant, change: Change) -> Result<Ack> {
     match change {
@@ -37,6 +85,7 @@ fn commit(store: &Store, tenant: &Tenant, change: Change) -> Result<Ack> {
         Change::Delete { name, when } => store.delete(tenant, &name, when),
         Change::DeletePrefix(folder) => store.delete_prefix(tenant, &folder),
         Change::SetMetadata(name, metadata) => {
+            store.check_index(&name.bucket)?;
             let (_, ack) = store
                 .change_with(|index| set_metadata(index, tenant, &name, metadata).map(Some))?;
             Ok(ack)

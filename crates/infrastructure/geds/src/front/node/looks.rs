@@ -1,4 +1,4 @@
-//! What is answered from the index.
+//! What is answered from the index, or by S3 if that is the authority.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::core::index::{Cursor, Entry, Item, Page, Query, Revision};
 use crate::error::{Error, Kind, Result};
 use crate::front::s3::native_metadata;
-use crate::store::{Stats, Status};
+use crate::store::{Stats, Status, Store};
 use crate::wire::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
 
 /// Of one answer.
@@ -15,6 +15,16 @@ const BUCKETS_MAX: usize = 1_000;
 /// What an item of a list takes beside its name and metadata, at most, but for consumers.
 const ITEM_BYTES: usize = 256;
 const CONSUMER_BYTES: usize = 19;
+
+/// Is S3 asked, so that the answer may be long in coming?
+pub(super) fn is_elsewhere(store: &Store, look: &Look) -> bool {
+    let bucket = match look {
+        Look::Status(name) => &name.bucket,
+        Look::List { folder, .. } => &folder.bucket,
+        Look::Buckets { .. } | Look::Statistics | Look::Attach => return false,
+    };
+    store.through(bucket).is_some()
+}
 
 pub(super) async fn look(session: &Session, look: Look, asked: Asked) {
     let Session { store, tenant, .. } = session;
@@ -27,7 +37,11 @@ pub(super) async fn look(session: &Session, look: Look, asked: Asked) {
             asked.answer(Ok(Buckets { buckets, are_all })).await;
         }
         Look::Status(name) => {
-            let status = store.status(tenant, &name).map(|status| Status {
+            let status = match store.through(&name.bucket) {
+                Some(through) => through.status(tenant, &name).await,
+                None => store.status(tenant, &name),
+            };
+            let status = status.map(|status| Status {
                 entry: native(&status.entry),
                 placement: status.placement,
             });
@@ -45,9 +59,8 @@ pub(super) async fn look(session: &Session, look: Look, asked: Asked) {
                 delimiter: &delimiter,
                 items_max,
             };
-            asked
-                .answer(list(session, &query, from, with_metadata))
-                .await;
+            let listed = list(session, &query, from, with_metadata).await;
+            asked.answer(listed).await;
         }
         Look::Statistics => {
             let memory = store.memory_of(tenant);
@@ -74,13 +87,23 @@ pub(crate) fn native(entry: &Arc<Entry>) -> Arc<Entry> {
     })
 }
 
-fn list(
+async fn list(
     session: &Session,
     query: &Query<'_>,
     from: Option<Cursor>,
     with_metadata: bool,
 ) -> Result<Listed> {
     let Session { store, tenant, .. } = session;
+    if let Some(through) = store.through(&query.folder.bucket) {
+        // S3 knows the present only.
+        let from = from.map_or_else(String::new, |cursor| cursor.from);
+        let page = through.list(tenant, query, &from).await?;
+        let revision = Revision(0);
+        return Ok(Listed {
+            page: cut(page, revision, with_metadata),
+            revision,
+        });
+    }
     let now = || store.namespace().read(|index| index.cursor(""));
     let from = from.unwrap_or_else(now);
     let page = store.list(tenant, query, Some(&from))?;

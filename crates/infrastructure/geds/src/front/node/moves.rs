@@ -12,6 +12,13 @@ pub(super) async fn bring(session: &Session, what: Move, asked: Asked) {
     let (store, tenant) = (session.store.clone(), session.tenant.clone());
     let calls = &session.share.changing;
     match what {
+        Move::Persist(name) if store.through(&name.bucket).is_some() => {
+            let status = async {
+                let through = store.through(&name.bucket).expect("it was one");
+                through.status(&tenant, &name).await
+            };
+            asked.answer(status.await.map(drop)).await;
+        }
         Move::Relocate(name) => {
             let call = move || store.relocate(&tenant, &name);
             asked

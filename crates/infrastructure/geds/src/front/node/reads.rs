@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use ids::Name as Tenant;
 
 use super::looks::native;
@@ -52,6 +53,19 @@ pub(super) async fn read(shared: &Shared, read: Read, asked: Asked) {
 
 async fn wait_and_read(shared: &Shared, read: &Read) -> Result<(Reader, Result<Vec<Bytes>>, Room)> {
     let session = &shared.session;
+    if let Read::Open { name, .. } = read
+        && let Some(through) = session.store.through(&name.bucket)
+    {
+        let opening = || through.open(&session.tenant, name);
+        let reader = opening().await?;
+        return match read_arriving(shared, read, reader).await {
+            // Nothing of it was told yet: of the one that is there now, perhaps all can be.
+            Ok((_, Err(error), _)) if error.kind == Kind::Conflict => {
+                read_arriving(shared, read, opening().await?).await
+            }
+            read => read,
+        };
+    }
     let calls = &session.share.reading;
     let reader = match read {
         Read::Open { name, .. } => {
@@ -62,10 +76,25 @@ async fn wait_and_read(shared: &Shared, read: &Read) -> Result<(Reader, Result<V
         Read::More { open, .. } => shared.opened(*open)?,
         Read::Close { .. } => unreachable!("nothing is read"),
     };
+    if reader.is_elsewhere() {
+        return read_arriving(shared, read, reader).await;
+    }
     let range = clamp(read.range(), &reader);
     let room = shared.room(n_bytes(&range)).await;
     let pieces = reader.pieces(range);
     let data = blocking(calls, move || collect(pieces)).await;
+    Ok((reader, data, room))
+}
+
+/// The same of what comes from S3, without a thread that waits for it.
+async fn read_arriving(
+    shared: &Shared,
+    read: &Read,
+    reader: Reader,
+) -> Result<(Reader, Result<Vec<Bytes>>, Room)> {
+    let range = clamp(read.range(), &reader);
+    let room = shared.room(n_bytes(&range)).await;
+    let data = reader.stream(range).try_collect().await;
     Ok((reader, data, room))
 }
 
@@ -129,8 +158,11 @@ fn n_bytes(range: &Range<u64>) -> u32 {
     u32::try_from(range.end - range.start).expect("a piece is short")
 }
 
-/// Without waiting; `None`: it has to be read from a disk.
+/// Without waiting; `None`: S3 has to be asked.
 fn try_open(store: &Store, tenant: &Tenant, name: &Name) -> Result<Option<Reader>> {
+    if store.through(&name.bucket).is_some() {
+        return Ok(None);
+    }
     store.open_object(tenant, name).map(Some)
 }
 

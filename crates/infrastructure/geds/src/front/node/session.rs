@@ -266,9 +266,14 @@ impl Conversation {
     async fn carry_out(&mut self, request: Request, asked: Asked) {
         let shared = Arc::clone(&self.shared);
         match request {
-            Request::Look(look) => {
-                looks::look(&shared.session, look, asked).await;
+            Request::Look(look) if looks::is_elsewhere(&shared.session.store, &look) => {
+                let place = place(&self.requests).await;
+                self.spawn("geds look", async move {
+                    looks::look(&shared.session, look, asked).await;
+                    drop(place);
+                });
             }
+            Request::Look(look) => looks::look(&shared.session, look, asked).await,
             Request::Change(change) => {
                 let place = place(&self.requests).await;
                 self.spawn("geds change", async move {

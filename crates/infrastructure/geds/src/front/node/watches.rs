@@ -47,6 +47,10 @@ pub(super) async fn watch(shared: &Shared, watch: Watch, asked: Asked) {
 fn look(session: &Session, watch: &Watch) -> Result<Watched> {
     let tenant = &session.tenant;
     let bucket = watch.bucket();
+    if session.store.through(bucket).is_some() {
+        let what = format!("the authority of bucket `{bucket}` is S3, which tells of no changes");
+        return Err(Error::new(Kind::Invalid, what));
+    }
     session.store.namespace().read(|index| {
         if index.bucket(bucket)?.owner != *tenant {
             let what = format!("bucket `{bucket}` belongs to somebody else");

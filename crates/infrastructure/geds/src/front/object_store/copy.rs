@@ -2,13 +2,29 @@
 
 use ids::Name as Tenant;
 
+use super::Bucket;
 use crate::core::index::{Index, Name, Op, Precondition};
 use crate::error::{Error, Kind, Result};
 use crate::front::s3::meta;
 use crate::store::{Ack, Store, Terms, now_ms};
 
-/// Both names are in one bucket. `when` says of the second what must hold. May wait for the disk.
-pub(super) fn copy(
+/// Both names are in one bucket. `when` says of the second what must hold.
+pub(super) async fn copy(bucket: &Bucket, names: [Name; 2], when: Precondition) -> Result<()> {
+    let tenant = &bucket.0.tenant;
+    if let Some(through) = bucket.through() {
+        let [from, to] = &names;
+        let reader = through.open(tenant, from).await?;
+        let copied = bucket
+            .store()
+            .copy_content(tenant, (&reader, to), None, when);
+        return copied.await.map(drop);
+    }
+    let copy = move |store: &Store, tenant: &Tenant| copy_here(store, tenant, names, when);
+    bucket.run(copy).await?.await
+}
+
+/// May wait for the disk.
+fn copy_here(
     store: &Store,
     tenant: &Tenant,
     [from, to]: [Name; 2],

@@ -47,19 +47,19 @@ impl Bucket {
         let after = after.map(|path| path.as_ref().to_owned());
         let state = (self.clone(), self.walk(begin(prefix), after, ""));
         let pages = stream::try_unfold(state, |(bucket, mut walk)| async move {
-            let found = bucket.page(&mut walk, PAGE_ITEMS_MAX)?;
+            let found = bucket.page(&mut walk, PAGE_ITEMS_MAX).await?;
             Ok::<_, Error>(found.map(|found| (stream::iter(found.objects).map(Ok), (bucket, walk))))
         });
         pages.try_flatten().boxed()
     }
 
     /// What is directly within. A folder may have no paths in it, but keys that are no paths.
-    pub(super) fn list_level(&self, prefix: Option<&Path>) -> Result<ListResult> {
+    pub(super) async fn list_level(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let begin = begin(prefix);
         let is_root = begin.is_empty();
         let mut walk = self.walk(begin, None, DELIMITER);
         let mut all = Found::default();
-        while let Some(found) = self.page(&mut walk, PAGE_ITEMS_MAX)? {
+        while let Some(found) = self.page(&mut walk, PAGE_ITEMS_MAX).await? {
             all.objects.extend(found.objects);
             all.folders.extend(found.folders);
         }
@@ -95,7 +95,7 @@ impl Bucket {
     }
 
     /// The next that there are. `None`: there are no more.
-    fn page(&self, walk: &mut Walk, items_max: usize) -> Result<Option<Found>> {
+    async fn page(&self, walk: &mut Walk, items_max: usize) -> Result<Option<Found>> {
         let mut found = Found::default();
         let Ok(prefix) = Prefix::new(&walk.keys) else {
             // No key is as long.
@@ -111,10 +111,13 @@ impl Bucket {
                 delimiter: &walk.delimiter,
                 items_max: items_max - found.len(),
             };
-            let page = self.store().namespace().read(|index| {
-                self.check(index)?;
-                page(index, &query, (Some(revision), from))
-            });
+            let page = match self.through() {
+                Some(through) => through.list(&self.0.tenant, &query, &from).await,
+                None => self.store().namespace().read(|index| {
+                    self.check(index)?;
+                    page(index, &query, (Some(revision), from))
+                }),
+            };
             let page = page.map_err(|error| told(&Path::default(), error))?;
             walk.next = page.next;
             for item in page.items {
@@ -221,7 +224,7 @@ impl PaginatedListStore for Bucket {
         }
         let items_max = opts.max_keys.unwrap_or(PAGE_ITEMS_MAX);
         let items_max = items_max.clamp(1, PAGE_ITEMS_MAX);
-        let found = self.page(&mut walk, items_max)?.unwrap_or_default();
+        let found = self.page(&mut walk, items_max).await?.unwrap_or_default();
         Ok(PaginatedListResult {
             result: found.told(),
             page_token: walk.next.map(|cursor| render(&cursor)),

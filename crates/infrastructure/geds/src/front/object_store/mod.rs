@@ -32,26 +32,60 @@ use futures_util::stream::BoxStream;
 use ids::Name as Tenant;
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyMode, CopyOptions, Error, Extensions, GetOptions, GetResult, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, RenameOptions, RenameTargetMode, Result,
+    Attribute, AttributeValue, Attributes, CopyMode, CopyOptions, Error, Extensions, GetOptions,
+    GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result, TagSet,
 };
 
 use self::conditions::quoted;
 pub use self::scheme::Buckets;
 use self::upload::InOrder;
-use super::s3::S3;
+use super::s3::{S3, meta};
 use crate::core::index::{BucketName, Class, Entry, Index, Key, Name, Precondition};
 use crate::core::paths;
 use crate::error::{self, Kind};
-use crate::store::{Ack, Store, Terms};
+use crate::store::{Store, Terms, Through, Writer};
+use crate::tier2::keys;
 
 /// So many are deleted at once.
 const DELETIONS_MAX: usize = 16;
 
 /// What other tools are to know of an object.
 pub(crate) fn attributes_of(entry: &Entry) -> Attributes {
-    attributes::from_s3(super::s3::meta::head_of(entry).attributes)
+    attributes::from_s3(meta::head_of(entry).attributes)
+}
+
+/// The user metadata, in base64, that has what a native user has written of an object.
+const NATIVE: &str = "geds-native";
+
+/// The same, with all that is not to be lost where S3 is the authority.
+pub(crate) fn all_attributes_of(entry: &Entry) -> Attributes {
+    let head = meta::head_of(entry);
+    let native = keys::base64(&head.native);
+    let mut attributes = attributes::from_s3(head.attributes);
+    if !native.is_empty() {
+        attributes.insert(Attribute::Metadata(NATIVE.into()), native.into());
+    }
+    attributes
+}
+
+/// And back. What cannot be kept of what somebody else has said is not known here.
+pub(crate) fn metadata_of(attributes: &Attributes) -> Box<[u8]> {
+    let native = attributes.get(&Attribute::Metadata(NATIVE.into()));
+    let native = native.and_then(|text| keys::from_base64(text));
+    // A storage class, for instance, is nothing that we could keep.
+    let is_kept = |one: &(Attribute, AttributeValue)| {
+        let is_native = one.0 == Attribute::Metadata(NATIVE.into());
+        !is_native && attributes::to_s3(&Attributes::from_iter([one.clone()])).is_ok()
+    };
+    let said = attributes.iter();
+    let said = said.map(|(name, value)| (name.clone(), value.clone()));
+    let said = said.filter(is_kept).collect();
+    let said = attributes::metadata(&said, &TagSet::default()).unwrap_or_default();
+    match native {
+        Some(native) => meta::with_native_metadata(&said, native.into()),
+        None => said,
+    }
 }
 
 /// A bucket of a tenant. Shared by its clones.
@@ -88,6 +122,11 @@ impl Bucket {
         self.0.face.store()
     }
 
+    /// `None`: the authority of this bucket is the index.
+    fn through(&self) -> Option<Through<'_>> {
+        self.store().through(&self.0.bucket)
+    }
+
     /// What is to be there.
     fn find(&self, path: &Path) -> Result<Name> {
         self.0.name(path).ok_or_else(|| Error::NotFound {
@@ -113,13 +152,47 @@ impl Bucket {
         work.map_err(|error| error::Error::io("find a thread that may wait", error))?
     }
 
+    /// What is said when it is durable that there is such a name.
+    async fn seal(&self, name: Name, writer: Writer, terms: Terms) -> error::Result<PutResult> {
+        let class = self.0.class;
+        let entry = match self.through() {
+            Some(through) => {
+                // It goes to S3 from memory.
+                let finish = |store: &Store, _: &Tenant| store.finish(Class::Ephemeral, writer);
+                let unnamed = self.run(finish).await?;
+                through.seal(&self.0.tenant, &name, unnamed, terms).await?
+            }
+            None => {
+                let seal = move |store: &Store, tenant: &Tenant| {
+                    store.seal(tenant, &name, (class, writer), terms)
+                };
+                let (entry, ack) = self.run(seal).await?;
+                ack.await?;
+                entry
+            }
+        };
+        Ok(PutResult {
+            e_tag: Some(quoted(&entry)),
+            version: None,
+            extensions: extensions(entry.sealed.class),
+        })
+    }
+
     async fn remove(&self, path: Path) -> Result<Path> {
         let Some(name) = self.0.name(&path) else {
             return Ok(path);
         };
-        let delete =
-            move |store: &Store, tenant: &Tenant| store.delete(tenant, &name, Precondition::None);
-        let deleted = async { self.run(delete).await?.await };
+        let deleted = async {
+            if let Some(through) = self.through() {
+                return through
+                    .delete(&self.0.tenant, &name, &Precondition::None)
+                    .await;
+            }
+            let delete = move |store: &Store, tenant: &Tenant| {
+                store.delete(tenant, &name, Precondition::None)
+            };
+            self.run(delete).await?.await
+        };
         match deleted.await {
             // It is deleted already, as S3 says it, if there is the bucket.
             Err(error) if error.kind == Kind::NotFound && self.is_there() => Ok(path),
@@ -175,16 +248,18 @@ impl ObjectStore for Bucket {
             metadata: attributes::metadata(&opts.attributes, &opts.tags)?,
             ..Terms::default()
         };
-        let class = self.0.class;
-        let put = move |store: &Store, tenant: &Tenant| {
+        let written = move |store: &Store, tenant: &Tenant| {
             let mut writer = store.writer(tenant)?;
             writer.reserve(payload.content_length() as u64)?;
             for bytes in &payload {
                 writer.append(bytes)?;
             }
-            store.seal(tenant, &name, (class, writer), terms)
+            Ok(writer)
         };
-        let put = async { acknowledged(self.run(put).await?).await };
+        let put = async {
+            let writer = self.run(written).await?;
+            self.seal(name, writer, terms).await
+        };
         put.await.map_err(|error| match (&opts.mode, error.kind) {
             (PutMode::Create, Kind::Conflict) => exists(location, error),
             (PutMode::Update(_), Kind::NotFound) => is_other(location, error),
@@ -201,7 +276,7 @@ impl ObjectStore for Bucket {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.read(location, options)
+        self.read(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -233,7 +308,7 @@ impl ObjectStore for Bucket {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.list_level(prefix)
+        self.list_level(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -242,9 +317,9 @@ impl ObjectStore for Bucket {
             CopyMode::Create => Precondition::Absent,
         };
         let names = [self.find(from)?, self.place(to)?];
-        let copy = move |store: &Store, tenant: &Tenant| copy::copy(store, tenant, names, when);
-        let copied = async { self.run(copy).await?.await };
-        copied.await.map_err(|error| moved([from, to], error))
+        copy::copy(self, names, when)
+            .await
+            .map_err(|error| moved([from, to], error))
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
@@ -253,23 +328,19 @@ impl ObjectStore for Bucket {
             RenameTargetMode::Create => Precondition::Absent,
         };
         let names = [self.find(from)?, self.place(to)?];
-        let rename = move |store: &Store, tenant: &Tenant| {
-            let [from, to] = &names;
-            store.rename(tenant, [from, to], when)
+        let renamed = async {
+            if let Some(through) = self.through() {
+                let [from, to] = &names;
+                return through.rename(&self.0.tenant, [from, to], when).await;
+            }
+            let rename = move |store: &Store, tenant: &Tenant| {
+                let [from, to] = &names;
+                store.rename(tenant, [from, to], when)
+            };
+            self.run(rename).await?.await
         };
-        let renamed = async { self.run(rename).await?.await };
         renamed.await.map_err(|error| moved([from, to], error))
     }
-}
-
-/// What is said when it is durable that there is such a name.
-async fn acknowledged((entry, ack): (Arc<Entry>, Ack)) -> error::Result<PutResult> {
-    ack.await?;
-    Ok(PutResult {
-        e_tag: Some(quoted(&entry)),
-        version: None,
-        extensions: extensions(entry.sealed.class),
-    })
 }
 
 fn extensions(class: Class) -> Extensions {

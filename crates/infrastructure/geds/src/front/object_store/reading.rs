@@ -26,14 +26,17 @@ pub(super) fn meta_of(location: Path, entry: &Entry) -> ObjectMeta {
 }
 
 impl Bucket {
-    pub(super) fn read(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+    pub(super) async fn read(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let name = self.find(location)?;
         let tenant = &self.0.tenant;
         let (entry, reader) = if options.head {
-            let status = self.store().status(tenant, &name);
+            let status = match self.through() {
+                Some(through) => through.status(tenant, &name).await,
+                None => self.store().status(tenant, &name),
+            };
             (status.map_err(|error| told(location, error))?.entry, None)
         } else {
-            let reader = self.open(location)?;
+            let reader = self.open(location).await?;
             (reader.entry().clone(), Some(reader))
         };
         let meta = meta_of(location.clone(), &entry);
@@ -59,7 +62,7 @@ impl Bucket {
         location: &Path,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>> {
-        let reader = self.open(location)?;
+        let reader = self.open(location).await?;
         let mut all = Vec::with_capacity(ranges.len());
         for range in ranges {
             let range = selected(&GetRange::Bounded(range.clone()), reader.len())?;
@@ -68,10 +71,10 @@ impl Bucket {
         Ok(all)
     }
 
-    fn open(&self, location: &Path) -> Result<Reader> {
+    async fn open(&self, location: &Path) -> Result<Reader> {
         let name = self.find(location)?;
-        let opened = self.store().open_object(&self.0.tenant, &name);
-        opened.map_err(|error| told(location, error))
+        let opened = self.store().open_anywhere(&self.0.tenant, &name);
+        opened.await.map_err(|error| told(location, error))
     }
 }
 

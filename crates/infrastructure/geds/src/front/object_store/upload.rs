@@ -17,9 +17,9 @@ use s3::names::{self, PART_NUMBER_MAX, PartNumber, Upload, UploadId};
 use s3::object::{self, Part, UploadChecksum};
 use tokio::sync::Mutex;
 
-use super::{Bucket, acknowledged, attributes, extensions, generic, told};
+use super::{Bucket, attributes, extensions, generic, told};
 use crate::core::index::{Class, Name};
-use crate::store::{Store, Terms, Writer};
+use crate::store::{Terms, Writer};
 
 /// One writer's parts. Where each lies is known when it is made, so each is written there at once, whichever comes first. They are in the
 /// memory of the tenant, and gone with this.
@@ -112,11 +112,7 @@ impl MultipartUpload for InOrder {
             metadata: self.metadata.clone(),
             ..Terms::default()
         };
-        let class = self.bucket.0.class;
-        let seal = move |store: &Store, tenant: &ids::Name| {
-            store.seal(tenant, &name, (class, writer), terms)
-        };
-        let sealed = async { acknowledged(self.bucket.run(seal).await?).await };
+        let sealed = self.bucket.seal(name, writer, terms);
         sealed.await.map_err(|error| told(&self.location, error))
     }
 

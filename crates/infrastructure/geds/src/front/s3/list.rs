@@ -42,7 +42,7 @@ impl S3 {
 }
 
 /// From where on, and of which revision if not the present one. `None`: behind all.
-fn begin(from: ListFrom<'_>) -> Result<Option<(Option<Revision>, String)>, Error> {
+pub(super) fn begin(from: ListFrom<'_>) -> Result<Option<(Option<Revision>, String)>, Error> {
     let now = |from| Some((None, from));
     Ok(match from {
         ListFrom::Start => now(String::new()),
@@ -55,7 +55,7 @@ fn begin(from: ListFrom<'_>) -> Result<Option<(Option<Revision>, String)>, Error
     })
 }
 
-fn item(item: Item) -> ListItem {
+pub(super) fn item(item: Item) -> ListItem {
     match item {
         Item::Folder(prefix) => ListItem::Prefix(prefix.as_str().to_owned()),
         Item::Object(key, entry) => ListItem::Object(Listed {

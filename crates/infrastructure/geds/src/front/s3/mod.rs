@@ -11,6 +11,7 @@
 //!   incarnation of their bucket, and are let go with it, or when the next face begins. They are durable, and the memory is the tenant's.
 //! - An answer means what its class says, and that is durable if the client did not ask for something else; that there is such a name is durable
 //!   by then in any case.
+//! - Buckets whose authority is another S3 are a matter of [`through`].
 //! - Nothing here waits for a disk on the thread of the caller.
 //! - [`Store`](crate::store::Store)'s limits are those of S3's clients too, save one: 10,000 parts need [`METADATA_BYTES_MAX`].
 
@@ -24,6 +25,7 @@ mod objects;
 mod places;
 #[cfg(test)]
 pub(super) mod tests;
+mod through;
 mod uploads;
 
 use async_trait::async_trait;
@@ -93,7 +95,10 @@ impl Backend for S3 {
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), Error> {
-        self.delete_bucket(bucket).await
+        match self.in_s3(bucket) {
+            Some(there) => there.refuse("it is not deleted"),
+            None => self.delete_bucket(bucket).await,
+        }
     }
 
     async fn bucket(&self, bucket: &BucketName) -> Result<Bucket, Error> {
@@ -115,22 +120,37 @@ impl Backend for S3 {
     }
 
     async fn list(&self, bucket: &BucketName, query: ListQuery<'_>) -> Result<ListPage, Error> {
-        self.list(bucket, query)
+        match self.in_s3(bucket) {
+            Some(there) => there.list(bucket, query).await,
+            None => self.list(bucket, query),
+        }
     }
 
     async fn head(&self, name: &Name) -> Result<Object, Error> {
-        self.head(name)
+        match self.in_s3(&name.bucket) {
+            Some(there) => there.head(name).await,
+            None => self.head(name),
+        }
     }
 
     async fn open(&self, name: &Name) -> Result<(Object, Box<dyn Content>), Error> {
-        self.open_content(name)
+        match self.in_s3(&name.bucket) {
+            Some(there) => there.open(name).await,
+            None => self.open_content(name),
+        }
     }
 
     async fn put(&self, put: Put, body: Body) -> Result<Object, Error> {
-        self.put(put, body).await
+        match self.in_s3(&put.name.bucket) {
+            Some(there) => there.put(put, body).await,
+            None => self.put(put, body).await,
+        }
     }
 
     async fn copy(&self, from: &Name, etag: &Etag, put: Put) -> Result<Object, Error> {
+        if self.is_one_in_s3([from, &put.name]) {
+            return self.copy_here(from, etag, put).await;
+        }
         self.copy(from, etag, put).await
     }
 
@@ -139,14 +159,21 @@ impl Backend for S3 {
         bucket: &BucketName,
         deletions: Vec<Deletion>,
     ) -> Vec<Result<(), Error>> {
-        self.delete(bucket, deletions).await
+        match self.in_s3(bucket) {
+            Some(there) => there.delete(bucket, deletions).await,
+            None => self.delete(bucket, deletions).await,
+        }
     }
 
     async fn tag(&self, name: &Name, tags: Tags) -> Result<(), Error> {
-        self.tag(name, tags).await
+        match self.in_s3(&name.bucket) {
+            Some(there) => there.refuse("objects have no tags"),
+            None => self.tag(name, tags).await,
+        }
     }
 
     async fn create_upload(&self, new: NewUpload) -> Result<Upload, Error> {
+        self.check_upload(&new.name.bucket, &new.tags)?;
         self.create_upload(new).await
     }
 
@@ -183,7 +210,10 @@ impl Backend for S3 {
     }
 
     async fn complete(&self, complete: Complete) -> Result<Object, Error> {
-        self.complete(complete).await
+        match self.in_s3(&complete.upload.name.bucket) {
+            Some(there) => there.complete(complete).await,
+            None => self.complete(complete).await,
+        }
     }
 
     async fn abort(&self, upload: &Upload) -> Result<(), Error> {

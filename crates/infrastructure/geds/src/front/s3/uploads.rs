@@ -15,14 +15,14 @@ use super::meta::{
 use super::objects::check_precondition;
 use super::places::{self, Places};
 use crate::core::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
-use crate::error;
+use crate::error::{self, Kind};
 use crate::front::pages::page;
-use crate::store::{Store, Terms};
+use crate::store::{Reader, Store, Terms};
 
 /// An upload that is going on, and where.
-struct Found {
-    bucket: index::BucketName,
-    meta: UploadMeta,
+pub(super) struct Found {
+    pub bucket: index::BucketName,
+    pub meta: UploadMeta,
     entry: Arc<Entry>,
 }
 
@@ -242,15 +242,7 @@ impl S3 {
         // In one piece, if there is one.
         writer.try_reserve(size).ok();
         for (part, id) in completing.complete.parts.iter().zip(&ids) {
-            let place = completing.part(&found.bucket, part);
-            let opened = self.store.open_object(&self.places.owner, &place);
-            let reader = opened.map_err(|error| match error.into() {
-                Error::NoSuchKey => Error::Changed,
-                error => error,
-            })?;
-            if reader.entry().sealed.id != *id {
-                return Err(Error::Changed);
-            }
+            let reader = self.open_part(&completing, &found.bucket, (part, *id))?;
             writer = self.append(writer, &reader).await?;
         }
         let unnamed = self.finish(Class::Durable, writer).await?;
@@ -278,6 +270,27 @@ impl S3 {
         Ok(object_of(&entry))
     }
 
+    /// # Errors
+    /// `Conflict`: it is another one now.
+    pub(super) fn open_part(
+        &self,
+        completing: &Completing,
+        bucket: &index::BucketName,
+        (part, id): (&Part, ObjectId),
+    ) -> error::Result<Reader> {
+        let place = completing.part(bucket, part);
+        let changed = || error::Error::new(Kind::Conflict, "a part was sent again meanwhile");
+        let opened = self.store.open_object(&self.places.owner, &place);
+        let reader = opened.map_err(|error| match error.kind {
+            Kind::NotFound => changed(),
+            _ => error,
+        })?;
+        match reader.entry().sealed.id == id {
+            true => Ok(reader),
+            false => Err(changed()),
+        }
+    }
+
     pub(super) async fn abort(&self, upload: &Upload) -> Result<(), Error> {
         let (places, upload) = (Places::new(), upload.clone());
         let abort = move |store: &Store| {
@@ -293,14 +306,14 @@ impl S3 {
 }
 
 /// An object that is to be made of parts.
-struct Completing {
-    complete: Complete,
-    name: index::Name,
-    places: Places,
+pub(super) struct Completing {
+    pub complete: Complete,
+    pub name: index::Name,
+    pub places: Places,
 }
 
 impl Completing {
-    fn new(complete: Complete, places: Places) -> Result<Self, Error> {
+    pub(super) fn new(complete: Complete, places: Places) -> Result<Self, Error> {
         Ok(Self {
             name: places::place(&complete.upload.name)?,
             complete,
@@ -315,12 +328,14 @@ impl Completing {
 
     /// Whether it may be made, and of what.
     fn look(&self, index: &Index) -> Result<(Found, Vec<ObjectId>), Error> {
-        let Complete {
-            upload,
-            parts,
-            when,
-            ..
-        } = &self.complete;
+        let looked = self.look_at_parts(index)?;
+        check_precondition(index, &self.name, &self.complete.when)?;
+        Ok(looked)
+    }
+
+    /// The same, whatever is there under the name.
+    pub(super) fn look_at_parts(&self, index: &Index) -> Result<(Found, Vec<ObjectId>), Error> {
+        let Complete { upload, parts, .. } = &self.complete;
         let found = self.places.find(index, upload)?;
         let mut ids = Vec::with_capacity(parts.len());
         for part in parts {
@@ -331,7 +346,6 @@ impl Completing {
             }
             ids.push(entry.sealed.id);
         }
-        check_precondition(index, &self.name, when)?;
         Ok((found, ids))
     }
 

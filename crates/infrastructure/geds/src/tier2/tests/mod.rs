@@ -20,7 +20,7 @@ use super::*;
 use crate::core::index::{BucketName, Etag, InS3, Key, NodeId, ObjectId, Precondition};
 
 /// Where answers do not come.
-const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) struct World {
     pub tier2: Tier2,
@@ -33,7 +33,7 @@ pub(crate) async fn world(retries: usize) -> World {
     world_with(retries, ::store::s3::Limits::default().patience).await
 }
 
-async fn world_with(retries: usize, patience: Duration) -> World {
+pub(crate) async fn world_with(retries: usize, patience: Duration) -> World {
     let backend = Memory::new();
     let tenant = s3::names::Tenant::new("one").expect("a tenant");
     let bucket = s3::names::BucketName::new("data").expect("a bucket");
@@ -56,9 +56,18 @@ async fn world_with(retries: usize, patience: Duration) -> World {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let service = s3::serve(listener.expect("a port"), setup).expect("it serves");
     let proxy = Proxy::start(service.addr).await;
+    World {
+        tier2: tier2(&format!("http://{}", proxy.addr), retries, patience),
+        proxy,
+        _service: service,
+    }
+}
+
+/// Each request of which has a connection of its own, and so a fault.
+pub(crate) fn tier2(endpoint: &str, retries: usize, patience: Duration) -> Tier2 {
     let counters = ::store::s3::Counters::new(&telemetry::Metrics::new());
     let config = ::store::s3::Config {
-        endpoint: Some(format!("http://{}", proxy.addr).parse().expect("a URL")),
+        endpoint: Some(endpoint.parse().expect("a URL")),
         region: "us-east-1".to_owned(),
         credentials: Credentials {
             access_key: "KEY".to_owned(),
@@ -69,20 +78,13 @@ async fn world_with(retries: usize, patience: Duration) -> World {
         limits: ::store::s3::Limits {
             patience,
             bytes_per_second: 8 << 20,
-            // Each request has a connection of its own, and so a fault.
             idle_connections: 0,
             retries,
             ..::store::s3::Limits::default()
         },
     };
-    World {
-        tier2: Tier2::new(
-            ::store::S3::new(config, counters).expect("it opens"),
-            "here",
-        ),
-        proxy,
-        _service: service,
-    }
+    let s3 = ::store::S3::new(config, counters).expect("it opens");
+    Tier2::new(s3, "here")
 }
 
 fn name(key: &str) -> Name {
