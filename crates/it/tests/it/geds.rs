@@ -207,6 +207,99 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
     cloud.end("TERM")
 }
 
+/// A data set that lies in a cloud, and two who read it through an edge while others write it.
+#[test]
+fn a_data_set_in_s3_is_read_through_a_node_and_never_old() -> Result<()> {
+    let dir = TempDir::new()?;
+    let [cloud_dir, edge_dir] = ["cloud", "edge"].map(|name| dir.path().join(name));
+    let of_cloud = run(&cloud_dir, "user add cloud")?;
+    let of_edge = run(&edge_dir, "user add acme")?;
+    let mut cloud = Node::start(&cloud_dir, &of_cloud)?;
+    for bucket in ["/fresh", "/lately"] {
+        cloud.client.put(bucket, b"")?.expect(200)?;
+    }
+    let content = |n: u8| vec![n; 10 << 20];
+    for object in ["/fresh/a", "/lately/a"] {
+        cloud.client.put(object, &content(1))?.expect(200)?;
+    }
+    let secrets = dir.path().join("cloud.ini");
+    std::fs::write(&secrets, &of_cloud)?;
+    let settings = dir.path().join("edge.json");
+    let terms = |revalidate: &str| serde_json::json!({ "tenant": "acme", "authority": "s3", "revalidate": revalidate });
+    let tier2 = serde_json::json!({
+        "endpoint": format!("http://{}", cloud.s3),
+        "credentials": secrets,
+        "buckets": { "fresh": terms("0s"), "lately": terms("1h") },
+        "block": "1Mi",
+    });
+    let text = serde_json::json!({ "tier2": tier2 }).to_string();
+    std::fs::write(&settings, text)?;
+    let more = format!("--config {}", settings.display());
+    let edge = Node::start_with(&edge_dir, &of_edge, &more)?;
+    let read = |target: &str| edge.client.get(target);
+
+    // They are there, and come once.
+    for _ in 0..3 {
+        for object in ["/fresh/a", "/lately/a"] {
+            ensure!(read(object)?.expect(200)?.body == content(1), "{object}");
+        }
+    }
+    ensure!(
+        edge.metric("geds_s3_blocks_fetched_total")? == 20,
+        "each block once"
+    );
+    let asked = edge.metric("geds_s3_revalidations_total")?;
+    ensure!(asked == 4, "three times, and once: {asked}");
+    let list = read("/fresh?list-type=2")?.expect(200)?.text();
+    ensure!(list.contains("<Key>a</Key>"), "{list}");
+    // Somebody overwrites them.
+    for object in ["/fresh/a", "/lately/a"] {
+        cloud.client.put(object, &content(2))?.expect(200)?;
+    }
+    ensure!(
+        read("/fresh/a")?.expect(200)?.body == content(2),
+        "it is seen"
+    );
+    ensure!(
+        read("/lately/a")?.expect(200)?.body == content(1),
+        "as the policy says"
+    );
+    // What is put here is there.
+    edge.client.put("/lately/a", &content(3))?.expect(200)?;
+    ensure!(
+        cloud.client.get("/lately/a")?.expect(200)?.body == content(3),
+        "it is there"
+    );
+    ensure!(
+        read("/lately/a")?.expect(200)?.body == content(3),
+        "and here"
+    );
+    // The cloud is gone: what the policy allows goes on, and nothing else.
+    let address = cloud.s3.clone();
+    cloud.process.kill()?;
+    cloud.process.finish()?;
+    ensure!(
+        read("/lately/a")?.expect(200)?.body == content(3),
+        "it is in memory"
+    );
+    for answer in [
+        read("/fresh/a")?,
+        read("/lately/b")?,
+        edge.client.put("/fresh/b", b"b")?,
+    ] {
+        let text = answer.expect(503)?.text();
+        ensure!(text.contains("<Code>ServiceUnavailable</Code>"), "{text}");
+    }
+    let cloud = Node::start_with(&cloud_dir, &of_cloud, &format!("--s3 {address}"))?;
+    ensure!(
+        read("/fresh/a")?.expect(200)?.body == content(2),
+        "it is back"
+    );
+    cloud.client.get("/fresh/b")?.expect(404)?;
+    edge.end("TERM")?;
+    cloud.end("TERM")
+}
+
 #[test]
 fn one_node_lives_in_a_directory() -> Result<()> {
     let dir = TempDir::new()?;
