@@ -580,27 +580,6 @@ async fn the_index_knows_nothing_of_what_is_s3s() {
     assert_eq!(denied.expect_err("acme's").kind, Kind::Denied);
 }
 
-/// Objects that are overwritten all the time are read whole, each of one version.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_small_object_is_read_however_often_it_is_overwritten() {
-    let world = World::new(Duration::ZERO).await;
-    world.put("a", vec![0; 1_000]).await;
-    let writing = async {
-        for byte in 1..100 {
-            world.put("a", vec![byte; 1_000]).await;
-        }
-    };
-    let reading = async {
-        let mut last = 0;
-        while last < 99 {
-            let read = world.read("a").await.expect("it is there");
-            assert!(read.iter().all(|byte| *byte == read[0]) && read[0] >= last);
-            last = read[0];
-        }
-    };
-    tokio::join!(writing, reading);
-}
-
 /// Answers each request, on a connection of its own, with the next of these texts.
 async fn liar(answers: Vec<String>) -> (Tier2, rt::Task) {
     let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await;
