@@ -20,10 +20,14 @@ pub(super) enum Geds {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum User {
-    /// Make a user of a tenant, and print the credentials, which cannot be shown again.
+    /// Make a user of a tenant, or with --peer a credential for the nodes of the site, and print the credentials, which cannot be shown again.
     Add {
         /// Users of one tenant have the same buckets.
-        tenant: String,
+        #[arg(required_unless_present = "peer")]
+        tenant: Option<String>,
+        /// For `site.credentials` in the settings of nodes that follow this one. Whoever has it can read everything.
+        #[arg(long, conflicts_with = "tenant")]
+        peer: bool,
         #[command(flatten)]
         of: Of,
         /// Write them to a file for AWS_SHARED_CREDENTIALS_FILE instead.
@@ -72,11 +76,16 @@ impl User {
         match self {
             Self::Add {
                 tenant,
+                peer: _,
                 of,
                 credentials,
                 region,
             } => {
-                let user = users::add(&of.path(), &tenant)?;
+                let path = of.path();
+                let user = match tenant {
+                    Some(tenant) => users::add(&path, &tenant)?,
+                    None => users::add_peer(&path)?,
+                };
                 match credentials {
                     Some(path) => Ok(user.write(&path, &region)?),
                     None => say(user.ini(&region).trim_end()),

@@ -28,6 +28,23 @@ pub struct Config {
     pub node: Node,
     /// A store that speaks S3 behind this node.
     pub tier2: Option<Tier2>,
+    /// Where the names are, if not here: the node is a member of a site.
+    pub site: Option<Site>,
+}
+
+/// The site whose names another node owns.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Where the node that owns the names speaks the node protocol.
+    pub index: SocketAddr,
+    /// The number of this node: from 2, and no other of the site has it.
+    pub node: u32,
+    /// A file with the credential of the site's nodes: `cloudskin geds user add --peer` writes it.
+    pub credentials: PathBuf,
+    /// Where other nodes find the node protocol of this one. Without it, where that listens.
+    #[serde(default)]
+    pub address: Option<SocketAddr>,
 }
 
 /// The node protocol: all of the store, for programs and other nodes.
@@ -280,6 +297,7 @@ impl Config {
         let defaults = store::Config::default();
         let mut config = store::Config {
             scrub_every: defaults.scrub_every,
+            member: None,
             remote: None,
             cached: None,
             arena: arena::Config {
@@ -305,6 +323,14 @@ impl Config {
         };
         config.namespace.limits.metadata_bytes_max = METADATA_BYTES_MAX;
         config
+    }
+
+    pub(crate) fn node_limits(&self) -> front::node::Limits {
+        front::node::Limits {
+            connections: self.node.connections,
+            drain: self.s3.limits.drain,
+            ..front::node::Limits::default()
+        }
     }
 
     pub(crate) fn s3(&self) -> ::s3::Config {
@@ -364,6 +390,7 @@ mod tests {
             r#"{"tier2": {"buckets": {"data": {"tenant": "acme", "authority": "both"}}}}"#,
             r#"{"tier2": {"buckets": {"data": {"tenant": "acme", "revalidates": "1s"}}}}"#,
             r#"{"tier2": {"buckets": {"data": 1}}}"#,
+            r#"{"site": {"index": "127.0.0.1:0", "node": 2}}"#,
         ] {
             serde_json::from_str::<Config>(bad).expect_err(bad);
         }

@@ -1,4 +1,4 @@
-//! GEDS: the tiered ephemeral object store. So far: the store of one node, in memory and on its disk.
+//! GEDS: the tiered ephemeral object store: names and objects of the nodes of a site, in memory, on disks and in S3.
 //!
 //! Four crates are below this one:
 //!
@@ -14,6 +14,7 @@
 //! - [`store`]: names, memory, disk and S3 together: what a node offers to tenants; in `store/cached`, of buckets whose authority is S3.
 //! - [`service`]: a node that runs: its directory, its faces, its upkeep, as an operator's [`Config`] says.
 //! - [`front`]: its faces: S3, `ObjectStore`, and the node protocol, whose bytes are in `wire`.
+//! - `site`: several nodes with one namespace.
 //! - [`client`]: who speaks that protocol from other processes and nodes.
 //! - [`testing`]: a store on a disk that crashes.
 //!
@@ -32,6 +33,7 @@ mod link;
 mod metrics;
 pub mod namespace;
 pub mod service;
+mod site;
 pub mod store;
 mod tasks;
 pub mod testing;

@@ -12,8 +12,14 @@ type Value = fn(&Stats) -> u64;
 /// Declares all of them. They are asked for when somebody reads them, as long as there is the store.
 pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
     let (levels, numbers) = (
-        [of_tiers(metrics), of_names(metrics)].concat(),
-        [numbers(metrics), of_s3(metrics), of_blocks(metrics)].concat(),
+        [of_tiers(metrics), of_names(metrics), of_site(metrics)].concat(),
+        [
+            numbers(metrics),
+            of_s3(metrics),
+            of_blocks(metrics),
+            from_nodes(metrics),
+        ]
+        .concat(),
     );
     metrics.before_reading(move || {
         let Some(store) = store.upgrade() else {
@@ -27,6 +33,43 @@ pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
             number.inc_by(value(&stats).saturating_sub(number.get()));
         }
     });
+}
+
+fn of_site(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
+    let level = |name, help, value: Value| (metrics.gauge(name, help), value);
+    vec![
+        level(
+            "geds_site_members",
+            "Nodes that follow the names of this one, and answer for them.",
+            |s| s.site.members,
+        ),
+        level(
+            "geds_site_behind_records",
+            "Changes of names that this node has not heard of yet, or of those that follow it the last one.",
+            |s| s.site.behind_records,
+        ),
+        level(
+            "geds_site_lease_left_seconds",
+            "Seconds that this node may answer for names without hearing from their owner, or the one that follows it and has least.",
+            |s| s.site.lease_left_seconds,
+        ),
+    ]
+}
+
+fn from_nodes(metrics: &Metrics) -> Vec<(IntCounter, Value)> {
+    let count = |name, help, value: Value| (metrics.counter(name, help), value);
+    vec![
+        count(
+            "geds_site_requests_total",
+            "Times that bytes of objects were asked of other nodes.",
+            |s| s.site.requests,
+        ),
+        count(
+            "geds_site_received_bytes_total",
+            "Bytes of objects that came from other nodes.",
+            |s| s.site.received_bytes,
+        ),
+    ]
 }
 
 fn of_tiers(metrics: &Metrics) -> Vec<(IntGauge, Value)> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  start ──▶ ports ──▶ the directory's lock ──▶ users ──▶ Store, whose memory is shared ──▶ S3 face and node protocol ──▶ upkeep, metrics
+//!                                                                                                  └─▶ owner of a site, or member
 //!  stop ──▶ faces take no more, and end what they serve ──▶ upkeep ──▶ Store, whose log is synced ──▶ the lock
 //! ```
 
@@ -12,25 +13,29 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use s3::Setup;
+use s3::users::User;
 use telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
 use wal::Directory;
 
 use crate::behind::{self, Behind};
-use crate::config::Config;
+use crate::client::Credentials;
+use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::front::local::Local;
-use crate::front::node;
 use crate::front::s3::S3;
+use crate::front::{self, node};
 use crate::index::NodeId;
 use crate::metrics;
+use crate::site::member::{Member, OWNER as NODE};
+use crate::site::owner::Owner;
+use crate::site::peers::Peers;
+use crate::site::{self, Role};
 use crate::store::{Disks, Store};
 use crate::tasks::{Tick, Upkeep};
 use crate::tier1::Drive;
 use crate::users::Watched;
-
-/// The index of a directory is its node's own, and has no other.
-const NODE: NodeId = NodeId(1);
+use crate::wire::site::SiteId;
 
 /// Where processes of the machine come to the node's memory, in its directory.
 const MEMORY: &str = "memory.sock";
@@ -63,6 +68,8 @@ pub struct Service {
     local: Option<Arc<Local>>,
     /// There until the node ends.
     requests: Option<rt::Task>,
+    /// Keeps it a member of a site, or counts the leases of those.
+    of_site: Option<rt::Task>,
     upkeep: Upkeep,
     store: Arc<Store>,
     _lock: File,
@@ -80,12 +87,9 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
     let s3_doors = doors([config.s3.listen, config.s3.listen_tls], &deps.tls).await?;
     let node_doors = doors([config.node.listen, config.node.listen_tls], &deps.tls).await?;
     let front = config.s3();
-    let limits = node::Limits {
-        connections: config.node.connections,
-        drain: config.s3.limits.drain,
-        ..node::Limits::default()
-    };
+    let limits = config.node_limits();
     let metrics = deps.metrics.clone();
+    let address = config.site.as_ref().map(|site| site.address);
     let Recovered {
         lock,
         store,
@@ -110,8 +114,9 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         let setup = node::Setup {
             limits,
             users: users.users().clone(),
+            peers: users.peers().clone(),
             store: store.clone(),
-            local: Some(Arc::clone(&local)),
+            local: local.clone(),
             tls,
             counters: counters.clone(),
         };
@@ -119,9 +124,9 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         door.map_err(|error| Error::io("serve the node protocol", error))
     });
     let nodes = nodes.collect::<Result<Vec<_>>>()?;
-    let behind = store.clone();
-    let requests = async move { behind.run_requests().await };
-    let requests = rt::spawn("geds requests to S3", requests);
+    let address = address.map(|address| address.unwrap_or(nodes[0].addr));
+    let of_site = keep_site(&store, address, &deps.health)?;
+    let requests = keep_s3(store.clone());
     let store = Arc::new(store);
     metrics::declare(&deps.metrics, Arc::downgrade(&store));
     let upkeep = Upkeep::start(Tick {
@@ -138,7 +143,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         node_tls,
         faces,
         nodes,
-        local: Some(local),
+        local,
+        of_site: Some(of_site),
         requests: Some(requests),
         upkeep,
         store,
@@ -173,6 +179,12 @@ impl Service {
         for door in self.nodes.drain(..) {
             door.stop().await;
         }
+        if let Some(task) = self.of_site.take() {
+            task.cancel().await;
+        }
+        if let Some(member) = self.store.member() {
+            member.leave().await;
+        }
         // What other processes have told is done when this is over.
         if let Some(local) = self.local.take() {
             apart(move || local.stop()).await?;
@@ -189,7 +201,7 @@ impl Service {
 struct Recovered {
     lock: File,
     store: Store,
-    local: Arc<Local>,
+    local: Option<Arc<Local>>,
     face: Arc<S3>,
     users: Watched,
 }
@@ -201,7 +213,13 @@ fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
     let making = |error| Error::io(format!("make {}", config.dir.display()), error);
     durable::make_private_dir(&config.dir).map_err(making)?;
     let lock = lock(&config.dir)?;
-    let users = Watched::open(config.users())?;
+    let runtime = tokio::runtime::Handle::current();
+    let member = match &config.site {
+        None => None,
+        Some(site) => Some(of_member(config, site, runtime.clone())?),
+    };
+    let own = member.as_ref().map(|(_, own)| own.clone());
+    let users = Watched::open(config.users(), own)?;
     let [log, objects] = ["log", "objects"].map(|name| config.dir.join(name));
     let opening = |dir: &Path| format!("open {}", dir.display());
     let disks = Disks {
@@ -214,14 +232,105 @@ fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
         of_store.remote = Some(remote);
         of_store.cached = cached;
     }
-    let store = Store::open(&of_store, NODE, disks)?;
+    let node = match member {
+        None => NODE,
+        Some((member, _)) => of_store.member.insert(member).node(),
+    };
+    let known = site::read(&config.dir, Role::of(config))?;
+    let store = Store::open(&of_store, node, disks)?;
+    let face = Arc::new(S3::open(store.clone())?);
+    let local = match store.is_member() {
+        // What a member has shared would be read when it has lost touch with the owner of the names.
+        true => None,
+        false => {
+            begin_site(&config.dir, known, &store, &users, runtime)?;
+            let local = Local::start(&config.dir.join(MEMORY), store.clone())?;
+            Some(Arc::new(local))
+        }
+    };
     Ok(Recovered {
         lock,
-        local: Arc::new(Local::start(&config.dir.join(MEMORY), store.clone())?),
-        face: Arc::new(S3::open(store.clone())?),
+        local,
+        face,
         store,
         users,
     })
+}
+
+/// What a member is, and how the others of the site know it.
+fn of_member(
+    config: &Config,
+    site: &config::Site,
+    runtime: tokio::runtime::Handle,
+) -> Result<(Arc<Member>, User)> {
+    let wrong = |what: &str| Error::new(Kind::Invalid, what);
+    if config.tier2.is_some() {
+        return Err(wrong(
+            "only the node that owns the names of a site has S3 behind it",
+        ));
+    }
+    if NodeId(site.node) <= NODE {
+        return Err(wrong("the number of a member of a site is 2 or higher"));
+    }
+    let path = &site.credentials;
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| Error::io(format!("read {}", path.display()), error))?;
+    let credentials = Credentials::parse(&text)?;
+    let user = credentials.as_user(front::s3::peer());
+    let member = Member::new(site::member::Setup {
+        node: NodeId(site.node),
+        owner: site.index,
+        credentials,
+        dir: config.dir.clone(),
+        runtime,
+    });
+    Ok((member, user))
+}
+
+/// Makes the node one that others may follow.
+fn begin_site(
+    dir: &Path,
+    known: Option<SiteId>,
+    store: &Store,
+    users: &Watched,
+    runtime: tokio::runtime::Handle,
+) -> Result<()> {
+    let id = match known {
+        Some(id) => id,
+        None => {
+            let mut id = SiteId::default();
+            rt::fill_random(&mut id);
+            site::write(dir, Role::Owner, id)?;
+            id
+        }
+    };
+    let peers = Peers::new(users.as_peer(), runtime);
+    store.set_peers(Arc::clone(&peers));
+    store.set_owner(Arc::new(Owner::new(id, store, peers)));
+    Ok(())
+}
+
+/// What goes on in the background as long as the node is one of a site, which listens there if it is a member.
+fn keep_site(store: &Store, address: Option<SocketAddr>, health: &Health) -> Result<rt::Task> {
+    if let (Some(member), Some(address)) = (store.member(), address) {
+        if address.ip().is_unspecified() {
+            let what = "other nodes do not find this one: `address` of `site` in the settings is to say where it listens";
+            return Err(Error::new(Kind::Invalid, what));
+        }
+        health.block("site", "it is not a member yet");
+        let member = Arc::clone(member);
+        let run = member.run(store.clone(), address);
+        return Ok(rt::spawn("geds member", run));
+    }
+    let owner = store.owner().expect("it is one or the other");
+    let watch = Arc::clone(owner).watch_leases(store.clone());
+    Ok(rt::spawn("geds leases", watch))
+}
+
+/// Makes the requests to S3 that nobody waits for, if there is one.
+fn keep_s3(store: Store) -> rt::Task {
+    let requests = async move { store.run_requests().await };
+    rt::spawn("geds requests to S3", requests)
 }
 
 /// A second node would fence the first one, and both would be of no use.

@@ -1,4 +1,4 @@
-//! Who may come in: a file with a line for each user, `ACCESS_KEY SECRET TENANT`. Lines that begin with `#` are for people.
+//! Who may come in: a file with a line for each user, `ACCESS_KEY SECRET TENANT`. Users of `geds-peer` are the nodes of the site, and of no tenant. Lines that begin with `#` are for people.
 //!
 //! The file is its owner's alone, and is never changed in place: whoever reads it sees all of one version. Secrets are in it, and in what
 //! [`add`] gives back, and nowhere else.
@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use s3::users::{Secret, User, Users};
 
+use crate::client;
 use crate::error::{Error, Kind, Result};
 use crate::front;
+use crate::store::PEER;
 
 /// As S3's own, so that clients which look at it are content.
 const ACCESS_KEY_LEN: usize = 20;
@@ -73,6 +75,18 @@ impl Credentials {
 /// `Invalid`: the tenant cannot be one, or the file is not as it should be.
 pub fn add(path: &Path, tenant: &str) -> Result<Credentials> {
     front::s3::tenant(tenant)?;
+    put(path, tenant)
+}
+
+/// Adds a credential for the nodes of the site.
+///
+/// # Errors
+/// Those of [`add`].
+pub fn add_peer(path: &Path) -> Result<Credentials> {
+    put(path, PEER)
+}
+
+fn put(path: &Path, tenant: &str) -> Result<Credentials> {
     let credentials = Credentials::random();
     let Credentials { access_key, secret } = &credentials;
     change(path, |text| {
@@ -116,6 +130,11 @@ pub fn read(path: &Path) -> Result<Vec<User>> {
 pub(crate) struct Watched {
     path: PathBuf,
     users: Users,
+    peers: Users,
+    /// Of whom everybody knows whom to be known to.
+    first_peer: Option<User>,
+    /// Also let in, whatever the file says.
+    own: Option<User>,
     /// Of the version that was looked at last.
     version: Option<Version>,
 }
@@ -129,14 +148,17 @@ struct Version {
 }
 
 impl Watched {
-    /// Nobody may come in as long as there is no file.
+    /// Nobody may come in as long as there is no file, but `own`: a node of the site.
     ///
     /// # Errors
     /// Those of [`read`], save that there is no file.
-    pub(crate) fn open(path: PathBuf) -> Result<Self> {
+    pub(crate) fn open(path: PathBuf, own: Option<User>) -> Result<Self> {
         let mut watched = Self {
             path,
             users: Users::default(),
+            peers: Users::new(own.clone()),
+            first_peer: own.clone(),
+            own,
             version: None,
         };
         watched.refresh()?;
@@ -145,6 +167,18 @@ impl Watched {
 
     pub(crate) fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The nodes of the site.
+    pub(crate) fn peers(&self) -> &Users {
+        &self.peers
+    }
+
+    /// What this node shows to others of the site.
+    pub(crate) fn as_peer(&self) -> Option<client::Credentials> {
+        let of = self.first_peer.as_ref()?;
+        let (access_key, secret) = (of.access_key.clone(), of.secret.expose().to_owned());
+        Some(client::Credentials::new(access_key, secret))
     }
 
     /// Takes the users as they are by now, if that has changed. Of a version that cannot be understood, it complains once.
@@ -161,7 +195,12 @@ impl Watched {
             Some(_) => read(&self.path)?,
             None => Vec::new(),
         };
-        tracing::info!(n_users = users.len(), "users");
+        let (peers, users): (Vec<_>, Vec<_>) =
+            (users.into_iter()).partition(|user| user.tenant.as_str() == PEER);
+        tracing::info!(n_users = users.len(), n_peers = peers.len(), "users");
+        let peers: Vec<_> = self.own.iter().cloned().chain(peers).collect();
+        self.first_peer = peers.first().cloned();
+        self.peers.replace(peers);
         self.users.replace(users);
         Ok(())
     }
@@ -200,7 +239,10 @@ fn parse(path: &Path, text: &str) -> Result<Vec<User>> {
         users.push(User {
             access_key: access_key.to_owned(),
             secret: Secret::new(secret.to_owned()),
-            tenant: front::s3::tenant(tenant).map_err(|error| wrong(&error.to_string()))?,
+            tenant: match tenant {
+                PEER => front::s3::peer(),
+                _ => front::s3::tenant(tenant).map_err(|error| wrong(&error.to_string()))?,
+            },
         });
     }
     Ok(users)
@@ -340,7 +382,7 @@ mod tests {
     fn a_file_that_changes_is_read_again_and_one_that_is_wrong_is_told_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("users");
-        let mut watched = Watched::open(path.clone()).expect("no file is fine");
+        let mut watched = Watched::open(path.clone(), None).expect("no file is fine");
         let shown = |watched: &Watched| format!("{:?}", watched.users());
         assert_eq!(shown(&watched), "{}");
         let user = add(&path, "acme").expect("added");

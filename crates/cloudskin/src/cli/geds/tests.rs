@@ -77,6 +77,7 @@ impl World {
         let setup = Setup {
             limits: Limits::default(),
             users,
+            peers: Users::default(),
             store: Store::open(&config, NodeId(1), disks).expect("it opens"),
             local: None,
             tls: None,

@@ -157,6 +157,11 @@ impl Index {
         self.nodes.get(&node).copied()
     }
 
+    /// Those that are known, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, Node)> {
+        self.nodes.iter().map(|(id, node)| (*id, *node))
+    }
+
     /// The next incarnation of any node has a higher one. Were that so for each node alone, the index would have to remember every node for
     /// ever, or take one that it has forgotten for new, with the epoch and the [`ObjectId`]s of a former incarnation.
     #[must_use]

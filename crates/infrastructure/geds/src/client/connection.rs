@@ -118,6 +118,10 @@ impl Connection {
         self.send(request, Vec::new()).await?.answer().await
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.waiting).over.is_some()
+    }
+
     /// A request that is sent, and not yet answered.
     pub(super) async fn send(&self, request: &Request, data: Vec<Bytes>) -> Result<Asked> {
         let number = self.last_request.fetch_add(1, Ordering::Relaxed) + 1;
@@ -194,7 +198,7 @@ impl Drop for Ending {
 }
 
 /// A request whose answer is waited for.
-pub(super) struct Asked {
+pub(crate) struct Asked {
     number: u64,
     answer: oneshot::Receiver<Answer>,
     waiting: Arc<Mutex<Waiting>>,
@@ -207,7 +211,7 @@ impl Drop for Asked {
 }
 
 impl Asked {
-    pub(super) async fn answer<T: Reply>(mut self) -> Result<(T, Bytes)> {
+    pub(crate) async fn answer<T: Reply>(mut self) -> Result<(T, Bytes)> {
         match (&mut self.answer).await {
             Ok(answer) => {
                 let (body, data) = answer?;

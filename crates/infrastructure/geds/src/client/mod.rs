@@ -12,6 +12,7 @@
 mod connection;
 mod local;
 mod object;
+mod site;
 mod writer;
 
 use std::fmt;
@@ -61,6 +62,17 @@ impl Credentials {
             parsed.access_key,
             parsed.secret.reveal().to_owned(),
         ))
+    }
+}
+
+impl Credentials {
+    /// As one whom a node lets in.
+    pub(crate) fn as_user(&self, tenant: s3::names::Tenant) -> s3::users::User {
+        s3::users::User {
+            access_key: self.access_key.clone(),
+            secret: s3::users::Secret::new(self.secret.clone()),
+            tenant,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use ids::Name as Tenant;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::connection::{Asked, Connection, Ending};
@@ -64,6 +65,49 @@ impl Object {
             first,
             ending,
         })
+    }
+
+    /// The same by its number, of which everything is known but the bytes.
+    pub(super) async fn hold(
+        connection: &Arc<Connection>,
+        entry: &Arc<Entry>,
+        tenant: &Tenant,
+        first: Range<u64>,
+    ) -> Result<Self> {
+        let mut ending = connection.handle().await?;
+        let handle = ending.handle;
+        let n_bytes = clamp(&first, entry.sealed.size);
+        let hold = Read::Hold {
+            id: entry.sealed.id,
+            tenant: tenant.clone(),
+            range: first,
+            keep: handle,
+        };
+        let asked = connection.send(&Request::Read(hold), Vec::new()).await?;
+        ending.request = Some(Request::Read(Read::Close { open: handle }));
+        let answer = asked.answer::<()>().await;
+        let ((), first) = match answer {
+            Ok(held) => held,
+            Err(error) => {
+                ending.request = None;
+                return Err(error);
+            }
+        };
+        if first.len() as u64 != n_bytes {
+            let what = "the node gives less than there is";
+            return Err(Error::new(Kind::Unavailable, what));
+        }
+        Ok(Self {
+            connection: Arc::clone(connection),
+            entry: Arc::clone(entry),
+            first,
+            ending,
+        })
+    }
+
+    /// So much has come when it was opened.
+    pub(crate) fn first_bytes(&self) -> usize {
+        self.first.len()
     }
 
     /// What its name said when it was opened.

@@ -155,8 +155,9 @@ impl Agent {
         self.store.check_name(&tenant, &name)?;
         // So its pages are the process's again, which cannot alter it any more.
         object.settle()?;
+        let (entry, ack) = self.store.seal_object(&tenant, &name, object, terms)?;
         // It is ephemeral: nobody waits for the name to be durable.
-        let (entry, _ack) = self.store.seal_object(&tenant, &name, object, terms)?;
+        ack.wait_seen()?;
         let sealed = SealedAs {
             lost_with: Some(self.store.identity()),
             entry: native(&entry),

@@ -10,9 +10,12 @@
 //!   seen in between may be gone after a crash, but only with everything that came after it.
 //! - A snapshot is made of the last one and of the records since, beside the index and without stopping it: each is a rehearsal of a restart. For
 //!   that time there are two indexes in memory.
+//! - A [replica](Namespace::replica) has no log: it is told what its owner has committed, in order, and commits nothing itself. What an owner
+//!   has committed lately is kept for replicas once there is one ([`Namespace::join`], [`Namespace::records_after`]).
 //! - While the disk is full nothing is committed. What was committed and could not be written is kept, and written first when there
 //!   is room ([`Namespace::resume`]).
 
+mod feed;
 mod load;
 #[cfg(test)]
 mod tests;
@@ -25,7 +28,10 @@ use geds_core::disk::snapshot::Part;
 use tokio::sync::watch;
 use wal::{DurableLog, LogId, Position, Ticket};
 
-use crate::core::index::{Change, Command, Commit, Index, Limits, Record, Revision};
+use self::feed::Feed;
+use crate::core::index::{
+    By, Change, Command, Commit, Index, Limits, NodeId, Op, Piece, Precondition, Record, Revision,
+};
 use crate::error::{Error, Kind, Result};
 
 /// The two logs in the directory of their owner.
@@ -54,13 +60,20 @@ pub type Observer = Box<dyn Fn(&Index, &[Change]) + Send + Sync>;
 pub struct Namespace {
     config: Config,
     observer: Observer,
+    /// `None`: it is a replica.
+    home: Option<Home>,
+    index: RwLock<Index>,
+    revision: watch::Sender<Revision>,
+}
+
+/// What an owner has.
+struct Home {
     records: Box<dyn DurableLog>,
     snapshots: Box<dyn DurableLog>,
-    index: RwLock<Index>,
     writer: Mutex<Writer>,
-    revision: watch::Sender<Revision>,
     /// Held while one is made.
     snapshotter: Mutex<()>,
+    feed: Feed,
 }
 
 /// Who commits has it.
@@ -78,6 +91,12 @@ pub struct Committed {
     pub commit: Option<Commit>,
     /// When it is kept, the command's effect is durable, also if it was there before.
     pub ticket: Ticket,
+}
+
+impl Committed {
+    pub(crate) fn changes(&self) -> &[Change] {
+        self.commit.as_ref().map_or(&[], |commit| &commit.changes)
+    }
 }
 
 impl fmt::Debug for Namespace {
@@ -104,17 +123,39 @@ impl Namespace {
         Ok(Self {
             config,
             observer,
-            records,
-            snapshots,
-            index: RwLock::new(loaded.index),
-            writer: Mutex::new(Writer {
-                pending: VecDeque::new(),
-                bytes_since_snapshot: loaded.n_record_bytes,
-                snapshot_bytes: loaded.n_snapshot_bytes,
+            home: Some(Home {
+                records,
+                snapshots,
+                writer: Mutex::new(Writer {
+                    pending: VecDeque::new(),
+                    bytes_since_snapshot: loaded.n_record_bytes,
+                    snapshot_bytes: loaded.n_snapshot_bytes,
+                }),
+                snapshotter: Mutex::new(()),
+                feed: Feed::default(),
             }),
+            index: RwLock::new(loaded.index),
             revision,
-            snapshotter: Mutex::new(()),
         })
+    }
+
+    /// The index of another node, of which nothing is known yet.
+    pub(crate) fn replica(config: Config, observer: Observer) -> Self {
+        let (revision, _) = watch::channel(Revision(0));
+        Self {
+            index: RwLock::new(Index::new(config.limits.clone())),
+            config,
+            observer,
+            home: None,
+            revision,
+        }
+    }
+
+    fn home(&self) -> Result<&Home> {
+        let what = "a replica commits nothing: its owner does";
+        self.home
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::Internal, what))
     }
 
     /// What is now. Nothing is committed meanwhile, so `look` is to be short.
@@ -126,6 +167,11 @@ impl Namespace {
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<Revision> {
         self.revision.subscribe()
+    }
+
+    /// The last revision as it is now.
+    pub(crate) fn last(&self) -> Revision {
+        *self.revision.borrow()
     }
 
     /// Does what a command says. May wait for room in the queue of the log.
@@ -145,23 +191,30 @@ impl Namespace {
         &self,
         decide: impl FnOnce(&Index) -> std::result::Result<Option<Record>, E>,
     ) -> std::result::Result<Committed, E> {
-        let mut writer = lock(&self.writer);
+        let home = self.home()?;
+        self.commit_on(home, &mut lock(&home.writer), decide)
+    }
+
+    fn commit_on<E: From<Error>>(
+        &self,
+        home: &Home,
+        writer: &mut Writer,
+        decide: impl FnOnce(&Index) -> std::result::Result<Option<Record>, E>,
+    ) -> std::result::Result<Committed, E> {
         writer.check()?;
         let decided = self.read(decide)?;
         let Some(record) = decided else {
-            let ticket = self.records.barrier();
+            let ticket = home.records.barrier();
             return Ok(Committed {
                 commit: None,
                 ticket,
             });
         };
-        let ticket = writer.append(&*self.records, &record)?;
-        let commit = {
-            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            let commit = index.apply(record).map_err(Error::from)?;
-            (self.observer)(&index, &commit.changes);
-            commit
-        };
+        let ticket = writer.append(&*home.records, &record)?;
+        let commit = self.carry_out(record)?;
+        if let Some((_, bytes)) = writer.pending.back() {
+            home.feed.push(commit.revision, bytes);
+        }
         self.revision.send_replace(commit.revision);
         Ok(Committed {
             commit: Some(commit),
@@ -169,20 +222,92 @@ impl Namespace {
         })
     }
 
+    fn carry_out(&self, record: Record) -> Result<Commit> {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let commit = index.apply(record)?;
+        (self.observer)(&index, &commit.changes);
+        Ok(commit)
+    }
+
+    /// Has a node join under a new epoch, and gives the index as it is then. All that is committed later is to be had from
+    /// [`records_after`](Self::records_after). Nothing is committed meanwhile.
+    ///
+    /// # Errors
+    /// What the index and the log say.
+    pub(crate) fn join(&self, node: NodeId) -> Result<(Committed, Vec<Piece>)> {
+        let home = self.home()?;
+        let mut writer = lock(&home.writer);
+        let committed = self.commit_on(home, &mut writer, |index| {
+            let epoch = index.last_epoch().next();
+            // Whoever was there under that number is not any more.
+            let op = Op::NodeJoined(node, epoch);
+            Ok::<_, Error>(index.decide(Command {
+                by: By::Owner,
+                when: Precondition::None,
+                op,
+            })?)
+        })?;
+        let (pieces, revision) =
+            self.read(|index| (index.pieces().collect::<Vec<_>>(), index.revision()));
+        home.feed.start(revision);
+        Ok((committed, pieces))
+    }
+
+    /// What was committed after a revision, as far as it has about so many bytes.
+    ///
+    /// # Errors
+    /// `NotFound`: that is not kept any more. The node is to join again.
+    pub(crate) fn records_after(
+        &self,
+        revision: Revision,
+        bytes_max: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        self.home()?.feed.after(revision, bytes_max)
+    }
+
+    /// Of a replica: takes the index of its owner in place of what there is.
+    pub(crate) fn replace(&self, with: Index) {
+        let revision = with.revision();
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *index, with);
+        drop(index);
+        self.revision.send_replace(revision);
+        drop(before);
+    }
+
+    /// Of a replica: carries out what its owner has committed next.
+    ///
+    /// # Errors
+    /// `Corrupt`: it is not the next.
+    pub(crate) fn follow(&self, records: Vec<Record>) -> Result<Vec<Commit>> {
+        let commits = records.into_iter().map(|record| self.carry_out(record));
+        let commits = commits.collect::<Result<Vec<_>>>()?;
+        if let Some(last) = commits.last() {
+            self.revision.send_replace(last.revision);
+        }
+        Ok(commits)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// When it is kept, everything that was committed before is durable.
     ///
     /// # Errors
     /// `Exhausted`: the disk was full, and something of that could not be written yet.
     pub fn barrier(&self) -> Result<Ticket> {
-        let writer = lock(&self.writer);
+        let home = self.home()?;
+        let writer = lock(&home.writer);
         writer.check()?;
-        Ok(self.records.barrier())
+        Ok(home.records.barrier())
     }
 
     /// Whether something waits for [`resume`](Self::resume) since the disk was full.
     #[must_use]
     pub fn has_refused(&self) -> bool {
-        lock(&self.writer).has_refused()
+        let home = self.home.as_ref();
+        home.is_some_and(|home| lock(&home.writer).has_refused())
     }
 
     /// Goes on after the disk was full, if it was. `resume` is [`wal::Wal::resume`], and brings to other logs what the records tell of: it is
@@ -195,28 +320,34 @@ impl Namespace {
         is_full: impl FnOnce() -> bool,
         resume: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let mut writer = lock(&self.writer);
+        let Some(home) = &self.home else {
+            return if is_full() { resume() } else { Ok(()) };
+        };
+        let mut writer = lock(&home.writer);
         let is_full = is_full();
         if !is_full && !writer.has_refused() {
             return Ok(());
         }
-        match self.records.barrier().wait() {
+        match home.records.barrier().wait() {
             Ok(_) | Err(wal::Error::Full) => {}
             Err(error) => return Err(error.into()),
         }
         // Nothing is on its way, and while the log is full nobody appends to any other: so what is not durable was refused.
-        writer.forget_durable(self.records.end());
+        writer.forget_durable(home.records.end());
         for (at, _) in &mut writer.pending {
             *at = None;
         }
         resume()?;
-        writer.append_again(&*self.records)
+        writer.append_again(&*home.records)
     }
 
     /// Whether there are so many records that a snapshot pays.
     #[must_use]
     pub fn wants_snapshot(&self) -> bool {
-        let writer = lock(&self.writer);
+        let Some(home) = &self.home else {
+            return false;
+        };
+        let writer = lock(&home.writer);
         let enough = self.config.snapshot_after_bytes.max(writer.snapshot_bytes);
         writer.bytes_since_snapshot >= enough
     }
@@ -226,34 +357,37 @@ impl Namespace {
     /// # Errors
     /// `Corrupt` when a restart would fail, and what the logs say. What is there stays.
     pub fn snapshot(&self) -> Result<()> {
-        let _alone = lock(&self.snapshotter);
+        let home = self.home()?;
+        let _alone = lock(&home.snapshotter);
         let limits = Limits {
             history_bytes_max: 0,
             ..self.config.limits.clone()
         };
-        let loaded = load::load(&limits, &*self.records, &*self.snapshots)?;
+        let loaded = load::load(&limits, &*home.records, &*home.snapshots)?;
         let covered = loaded.n_record_bytes;
         let begin = Part::Begin {
             records_from: loaded.next.0,
         };
-        let first = self.put(&begin)?;
+        let first = home.put(&begin)?;
         let (mut n_bytes, mut n_pieces) = (0, 0);
         for piece in loaded.index.pieces() {
             let piece = piece.encode();
             n_bytes += piece.len() as u64;
             n_pieces += 1;
             // One at a time, so that others find room in the queue.
-            self.put(&Part::Piece(&piece))?;
+            home.put(&Part::Piece(&piece))?;
         }
-        self.put(&Part::End { n_pieces })?;
-        self.snapshots.truncate(first)?;
-        self.records.truncate(loaded.next)?;
-        let mut writer = lock(&self.writer);
+        home.put(&Part::End { n_pieces })?;
+        home.snapshots.truncate(first)?;
+        home.records.truncate(loaded.next)?;
+        let mut writer = lock(&home.writer);
         writer.bytes_since_snapshot = writer.bytes_since_snapshot.saturating_sub(covered);
         writer.snapshot_bytes = n_bytes;
         Ok(())
     }
+}
 
+impl Home {
     /// Durably.
     fn put(&self, part: &Part<'_>) -> Result<Position> {
         Ok(self.snapshots.append(&[&part.encode()])?.wait()?)

@@ -157,7 +157,8 @@ fn it_is_there_again_with_and_without_a_snapshot() {
     }
     let (_wal, namespace) = in_memory(&memory);
     assert_eq!(pieces(&namespace), before);
-    assert!(namespace.records.start() > memory_start());
+    let home = namespace.home.as_ref().expect("it owns its log");
+    assert!(home.records.start() > memory_start());
 }
 
 fn memory_start() -> Position {

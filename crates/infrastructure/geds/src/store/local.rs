@@ -46,7 +46,7 @@ impl Store {
         };
         self.seal_with(name, unnamed, |index| {
             check(tenant, &name.bucket, index.bucket(&name.bucket)?)?;
-            Ok(terms)
+            Ok(terms.clone())
         })
     }
 

@@ -17,7 +17,6 @@ use ids::Name as Tenant;
 
 use super::objects::on_disk;
 use super::reader::{Content, Reader};
-use super::remote::in_s3;
 use super::tenants::Share;
 use super::{Ack, Store, now_ms};
 use crate::arena;
@@ -238,24 +237,26 @@ impl Store {
         }
     }
 
-    /// Is it, whole and for good, on the disk or in S3 too? If it is lost there, memory has nothing that anybody can ask for.
+    /// Is it, whole and for good, on the disk or in S3 too, or at another node? If it is lost there, memory has nothing that anybody can ask for.
     fn is_backed(&self, id: ObjectId) -> bool {
         let inner = &*self.0;
         let is_damaged = || {
             let damaged = inner.damaged.lock().unwrap_or_else(PoisonError::into_inner);
             damaged.contains(&id)
         };
-        let is_lost_or_in_s3 = || {
+        let is_lost_or_elsewhere = || {
             inner.namespace.read(|index| {
                 let placement = index.object(id).ok().map(Object::placement);
                 placement.is_some_and(|placement| {
-                    placement.copies().is_empty() || in_s3(placement).is_some()
+                    let copies = placement.copies();
+                    let is_elsewhere = |copy: &Residency| copy.node() != Some(inner.node);
+                    copies.is_empty() || copies.iter().any(is_elsewhere)
                 })
             })
         };
         Self::is_block(id)
             || (inner.disk.is_durable(on_disk(id)) && !is_damaged())
-            || is_lost_or_in_s3()
+            || is_lost_or_elsewhere()
     }
 
     /// Forgets what is in memory of an object that is somewhere else too.
@@ -385,17 +386,20 @@ impl Store {
         let inner = &*self.0;
         let entry = Arc::clone(self.open_object(tenant, name)?.entry());
         let id = entry.sealed.id;
-        let is_dirty = inner.namespace.read(|index| {
-            let object = index.object(id);
-            object.is_ok_and(|object| {
-                !object
-                    .placement()
-                    .copies()
-                    .iter()
-                    .any(Residency::is_durable)
-            })
+        let at = inner.namespace.read(|index| {
+            let object = index.object(id).ok()?;
+            let copies = object.placement().copies();
+            let is_dirty = !copies.iter().any(Residency::is_durable);
+            is_dirty.then(|| copies.first().and_then(Residency::node))
         });
-        if is_dirty && let Some(resident) = inner.residents.get(id) {
+        let resident = inner.residents.get(id);
+        if let (Some(Some(at)), None) = (at, &resident)
+            && at != inner.node
+        {
+            let what = format!("the object is in the memory of node {}: ask that one", at.0);
+            return Err(Error::new(Kind::Unavailable, what));
+        }
+        if let (Some(_), Some(resident)) = (at, resident) {
             match self.put(id, &resident.object, self.room_by()) {
                 Ok(ticket) => drop(ticket.wait()?),
                 // Somebody else is doing it.
@@ -405,7 +409,7 @@ impl Store {
             self.place_spilled(id, resident.object.len())?;
             resident.share.victims().set_clean(&id);
         }
-        Ok(Ack::new(inner.namespace.barrier()?))
+        self.barrier()
     }
 
     /// A consumer has read it: if nobody else is expected, it is a first victim.
@@ -448,6 +452,10 @@ impl Store {
             match self.promote(id, &share) {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind, Kind::Exhausted | Kind::NotFound) => {}
+                // The node that has it is gone, perhaps.
+                Err(error) if error.kind == Kind::Unavailable => {
+                    tracing::debug!(?id, %error, "bring an object to memory");
+                }
                 Err(error) => tracing::warn!(?id, %error, "bring an object to memory"),
             }
         }
@@ -459,6 +467,11 @@ impl Store {
         if inner.residents.get(id).is_some() {
             return Ok(());
         }
+        if inner.disk.len_of(on_disk(id)).is_none()
+            && let Some(reader) = self.find_elsewhere(id, &share.tenant)?
+        {
+            return self.bring_from(&reader, share);
+        }
         let pinned = inner.disk.pin(on_disk(id))?;
         let mut written = self.room_for(share, pinned.len())?;
         let mut buffer = tier1::Aligned::zeroed(PIECE_BYTES);
@@ -467,6 +480,35 @@ impl Store {
             written.append(&buffer[..n])?;
         }
         let bytes = written.len();
+        if self.keep_copy(id, share, written)? {
+            let mut moved = self.moved_mut();
+            moved.promoted_objects += 1;
+            moved.promoted_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// An object that another node has.
+    fn find_elsewhere(&self, id: ObjectId, tenant: &Tenant) -> Result<Option<Reader>> {
+        self.0.namespace.read(|index| {
+            let object = index.object(id)?;
+            let Some(name) = object.names().first() else {
+                return Ok(None);
+            };
+            let entry = Arc::clone(index.entry(name)?);
+            let content = self.content(&entry, object.placement(), tenant)?;
+            let reader = Reader::new(entry, content);
+            Ok(reader.is_elsewhere().then_some(reader))
+        })
+    }
+
+    /// It never changes, and nobody is told of the copy: it goes when it is released.
+    fn bring_from(&self, reader: &Reader, share: &Arc<Share>) -> Result<()> {
+        let mut written = self.room_for(share, reader.len())?;
+        for piece in reader.pieces(0..reader.len()) {
+            written.append(&piece?)?;
+        }
+        let (id, bytes) = (reader.entry().sealed.id, reader.len());
         if self.keep_copy(id, share, written)? {
             let mut moved = self.moved_mut();
             moved.promoted_objects += 1;

@@ -18,7 +18,9 @@
 mod ack;
 mod cached;
 mod disk_room;
+mod elsewhere;
 mod local;
+mod member;
 mod memory;
 mod objects;
 mod persist;
@@ -36,7 +38,7 @@ mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ids::{Epoch, Name as Tenant};
@@ -50,15 +52,15 @@ pub use self::memory::Moved;
 pub use self::objects::Unnamed;
 use self::reader::Content;
 pub use self::reader::{Pieces, Reader};
+use self::remote::Requests;
 pub use self::remote::{InRemote, Remote};
-use self::remote::{Requests, in_s3};
 use self::residents::{Resident, Residents};
 use self::scrub::Scrubber;
 pub use self::scrub::{Condition, Scrubbed, Scrubbing};
 use self::stats::Counts;
-pub use self::stats::Stats;
-pub(crate) use self::tenants::OWN;
+pub use self::stats::{OfSite, Stats};
 pub use self::tenants::tenant;
+pub(crate) use self::tenants::{OWN, PEER, peer};
 use self::tenants::{Share, Shares};
 use self::warm::Warm;
 pub use self::writer::Writer;
@@ -70,6 +72,9 @@ use crate::core::index::{
 use crate::core::victims::Victims;
 use crate::error::{Error, Kind, Result};
 use crate::namespace::{self, Committed, Namespace, RECORDS, SNAPSHOTS};
+use crate::site::member::Member;
+use crate::site::owner::Owner;
+use crate::site::peers::Peers;
 use crate::tier1;
 
 /// The log of the objects on the disk, beside those of the index.
@@ -91,6 +96,8 @@ pub struct Config {
     pub cached: Option<Cached>,
     /// All that is on the disk is looked at so often, by [`Store::maintain`].
     pub scrub_every: Duration,
+    /// `None`: the node owns its names.
+    pub(crate) member: Option<Arc<Member>>,
 }
 
 impl Default for Config {
@@ -105,6 +112,7 @@ impl Default for Config {
             remote: None,
             cached: None,
             scrub_every: Duration::from_secs(24 * 60 * 60),
+            member: None,
         }
     }
 }
@@ -124,7 +132,13 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     node: NodeId,
-    epoch: Epoch,
+    /// That of a member is another one whenever it joins.
+    epoch: AtomicU64,
+    member: Option<Arc<Member>>,
+    /// What others know of what this node owns, if there may be others.
+    owner: OnceLock<Arc<Owner>>,
+    /// Those who may have what is not here.
+    peers: OnceLock<Arc<Peers>>,
     tenant_bytes: u64,
     arena: Arena,
     room_wait: Duration,
@@ -213,11 +227,28 @@ impl Store {
                 shares.touch(index, changes);
             })
         };
-        let namespace = Namespace::open(names, Box::new(records), Box::new(snapshots), observer)?;
-        let epoch = wal.epoch();
+        let (namespace, epoch) = match &config.member {
+            None => {
+                let logs = [records, snapshots].map(Box::new);
+                let [records, snapshots] = logs;
+                let namespace = Namespace::open(names, records, snapshots, observer)?;
+                // Others have had epochs of the index.
+                let last = namespace.read(Index::last_epoch);
+                let epoch = wal.epoch().max(last.next());
+                (namespace, epoch)
+            }
+            Some(_) => {
+                member::check_empty(&records)?;
+                member::check_empty(&snapshots)?;
+                (Namespace::replica(names, observer), Epoch(0))
+            }
+        };
         let store = Self(Arc::new(Inner {
             node,
-            epoch,
+            epoch: AtomicU64::new(epoch.0),
+            member: config.member.clone(),
+            owner: OnceLock::new(),
+            peers: OnceLock::new(),
             tenant_bytes: config.tenant_bytes,
             arena: Arena::start(&config.arena)?,
             room_wait: config.room_wait,
@@ -242,6 +273,11 @@ impl Store {
             namespace,
             wal,
         }));
+        if let Some(member) = &config.member {
+            store.set_peers(Arc::clone(&member.peers));
+            // All else when it has joined.
+            return Ok(store);
+        }
         store.commit(Precondition::None, Op::NodeJoined(node, epoch))?;
         store.reconcile()?;
         store.adopt_buckets()?;
@@ -334,7 +370,7 @@ impl Store {
         let unnamed = self.finish(class, writer)?;
         self.seal_with(name, unnamed, |index| {
             check(tenant, &name.bucket, index.bucket(&name.bucket)?)?;
-            Ok(terms)
+            Ok(terms.clone())
         })
     }
 
@@ -345,6 +381,7 @@ impl Store {
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         let inner = &*self.0;
         inner.counts.opened();
+        self.live()?;
         if let Some(reader) = inner.warm.get(tenant, name) {
             reader.touch();
             return Ok(reader);
@@ -356,8 +393,7 @@ impl Store {
                 let what = format!("`{}` in `{}` is lost: {loss:?}", name.key, name.bucket);
                 return Err(Error::new(Kind::Lost, what));
             }
-            let id = entry.sealed.id;
-            let content = self.content(id, &placement)?;
+            let content = self.content(&entry, &placement, tenant)?;
             let is_warm = matches!(content, Content::Memory(_));
             let reader = Reader::new(entry, content);
             reader.touch();
@@ -372,29 +408,10 @@ impl Store {
         })
     }
 
-    /// The nearest copy of an object. To be called while the index cannot change.
-    fn content(&self, id: ObjectId, placement: &Placement) -> Result<Content> {
-        let inner = &*self.0;
-        if let Some(resident) = inner.residents.get(id) {
-            return Ok(Content::Memory(resident));
-        }
-        if placement.copies().contains(&Residency::Disk(inner.node)) {
-            inner.on_disk().touch(&id);
-            return Ok(Content::Disk(inner.disk.pin(objects::on_disk(id))?));
-        }
-        match (in_s3(placement), &inner.requests) {
-            (Some(at), Some(requests)) => Ok(Content::S3(requests.pin(at))),
-            (Some(_), None) => {
-                let what = "an object is in S3, which this node was not told of";
-                Err(Error::new(Kind::Unavailable, what))
-            }
-            (None, _) => Err(Error::new(Kind::Internal, "a copy that is here is not")),
-        }
-    }
-
     /// # Errors
     /// `NotFound`.
     pub fn status(&self, tenant: &Tenant, name: &Name) -> Result<Status> {
+        self.live()?;
         self.check_index(&name.bucket)?;
         self.0.namespace.read(|index| status(index, tenant, name))
     }
@@ -404,6 +421,7 @@ impl Store {
     /// # Errors
     /// `NotFound` when there is no such bucket, or what was at the revision of `from` is not known any more.
     pub fn list(&self, tenant: &Tenant, query: &Query<'_>, from: Option<&Cursor>) -> Result<Page> {
+        self.live()?;
         let bucket = &query.folder.bucket;
         self.check_index(bucket)?;
         self.0.namespace.read(|index| {
@@ -509,6 +527,7 @@ impl Store {
         revision: Revision,
         scope: &Scope,
     ) -> Result<(Vec<(Revision, Change)>, Revision)> {
+        self.live()?;
         let bucket = match scope {
             Scope::Folder(folder) => &folder.bucket,
             Scope::Name(name) => &name.bucket,
@@ -552,14 +571,21 @@ impl Store {
     }
 
     fn commit(&self, when: Precondition, op: Op) -> Result<Ack> {
+        if let Some(member) = &self.0.member {
+            return Ok(self.commit_there(member, when, op)?.1);
+        }
         let by = By::Owner;
         let committed = self.0.namespace.commit(Command { by, when, op })?;
         Ok(self.settle(committed))
     }
 
-    /// Lets go what nobody names any more.
     fn settle(&self, committed: Committed) -> Ack {
-        let changes = committed.commit.iter().flat_map(|commit| &*commit.changes);
+        self.note(committed.changes());
+        self.ack(committed.ticket)
+    }
+
+    /// Lets go what nobody names any more.
+    pub(crate) fn note(&self, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::Released { id, copies } => {
@@ -584,7 +610,6 @@ impl Store {
                 _ => {}
             }
         }
-        Ack::new(committed.ticket)
     }
 
     fn share(&self, tenant: &Tenant) -> Result<Arc<Share>> {
@@ -607,6 +632,7 @@ impl Store {
 
     /// May a tenant change in the index what is in a bucket?
     fn check(&self, tenant: &Tenant, bucket: &BucketName) -> Result<()> {
+        self.live()?;
         self.0
             .namespace
             .read(|index| check(tenant, bucket, index.bucket(bucket)?))?;

@@ -223,8 +223,12 @@ impl Store {
     /// Tells where there is a copy now. It may be that nobody names it any more.
     pub(super) fn place(&self, op: Op) -> Result<()> {
         let inner = &*self.0;
+        if let Some(member) = &inner.member {
+            return self.commit_there(member, Precondition::None, op).map(drop);
+        }
+        let (node, epoch) = self.identity();
         let command = Command {
-            by: By::Node(inner.node, inner.epoch),
+            by: By::Node(node, epoch),
             when: Precondition::None,
             op,
         };

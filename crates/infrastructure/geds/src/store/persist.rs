@@ -77,10 +77,6 @@ impl Store {
         }
     }
 
-    fn barrier(&self) -> Result<Ack> {
-        Ok(Ack::new(self.0.namespace.barrier()?))
-    }
-
     /// Waits until all that the index says is durable.
     async fn durable(&self) -> Result<()> {
         let store = self.clone();
@@ -236,7 +232,8 @@ impl Store {
                 return Ok(None);
             };
             let entry = index.entry(&name)?;
-            let content = self.content(id, index.object(id)?.placement())?;
+            let owner = &index.bucket(&name.bucket)?.owner;
+            let content = self.content(entry, index.object(id)?.placement(), owner)?;
             Ok(Some(Errand {
                 reader: Reader::new(entry.clone(), content),
                 name,

@@ -14,6 +14,7 @@ use crate::core::index::Entry;
 use crate::core::to_usize;
 use crate::core::victims::Heat;
 use crate::error::{Error, Kind, Result};
+use crate::site::peers::Elsewhere;
 use crate::tier1::{self, Aligned};
 
 /// So much of an object is read from the disk at once.
@@ -40,6 +41,8 @@ pub(super) enum Content {
     S3(Arc<Pinned>),
     /// S3 is its authority, and has it in blocks, some of which are in memory.
     Cached(Arc<Open>),
+    /// At another node.
+    Elsewhere(Arc<Elsewhere>),
 }
 
 /// The pieces of a [`Reader`], in order.
@@ -55,7 +58,9 @@ impl Reader {
     pub(super) fn new(entry: Arc<Entry>, content: Content) -> Self {
         let (heat, view) = match &content {
             Content::Memory(resident) => (Some(resident.heat.clone()), resident.opened.view()),
-            Content::Disk(_) | Content::S3(_) | Content::Cached(_) => (None, None),
+            Content::Disk(_) | Content::S3(_) | Content::Cached(_) | Content::Elsewhere(_) => {
+                (None, None)
+            }
         };
         Self(Arc::new(Read {
             entry,
@@ -94,15 +99,32 @@ impl Reader {
     }
 
     /// Is S3 its authority, so that reading may wait for it?
-    pub(crate) fn is_elsewhere(&self) -> bool {
+    pub(crate) fn is_cached(&self) -> bool {
         matches!(self.0.content, Content::Cached(_))
+    }
+
+    /// Is it at another node?
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self.0.content, Content::Elsewhere(_))
+    }
+
+    /// Has what is at another node stay there as long as it is read here. May wait for that node.
+    ///
+    /// # Errors
+    /// `NotFound`: it is not there any more. `Unavailable`: no node that has it answers.
+    pub(super) fn hold(&self) -> Result<()> {
+        match &self.0.content {
+            Content::Elsewhere(elsewhere) => elsewhere.hold_now(),
+            Content::Memory(_) | Content::Disk(_) | Content::S3(_) | Content::Cached(_) => Ok(()),
+        }
     }
 
     /// What other processes of its tenant may see, if it is in memory.
     pub(super) fn object(&self) -> Option<Object> {
         match &self.0.content {
             Content::Memory(resident) => Some(resident.object.clone()),
-            Content::Disk(_) | Content::S3(_) | Content::Cached(_) => None,
+            Content::Disk(_) | Content::S3(_) | Content::Cached(_) | Content::Elsewhere(_) => None,
         }
     }
 
@@ -142,6 +164,7 @@ impl Reader {
                 stream::once(begun).try_flatten().boxed()
             }
             Content::Cached(open) => open.stream(pieces.range),
+            Content::Elsewhere(elsewhere) => elsewhere.stream(pieces.range),
         }
     }
 
@@ -167,6 +190,11 @@ impl Reader {
                     arriving(open, position..position + n as u64),
                     &mut into[..n],
                 )?;
+                Ok(n)
+            }
+            Content::Elsewhere(elsewhere) => {
+                let n = to_usize(self.len().saturating_sub(position)).min(into.len());
+                elsewhere.read_at(position, &mut into[..n])?;
                 Ok(n)
             }
         }
@@ -226,6 +254,7 @@ impl Iterator for Pieces {
             Content::Cached(open) => {
                 next_from(&mut self.arriving, || Ok(arriving(open, start..end)))
             }
+            Content::Elsewhere(elsewhere) => elsewhere.piece(start..end).map(View::of),
         };
         self.range.start = match &piece {
             Ok(view) => start + view.len() as u64,

@@ -35,6 +35,10 @@ impl Residents {
         self.read().get(&id).cloned()
     }
 
+    pub(super) fn ids(&self) -> Vec<ObjectId> {
+        self.read().keys().copied().collect()
+    }
+
     /// # Errors
     /// When it is not what its writer has written.
     pub(super) fn insert(

@@ -52,15 +52,56 @@ pub struct Stats {
     pub in_remote: InRemote,
     /// All zero if S3 is the authority of no bucket.
     pub in_cache: InCache,
+    pub site: OfSite,
     pub log: wal::Stats,
     pub disk: tier1::Stats,
 }
 
+/// What a node has to do with others. All zero if there are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfSite {
+    /// Of an owner: those that have a lease.
+    pub members: u64,
+    /// Records that this member has not applied, or the one of all that is furthest behind.
+    pub behind_records: u64,
+    /// What is left of the lease of this member, or of the one that has least of all.
+    pub lease_left_seconds: u64,
+    /// What was asked of other nodes, and what has come.
+    pub requests: u64,
+    pub received_bytes: u64,
+}
+
 impl Store {
+    fn of_site(&self) -> OfSite {
+        let last = self.0.namespace.last();
+        let [requests, received_bytes] = self.peers().map_or([0; 2], |peers| peers.counts());
+        let others = OfSite {
+            requests,
+            received_bytes,
+            ..OfSite::default()
+        };
+        if let Some(member) = self.member() {
+            let numbers = member.numbers(last);
+            return OfSite {
+                behind_records: numbers.behind_records,
+                lease_left_seconds: numbers.lease_left.as_secs(),
+                ..others
+            };
+        }
+        let numbers = self.owner().map(|owner| owner.numbers(last));
+        let numbers = numbers.unwrap_or_default();
+        OfSite {
+            members: numbers.members,
+            behind_records: numbers.behind_records,
+            lease_left_seconds: numbers.lease_left.as_secs(),
+            ..others
+        }
+    }
+
     /// Which node this is, and which incarnation of it.
     #[must_use]
     pub fn identity(&self) -> (NodeId, Epoch) {
-        (self.0.node, self.0.epoch)
+        (self.0.node, Epoch(self.0.epoch.load(Ordering::SeqCst)))
     }
 
     /// How much memory a tenant uses, and may use.
@@ -81,6 +122,7 @@ impl Store {
         let (log, disk, moved) = (inner.wal.stats(), inner.disk.stats(), self.moved());
         let in_remote = self.in_remote().unwrap_or_default();
         let in_cache = inner.cache.as_ref().map(Cache::stats).unwrap_or_default();
+        let site = self.of_site();
         inner.namespace.read(|index| Stats {
             memory_used_bytes: inner.arena.used_bytes(),
             memory_limit_bytes: inner.arena.limit_bytes(),
@@ -98,6 +140,7 @@ impl Store {
             moved,
             in_remote,
             in_cache,
+            site,
             log,
             disk,
         })

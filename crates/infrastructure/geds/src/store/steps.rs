@@ -4,6 +4,8 @@ use std::result::Result;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ids::Epoch;
+
 use super::objects::{Unnamed, on_disk};
 use super::{Ack, Store, Terms, entry_of, now_ms};
 use crate::core::index::{
@@ -12,6 +14,13 @@ use crate::core::index::{
 };
 use crate::core::victims::Backing;
 use crate::error::Error;
+
+/// What a new object is called under its node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbered {
+    pub epoch: Epoch,
+    pub serial: u64,
+}
 
 impl Store {
     /// Gives a name to what was written, on terms that depend on what there is. Nothing is committed between the two.
@@ -22,10 +31,13 @@ impl Store {
         &self,
         name: &Name,
         unnamed: Unnamed,
-        terms: impl FnOnce(&Index) -> Result<Terms, E>,
+        mut terms: impl FnMut(&Index) -> Result<Terms, E>,
     ) -> Result<(Arc<Entry>, Ack), E> {
         let inner = &self.0;
         self.check_index(&name.bucket)?;
+        if let Some(member) = &inner.member {
+            return self.seal_there(member, name, unnamed, terms);
+        }
         let Unnamed {
             object,
             share,
@@ -41,7 +53,11 @@ impl Store {
         let committed = inner.namespace.commit_with(|index| {
             let terms = terms(index)?;
             expires_at_ms = terms.expires_at_ms;
-            let (id, command) = self.seal_command(name, class, object.len(), terms)?;
+            // It orders nothing else: who is here has a lock.
+            let serial = inner.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
+            let (_, epoch) = self.identity();
+            let numbered = Numbered { epoch, serial };
+            let (id, command) = self.seal_command(name, (class, object.len()), numbered, terms)?;
             let record = index.decide(command).map_err(Error::from)?;
             sealed = Some(id);
             if let Some(prepared) = prepared {
@@ -83,17 +99,14 @@ impl Store {
 
     /// With a number that no other object has, also if nothing comes of it. Numbers only grow in the order of the index, so this is called when nobody
     /// else commits.
-    fn seal_command(
+    pub(super) fn seal_command(
         &self,
         name: &Name,
-        class: Class,
-        size: u64,
+        (class, size): (Class, u64),
+        Numbered { epoch, serial }: Numbered,
         terms: Terms,
     ) -> Result<(ObjectId, Command), Error> {
-        let inner = &self.0;
-        let (node, epoch) = (inner.node, inner.epoch);
-        // It orders nothing else: who calls this has a lock.
-        let serial = inner.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let node = self.0.node;
         let id = ObjectId {
             node,
             epoch,
@@ -135,8 +148,11 @@ impl Store {
     /// Those of `op`, and why the index refuses it: nothing was changed.
     pub(crate) fn change_with<E: From<Error>>(
         &self,
-        op: impl FnOnce(&Index) -> Result<Option<Op>, E>,
+        mut op: impl FnMut(&Index) -> Result<Option<Op>, E>,
     ) -> Result<(Arc<[Change]>, Ack), E> {
+        if let Some(member) = &self.0.member {
+            return self.change_there(member, op);
+        }
         let committed = self.0.namespace.commit_with(|index| {
             let Some(op) = op(index)? else {
                 return Ok(None);

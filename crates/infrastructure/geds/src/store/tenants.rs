@@ -102,6 +102,13 @@ impl Shares {
 /// Whose buckets hold what the faces of the store have to remember. No user is of this tenant.
 pub(crate) const OWN: &str = "geds-own";
 
+/// Nodes of the site, which are of no tenant.
+pub(crate) const PEER: &str = "geds-peer";
+
+pub(crate) fn peer() -> Tenant {
+    PEER.parse().expect("it is a name")
+}
+
 /// A tenant that users may be of. What comes from a configuration passes here.
 ///
 /// # Errors
@@ -110,8 +117,8 @@ pub fn tenant(text: &str) -> Result<Tenant> {
     let name: Tenant = text.parse().map_err(|malformed| {
         Error::caused(Kind::Invalid, "read the name of a tenant", malformed)
     })?;
-    if name.as_str() == OWN {
-        let what = format!("`{OWN}` is the store itself: no user is of this tenant");
+    if [OWN, PEER].contains(&name.as_str()) {
+        let what = format!("`{name}` is the store itself: no user is of this tenant");
         return Err(Error::new(Kind::Invalid, what));
     }
     Ok(name)
@@ -135,7 +142,7 @@ mod tests {
     fn what_belongs_to_the_store_is_not_for_tenants() {
         let acme = tenant("acme").expect("a tenant");
         let own: Tenant = OWN.parse().expect("a name");
-        for text in [OWN, "Acme", "a_b", "-a", ""] {
+        for text in [OWN, PEER, "Acme", "a_b", "-a", ""] {
             assert_eq!(tenant(text).expect_err(text).kind, Kind::Invalid);
         }
         for (tenant, bucket, is_allowed) in [

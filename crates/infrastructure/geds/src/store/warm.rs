@@ -82,6 +82,13 @@ impl Warm {
         drop(removed);
     }
 
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let cleared = std::mem::take(&mut *write(shard));
+            drop(cleared);
+        }
+    }
+
     /// To be called before the changes can be seen.
     pub(super) fn forget(&self, changes: &[Change]) {
         for change in changes {

@@ -47,6 +47,13 @@ impl Tick {
                 "the users stay as they were"
             ),
         }
+        if let Some(peers) = self.store.peers() {
+            peers.set_credentials(self.users.as_peer());
+        }
+        match self.store.live() {
+            Ok(()) => self.health.clear("site"),
+            Err(error) => self.health.block("site", &error.to_string()),
+        }
         ControlFlow::Continue(())
     }
 }
@@ -134,7 +141,7 @@ mod tests {
         let health = Health::starting("starting");
         let mut upkeep = Upkeep::start(Tick {
             store: store.clone(),
-            users: Watched::open(dir.path().join("users")).expect("nobody"),
+            users: Watched::open(dir.path().join("users"), None).expect("nobody"),
             health,
         })
         .expect("a thread");

@@ -154,6 +154,13 @@ ops! {
     Attach = 28,
     MakeRoom = 29,
     Scrub = 30,
+    Join = 31,
+    Names = 32,
+    Follow = 33,
+    Commit = 34,
+    Confirm = 35,
+    Leave = 36,
+    Hold = 37,
 }
 
 /// Not 0.

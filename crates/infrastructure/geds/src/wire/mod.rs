@@ -20,6 +20,8 @@
 //! are at first 1 to 25; added are 26 `Relocate` and 27 `Persist`: the body is a name, and the answer has none; and 28 `Attach`, which has
 //! no body: the answer says how a process of the same machine comes to the node's memory ([`local`]); and 29 `MakeRoom`: the body is a number of
 //! bytes, and the answer has none; and 30 `Scrub`: the body is a name, and the answer a [`Condition`](crate::store::Condition).
+//! 31 to 37 are spoken among the nodes of a site only ([`site`]): `Join`, `Names`, `Follow`, `Commit`, `Confirm`, `Leave`, and `Hold`, which opens an
+//! object by its number.
 
 mod change;
 mod header;
@@ -30,6 +32,7 @@ mod moves;
 pub(crate) mod proof;
 mod read;
 mod shapes;
+pub(crate) mod site;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -44,6 +47,7 @@ pub(crate) use self::local::{Attached, Token, local_name, name_of};
 pub(crate) use self::look::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
 pub(crate) use self::moves::Move;
 pub(crate) use self::read::{Found, Read};
+pub(crate) use self::site::Site;
 pub(crate) use self::watch::{EVENTS_MAX, Watch};
 pub use self::watch::{Event, Position, Watched};
 pub(crate) use self::write::{Seal, SealedAs, Write};
@@ -71,6 +75,8 @@ pub(crate) enum Request {
     Watch(Watch),
     /// Brings an object to where it is not yet.
     Move(Move),
+    /// Of a member of the site.
+    Site(Site),
     /// The request of that number need not be answered any more. It is answered itself.
     Cancel(u64),
 }
@@ -84,6 +90,7 @@ impl Request {
             Self::Write(write) => write.encode(),
             Self::Watch(watch) => (Op::Watch, watch.encode()),
             Self::Move(what) => what.encode(),
+            Self::Site(site) => site.encode(),
             Self::Cancel(request) => (Op::Cancel, encode(request)),
         }
     }
@@ -99,13 +106,16 @@ impl Request {
             Op::Buckets | Op::Status | Op::List | Op::Statistics | Op::Attach => {
                 Self::Look(Look::parse(op, body)?)
             }
-            Op::Open | Op::Read | Op::Close => Self::Read(Read::parse(op, body)?),
+            Op::Open | Op::Read | Op::Close | Op::Hold => Self::Read(Read::parse(op, body)?),
             Op::Begin | Op::Write | Op::Truncate | Op::Seal | Op::Abort => {
                 Self::Write(Write::parse(op, body)?)
             }
             Op::Watch => Self::Watch(Watch::parse(body)?),
             Op::Relocate | Op::Persist | Op::MakeRoom | Op::Scrub => {
                 Self::Move(Move::parse(op, body)?)
+            }
+            Op::Join | Op::Names | Op::Follow | Op::Commit | Op::Confirm | Op::Leave => {
+                Self::Site(Site::parse(op, body)?)
             }
             Op::Cancel => Self::Cancel(decode(body)?),
             _ => Self::Change(Change::parse(op, body)?),

@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ids::Name as Tenant;
 use serde::{Deserialize, Serialize};
 
-use super::shapes::{EntryV1, TextsV1, WhenV1};
+use super::shapes::{EntryV1, ObjectIdV1, TextsV1, WhenV1};
 use super::{DATA_BYTES_MAX, Op, Reply, decode, encode};
-use crate::core::index::{Entry, Name, Precondition};
+use crate::core::index::{Entry, Name, ObjectId, Precondition};
 use crate::error::{Error, Kind, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,13 @@ pub(crate) enum Read {
     Close {
         open: u32,
     },
+    /// Opens what the node itself has of an object, for a node of the site that reads it for a tenant. Answered with the bytes of the range.
+    Hold {
+        id: ObjectId,
+        tenant: Tenant,
+        range: Range<u64>,
+        keep: u32,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +53,15 @@ struct ReadV1 {
     open: u32,
     from: u64,
     bytes: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HoldV1<'a> {
+    id: ObjectIdV1,
+    tenant: &'a str,
+    from: u64,
+    bytes: u32,
+    keep: u32,
 }
 
 impl Read {
@@ -74,6 +91,21 @@ impl Read {
                 (Op::Read, encode(&read))
             }
             Self::Close { open } => (Op::Close, encode(open)),
+            Self::Hold {
+                id,
+                tenant,
+                range,
+                keep,
+            } => {
+                let hold = HoldV1 {
+                    id: (*id).into(),
+                    tenant: tenant.as_str(),
+                    from: range.start,
+                    bytes: len_of(range),
+                    keep: *keep,
+                };
+                (Op::Hold, encode(&hold))
+            }
         }
     }
 
@@ -93,6 +125,16 @@ impl Read {
                 Self::More {
                     open: read.open,
                     range: range(read.from, read.bytes)?,
+                }
+            }
+            Op::Hold => {
+                let hold: HoldV1<'_> = decode(body)?;
+                let tenant = hold.tenant.parse();
+                Self::Hold {
+                    id: hold.id.into(),
+                    tenant: tenant.map_err(|_| Error::new(Kind::Invalid, "no tenant"))?,
+                    range: range(hold.from, hold.bytes)?,
+                    keep: hold.keep,
                 }
             }
             _ => Self::Close {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ids::Epoch;
 use proptest::prelude::*;
 
+use super::site::{Committed, Followed, Joined, Outcome, PieceLen, from_data, to_data};
 use super::*;
 use crate::core::index::{
     BucketName, Class, ConsumerId, Cursor, Entry, Etag, Folder, Hints, InS3, Item, Key, Loss, Name,
@@ -237,11 +238,11 @@ fn kinds_of_errors_survive_the_wire() {
 #[test]
 fn operations_have_the_numbers_of_version_1() {
     let codes: Vec<u8> = Op::ALL.iter().map(|op| op.code()).collect();
-    assert_eq!(codes, (1..=30).collect::<Vec<_>>());
+    assert_eq!(codes, (1..=37).collect::<Vec<_>>());
     for op in Op::ALL {
         assert_eq!(Op::parse(op.code()).expect("it is one"), *op);
     }
-    for code in [0, 31, 255] {
+    for code in [0, 38, 255] {
         Op::parse(code).expect_err("none");
     }
 }
@@ -591,6 +592,126 @@ fn events_are_those_of_version_1() {
     check_reply(&Watched::Compacted { now: next }, "01 ac02 01");
 }
 
+const MEMBER: site::Member = (NodeId(2), Epoch(300));
+const ADDR: &str = "0c 3132372e302e302e313a3830";
+
+#[test]
+fn what_nodes_of_a_site_ask_is_that_of_version_1() {
+    let join = |former, site| Site::Join {
+        node: NodeId(2),
+        former,
+        addr: ([127, 0, 0, 1], 80).into(),
+        site,
+    };
+    let commit = |base| Site::Commit {
+        member: MEMBER,
+        base,
+        when: Precondition::Absent,
+        op: index::Op::Delete(name("k")),
+    };
+    let names = Site::Names {
+        member: MEMBER,
+        piece: 1,
+        from: 300,
+    };
+    let follow = Site::Follow {
+        member: MEMBER,
+        applied: Revision(300),
+        peers: 1,
+    };
+    let confirm = Site::Confirm {
+        member: MEMBER,
+        revision: Revision(300),
+        is_durable: true,
+    };
+    let leave = Site::Leave { member: MEMBER };
+    let sevens = "07".repeat(16);
+    for (site, op, golden) in [
+        (join(None, None), 31, format!("02 00 {ADDR} 00")),
+        (
+            join(Some(Epoch(300)), Some([7; 16])),
+            31,
+            format!("02 01ac02 {ADDR} 01{sevens}"),
+        ),
+        (names, 32, "02ac02 01 ac02".to_owned()),
+        (follow, 33, "02ac02 ac02 01".to_owned()),
+        (
+            commit(None),
+            34,
+            "02ac02 00 01 0a 01 00 05 0464617461 016b".to_owned(),
+        ),
+        (
+            commit(Some(Revision(5))),
+            34,
+            "02ac02 01 01 0a 01 05 05 0464617461 016b".to_owned(),
+        ),
+        (confirm, 35, "02ac02 ac02 01".to_owned()),
+        (leave, 36, "02ac02".to_owned()),
+    ] {
+        check_request(&Request::Site(site), op, &golden);
+    }
+    let hold = Read::Hold {
+        id: entry().sealed.id,
+        tenant: "acme".parse().expect("a tenant"),
+        range: 300..304,
+        keep: 1,
+    };
+    check_request(&Request::Read(hold), 37, "01 02 03 0461636d65 ac02 04 01");
+    for addr in ["here:1", "127.0.0.1", "10.0.0.1:99999"] {
+        let (_, body) = Request::Site(join(None, None)).encode();
+        let head = [2, 0, u8::try_from(addr.len()).expect("short")];
+        let text = [&head[..], addr.as_bytes(), &[0]].concat();
+        assert_ne!(text, body);
+        Request::parse(31, &text).expect_err(addr);
+    }
+}
+
+#[test]
+fn what_nodes_of_a_site_are_answered_is_that_of_version_1() {
+    let joined = Joined {
+        epoch: Epoch(300),
+        n_pieces: 2,
+        site: [7; 16],
+    };
+    check_reply(&joined, &format!("ac02 02 {}", "07".repeat(16)));
+    check_reply(&PieceLen(300), "ac02");
+    let followed = Followed {
+        needed: None,
+        last: Revision(301),
+        peers: None,
+    };
+    check_reply(&followed, "00 ad02 00");
+    let followed = Followed {
+        needed: Some(Revision(300)),
+        peers: Some((1, vec![(NodeId(2), ([127, 0, 0, 1], 80).into())])),
+        ..followed
+    };
+    check_reply(&followed, &format!("01ac02 ad02 01 01 01 02 {ADDR}"));
+    for (outcome, golden) in [
+        (Outcome::Done, "00 ac02"),
+        (Outcome::Nothing, "01 ac02"),
+        (Outcome::Changed, "02 ac02"),
+    ] {
+        let at = Revision(300);
+        check_reply(&Committed { outcome, at }, golden);
+    }
+}
+
+#[test]
+fn records_come_whole_or_are_refused() {
+    let records = [5, 6].map(|revision| index::Record {
+        revision: Revision(revision),
+        op: index::Op::Delete(name("k")),
+    });
+    let data = to_data(&records.each_ref().map(index::Record::encode));
+    assert_eq!(from_data(&data).expect("they are"), records);
+    for len in 0..data.len() {
+        let is_whole = len % (data.len() / 2) == 0;
+        assert_eq!(from_data(&data[..len]).is_ok(), is_whole, "{len}");
+    }
+    assert!(from_data(&[255; 8]).is_err());
+}
+
 /// Whatever it is, it is one or it is not.
 fn parse_all(body: &[u8]) {
     let is_any = [
@@ -603,13 +724,17 @@ fn parse_all(body: &[u8]) {
         Found::parse(body).is_ok(),
         SealedAs::parse(body).is_ok(),
         Watched::parse(body).is_ok(),
+        Joined::parse(body).is_ok(),
+        Followed::parse(body).is_ok(),
+        Committed::parse(body).is_ok(),
+        from_data(body).is_ok(),
     ];
     std::hint::black_box(is_any);
 }
 
 proptest! {
     #[test]
-    fn anything_is_parsed_or_refused(op in 0..32_u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn anything_is_parsed_or_refused(op in 0..39_u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
         is_parsed_or_refused(op, &body);
         parse_all(&body);
     }

@@ -87,7 +87,7 @@ fn commit(store: &Store, tenant: &Tenant, change: Change) -> Result<Ack> {
         Change::SetMetadata(name, metadata) => {
             store.check_index(&name.bucket)?;
             let (_, ack) = store
-                .change_with(|index| set_metadata(index, tenant, &name, metadata).map(Some))?;
+                .change_with(|index| set_metadata(index, tenant, &name, &metadata).map(Some))?;
             Ok(ack)
         }
         Change::Consume(name, consumer) => store.consume(tenant, &name, consumer),
@@ -95,12 +95,12 @@ fn commit(store: &Store, tenant: &Tenant, change: Change) -> Result<Ack> {
 }
 
 /// What S3 has said of the name stays.
-fn set_metadata(index: &Index, tenant: &Tenant, name: &Name, metadata: Box<[u8]>) -> Result<Op> {
+fn set_metadata(index: &Index, tenant: &Tenant, name: &Name, metadata: &[u8]) -> Result<Op> {
     if index.bucket(&name.bucket)?.owner != *tenant {
         let what = format!("bucket `{}` belongs to somebody else", name.bucket);
         return Err(Error::new(Kind::Denied, what));
     }
     let present = &index.entry(name)?.metadata;
-    let metadata = with_native_metadata(present, metadata);
+    let metadata = with_native_metadata(present, metadata.into());
     Ok(Op::SetMetadata(name.clone(), metadata))
 }

@@ -33,6 +33,7 @@ pub(super) struct Door(Arc<Inner>);
 struct Inner {
     limits: Limits,
     users: Users,
+    peers: Users,
     store: Store,
     local: Option<Arc<Local>>,
     acceptor: Option<TlsAcceptor>,
@@ -74,6 +75,7 @@ impl Door {
         Self(Arc::new(Inner {
             limits,
             users: setup.users,
+            peers: setup.peers,
             store: setup.store,
             local: setup.local,
             acceptor: setup.tls.map(TlsAcceptor::from),
@@ -145,8 +147,8 @@ impl Door {
         };
         let met = timeout(limits.hello, hello).await;
         drop(stranger);
-        let (incoming, outgoing, tenant) = match met {
-            Ok(Ok((incoming, outgoing, Some(tenant)))) => (incoming, outgoing, tenant),
+        let (incoming, outgoing, (tenant, is_peer)) = match met {
+            Ok(Ok((incoming, outgoing, Some(who)))) => (incoming, outgoing, who),
             refused => {
                 self.0.counters.refused.inc();
                 return refused?.map(drop);
@@ -160,6 +162,7 @@ impl Door {
             local: self.0.local.clone(),
             share: self.share(&tenant),
             tenant,
+            is_peer,
             outbox,
             stopped: self.0.stopped.clone(),
             counters,
@@ -178,13 +181,13 @@ impl Door {
         Ok((incoming, outgoing, binding))
     }
 
-    /// `None`: it was told why not.
+    /// Who it is, and whether that is a node of the site. `None`: it was told why not.
     async fn meet(
         &self,
         incoming: &mut Incoming,
         outgoing: &mut Outgoing,
         binding: Binding,
-    ) -> io::Result<Option<Tenant>> {
+    ) -> io::Result<Option<(Tenant, bool)>> {
         let (request, hello) = match listen::<Hello>(incoming, Op::Hello).await? {
             Ok(heard) => heard,
             Err(error) => return refuse(outgoing, 0, Op::Hello, &error).await,
@@ -204,13 +207,16 @@ impl Door {
             Ok(heard) => heard,
             Err(error) => return refuse(outgoing, 0, Op::Prove, &error).await,
         };
-        let user = self.0.users.get(&hello.access_key);
+        let peer = self.0.peers.get(&hello.access_key);
+        let is_peer = peer.is_some();
+        let user = peer.or_else(|| self.0.users.get(&hello.access_key));
         let secret = match &user {
             Some(user) => user.secret.expose(),
             None => &self.0.nobody,
         };
         let known = meeting.check_client(secret, &prove.proof);
         let tenant = match (known, &user) {
+            (Ok(()), Some(_)) if is_peer => Ok(store::peer()),
             (Ok(()), Some(user)) => store::tenant(user.tenant.as_str()),
             (Ok(()), None) => Err(Error::new(Kind::Denied, "there is no such access key")),
             (Err(error), _) => Err(error),
@@ -230,7 +236,7 @@ impl Door {
         };
         let welcome = Frame::reply(request, Op::Prove.code(), &welcome, Vec::new());
         outgoing.send(&[welcome]).await?;
-        Ok(Some(tenant))
+        Ok(Some((tenant, is_peer)))
     }
 
     fn share(&self, tenant: &Tenant) -> Arc<Share> {

@@ -8,7 +8,8 @@
 //!                                                      one task that writes answers, whichever is ready first
 //! ```
 //!
-//! - A user acts for its tenant, and sees no other tenant's buckets.
+//! - A user acts for its tenant, and sees no other tenant's buckets. What nodes of the site say to each other only they can say, and they say nothing
+//!   else.
 //! - What a connection has not sealed is gone with it.
 //! - Data goes out from where it lies in memory.
 //! - All that a client can have us hold is bounded by [`Limits`]: for a connection, and for a tenant over all of its connections.
@@ -21,6 +22,7 @@ mod moves;
 mod outbox;
 mod reads;
 mod session;
+mod site;
 #[cfg(test)]
 mod tests;
 mod watches;
@@ -95,6 +97,8 @@ impl Default for Limits {
 pub struct Setup {
     pub limits: Limits,
     pub users: Users,
+    /// The nodes of the site: who has one of these is trusted with all tenants, and is none.
+    pub peers: Users,
     pub store: Store,
     /// `None`: no other process comes to the memory.
     pub local: Option<Arc<Local>>,

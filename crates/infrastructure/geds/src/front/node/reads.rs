@@ -23,6 +23,7 @@ pub(super) async fn read_at_once(
     let session = &shared.session;
     let reader = match &read {
         Read::Open { name, .. } => try_open(&session.store, &session.tenant, name),
+        Read::Hold { id, tenant, .. } => session.store.open_here(tenant, *id).map(Some),
         Read::More { open, .. } => shared.opened(*open).map(Some),
         Read::Close { .. } => unreachable!("nothing is read"),
     };
@@ -71,12 +72,13 @@ async fn wait_and_read(shared: &Shared, read: &Read) -> Result<(Reader, Result<V
         Read::Open { name, .. } => {
             let (store, tenant) = (session.store.clone(), session.tenant.clone());
             let name = name.clone();
-            blocking(calls, move || store.open_object(&tenant, &name)).await?
+            blocking(calls, move || store.open_and_hold(&tenant, &name)).await?
         }
+        Read::Hold { id, tenant, .. } => session.store.open_here(tenant, *id)?,
         Read::More { open, .. } => shared.opened(*open)?,
         Read::Close { .. } => unreachable!("nothing is read"),
     };
-    if reader.is_elsewhere() {
+    if reader.is_cached() {
         return read_arriving(shared, read, reader).await;
     }
     let range = clamp(read.range(), &reader);
@@ -110,8 +112,17 @@ async fn answer(
         Ok(data) => data,
         Err(error) => return asked.answer(Err::<(), _>(error)).await,
     };
-    let Read::Open { when, keep, .. } = read else {
-        return asked.answer_with((), data, Some(room)).await;
+    let (when, keep) = match read {
+        Read::Open { when, keep, .. } => (when, keep),
+        Read::Hold { keep, .. } => {
+            return match shared.keep(keep, reader) {
+                Ok(()) => asked.answer_with((), data, Some(room)).await,
+                Err(error) => asked.answer(Err::<(), _>(error)).await,
+            };
+        }
+        Read::More { .. } | Read::Close { .. } => {
+            return asked.answer_with((), data, Some(room)).await;
+        }
     };
     let entry = native(reader.entry());
     let kept = check(&entry, &when).and_then(|()| match keep {
@@ -142,7 +153,9 @@ fn check(entry: &Entry, when: &Precondition) -> Result<()> {
 impl Read {
     fn range(&self) -> Range<u64> {
         match self {
-            Self::Open { range, .. } | Self::More { range, .. } => range.clone(),
+            Self::Open { range, .. } | Self::More { range, .. } | Self::Hold { range, .. } => {
+                range.clone()
+            }
             Self::Close { .. } => 0..0,
         }
     }

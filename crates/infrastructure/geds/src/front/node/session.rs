@@ -14,12 +14,12 @@ use super::door::{NEVER_CLOSED, Share, end_of};
 use super::metrics::Counters;
 use super::outbox::{Answers, Asked, Outbox, Room};
 use super::writes::{Step, Writing};
-use super::{Limits, changes, looks, moves, reads, watches, writes};
+use super::{Limits, changes, looks, moves, reads, site, watches, writes};
 use crate::error::{Error, Kind, Result};
 use crate::front::local::Local;
 use crate::link::Incoming;
 use crate::store::{Reader, Store};
-use crate::wire::{HEADER_BYTES, Header, Op, Read, Request, Watch, Write};
+use crate::wire::{HEADER_BYTES, Header, Op, Read, Request, Site, Watch, Write};
 
 /// What a client may use, and what its requests need.
 pub(super) struct Session {
@@ -27,6 +27,8 @@ pub(super) struct Session {
     pub store: Store,
     pub local: Option<Arc<Local>>,
     pub tenant: Tenant,
+    /// It is a node of the site, and the tenant is none.
+    pub is_peer: bool,
     pub share: Arc<Share>,
     pub outbox: Outbox,
     pub stopped: watch::Receiver<bool>,
@@ -115,10 +117,30 @@ fn check_room(n: usize, max: usize, what: &str) -> Result<()> {
 }
 
 impl Session {
+    /// Whether who asks is one who may ask that, and this node one that may answer.
+    fn check_who(&self, request: &Request) -> Result<()> {
+        let is_of_site = matches!(request, Request::Site(_) | Request::Read(Read::Hold { .. }));
+        let is_of_both = matches!(
+            request,
+            Request::Read(Read::More { .. } | Read::Close { .. })
+        );
+        if is_of_both {
+            return Ok(());
+        }
+        if is_of_site != self.is_peer {
+            let what = match self.is_peer {
+                true => "a node of the site asks for nothing else",
+                false => "only nodes of the site ask that",
+            };
+            return Err(Error::new(Kind::Denied, what));
+        }
+        self.store.live()
+    }
+
     /// Until the client ends it, does what the protocol does not know, or the server is stopped.
     pub(super) async fn converse(self, incoming: Incoming, answers: Answers) -> io::Result<()> {
         let limits = self.limits;
-        let n_tasks = 2 * (limits.requests + limits.watches + limits.objects);
+        let n_tasks = 2 * (limits.requests + limits.watches + limits.objects) + site::REQUESTS_MAX;
         let (over, ended) = mpsc::channel(n_tasks.max(1));
         let semaphore = |n_permits| Arc::new(Semaphore::new(n_permits));
         let conversation = Conversation {
@@ -132,6 +154,8 @@ impl Session {
             incoming,
             received: semaphore(limits.connection_bytes),
             requests: semaphore(limits.requests),
+            of_site: semaphore(site::REQUESTS_MAX),
+            commits: None,
             writers: BTreeMap::new(),
             watches: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -159,6 +183,10 @@ struct Conversation {
     received: Arc<Semaphore>,
     /// Those that are not answered at once.
     requests: Arc<Semaphore>,
+    /// Those of a node of the site, some of which wait for what it says later.
+    of_site: Arc<Semaphore>,
+    /// The changes that a member of the site wants, once there was one.
+    commits: Option<mpsc::Sender<site::Wanted>>,
     writers: BTreeMap<u32, Writing>,
     /// By the number of the request: their tasks.
     watches: BTreeMap<u64, u64>,
@@ -212,6 +240,7 @@ impl Conversation {
         // Objects that are written are given up; what was asked otherwise is answered. Those who wait for changes know that the server is
         // stopped, if it is.
         self.writers.clear();
+        self.commits = None;
         if !*self.stopped.borrow() {
             for task in self.watches.values() {
                 self.tasks.remove(task);
@@ -248,6 +277,11 @@ impl Conversation {
                 return Ok(());
             }
         };
+        if let Err(error) = self.shared.session.check_who(&request) {
+            timeout(time, self.incoming.skip(n_data)).await??;
+            asked.answer(Err::<(), _>(error)).await;
+            return Ok(());
+        }
         match request {
             Request::Write(write) => {
                 let n_bytes = u32::try_from(n_data).expect("it is bounded");
@@ -304,6 +338,7 @@ impl Conversation {
                     drop(place);
                 });
             }
+            Request::Site(what) => self.site(what, asked).await,
             Request::Watch(watch) => self.watch(watch, asked).await,
             Request::Cancel(request) => {
                 if let Some(task) = self.watches.remove(&request) {
@@ -313,6 +348,33 @@ impl Conversation {
                 asked.answer(Ok(())).await;
             }
             Request::Write(_) => unreachable!("it comes with data"),
+        }
+    }
+
+    async fn site(&mut self, what: Site, asked: Asked) {
+        let Ok(place) = Arc::clone(&self.of_site).try_acquire_owned() else {
+            let what = "a node of the site asks for too much at once";
+            let error = Error::new(Kind::Exhausted, what);
+            return asked.answer(Err::<(), _>(error)).await;
+        };
+        let shared = Arc::clone(&self.shared);
+        if !matches!(what, Site::Commit { .. }) {
+            self.spawn("geds site", async move {
+                site::site(&shared.session, what, asked).await;
+                drop(place);
+            });
+            return;
+        }
+        if self.commits.is_none() {
+            let (commits, queue) = mpsc::channel(site::REQUESTS_MAX);
+            self.spawn("geds commits of a member", async move {
+                site::commit(&shared.session, queue).await;
+            });
+            self.commits = Some(commits);
+        }
+        if let Some(commits) = &self.commits {
+            // There is room for all that may be under way; if it has ended, they are answered by being dropped.
+            commits.try_send((what, asked, place)).ok();
         }
     }
 

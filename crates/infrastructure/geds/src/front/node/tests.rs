@@ -73,6 +73,7 @@ fn setup_waiting(limits: Limits, remote: Option<Remote>, room_wait: Duration) ->
     };
     Setup {
         limits,
+        peers: Users::default(),
         users: Users::new([user("ACME", "one", "acme"), user("OTHER", "two", "other")]),
         store,
         local: None,

@@ -113,6 +113,8 @@ async fn seal_as(session: &Session, writer: Writer, seal: Seal) -> Result<Sealed
     // An ephemeral one says that it may be lost.
     if class == Class::Durable {
         ack.await?;
+    } else {
+        ack.seen().await?;
     }
     let (node, epoch) = session.store.identity();
     let lost_with = (entry.sealed.class == Class::Ephemeral).then_some((node, epoch));

@@ -36,7 +36,7 @@ fn copy_here(
     if !changes.is_empty() {
         return Ok(ack);
     }
-    let reader = store.open_object(tenant, &from)?;
+    let reader = store.open_and_hold(tenant, &from)?;
     let entry = reader.entry();
     let mut writer = store.writer(tenant)?;
     writer.reserve(reader.len())?;

@@ -203,6 +203,7 @@ impl Bucket {
 
     /// Whether there is the bucket, and it is the tenant's.
     fn check(&self, index: &Index) -> error::Result<()> {
+        self.store().live()?;
         let bucket = index.bucket(&self.0.bucket)?;
         if bucket.owner == self.0.tenant {
             return Ok(());

@@ -131,7 +131,7 @@ impl S3 {
                 let (_, ack) = store.change_with(|index| {
                     check(index, &bucket, &of)?;
                     let is_there = index.entry(&place).is_ok();
-                    Ok::<_, Error>(is_there.then_some(Op::Delete(place)))
+                    Ok::<_, Error>(is_there.then(|| Op::Delete(place.clone())))
                 })?;
                 Ok(ack)
             };
@@ -144,7 +144,7 @@ impl S3 {
                 check(index, &bucket, &of)?;
                 let metadata = BucketTags {
                     of: of.clone(),
-                    tags,
+                    tags: tags.clone(),
                 };
                 Ok::<_, Error>(Terms {
                     metadata: metadata.encode(),

@@ -19,10 +19,12 @@ pub(super) enum Left {
 
 impl Left {
     /// `None`: it has been let go, or there is a new one in its place.
-    fn op(self, index: &Index) -> Option<Op> {
+    fn op(&self, index: &Index) -> Option<Op> {
         match self {
-            Self::Upload(folder) => Some(Op::DeletePrefix(folder)),
-            Self::Tags(bucket, name) => is_left(index, &bucket, &name).then_some(Op::Delete(name)),
+            Self::Upload(folder) => Some(Op::DeletePrefix(folder.clone())),
+            Self::Tags(bucket, name) => {
+                is_left(index, bucket, name).then(|| Op::Delete(name.clone()))
+            }
         }
     }
 }

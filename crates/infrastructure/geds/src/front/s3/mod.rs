@@ -12,6 +12,7 @@
 //! - An answer means what its class says, and that is durable if the client did not ask for something else; that there is such a name is durable
 //!   by then in any case.
 //! - Buckets whose authority is another S3 are a matter of [`through`].
+//! - A node that does not know whether it knows what names stand for answers `Unavailable` ([`Store::live`]).
 //! - Nothing here waits for a disk on the thread of the caller.
 //! - [`Store`](crate::store::Store)'s limits are those of S3's clients too, save one: 10,000 parts need [`METADATA_BYTES_MAX`].
 
@@ -41,6 +42,7 @@ use self::commits::Commits;
 pub use self::meta::native_metadata;
 pub(crate) use self::meta::with_native_metadata;
 use self::places::Places;
+pub(crate) use self::places::peer;
 pub use self::places::tenant;
 use crate::error::{self, Kind};
 use crate::store::Store;
@@ -78,8 +80,10 @@ impl S3 {
             waiting: Semaphore::new(WAITING_MAX),
             store,
         };
-        face.make_own_bucket()?;
-        face.sweep()?;
+        if !face.store.is_member() {
+            face.make_own_bucket()?;
+            face.sweep()?;
+        }
         Ok(face)
     }
 
@@ -91,10 +95,12 @@ impl S3 {
 #[async_trait]
 impl Backend for S3 {
     async fn create_bucket(&self, bucket: &BucketName, owner: &Tenant) -> Result<(), Error> {
+        self.store.live()?;
         self.create_bucket(bucket, owner).await
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), Error> {
+        self.store.live()?;
         match self.in_s3(bucket) {
             Some(there) => there.refuse("it is not deleted"),
             None => self.delete_bucket(bucket).await,
@@ -102,6 +108,7 @@ impl Backend for S3 {
     }
 
     async fn bucket(&self, bucket: &BucketName) -> Result<Bucket, Error> {
+        self.store.live()?;
         self.bucket(bucket)
     }
 
@@ -112,14 +119,17 @@ impl Backend for S3 {
         after: &str,
         buckets_max: usize,
     ) -> Result<Vec<Bucket>, Error> {
+        self.store.live()?;
         Ok(self.buckets(owner, prefix, after, buckets_max))
     }
 
     async fn tag_bucket(&self, bucket: &BucketName, tags: Tags) -> Result<(), Error> {
+        self.store.live()?;
         self.tag_bucket(bucket, tags).await
     }
 
     async fn list(&self, bucket: &BucketName, query: ListQuery<'_>) -> Result<ListPage, Error> {
+        self.store.live()?;
         match self.in_s3(bucket) {
             Some(there) => there.list(bucket, query).await,
             None => self.list(bucket, query),
@@ -127,6 +137,7 @@ impl Backend for S3 {
     }
 
     async fn head(&self, name: &Name) -> Result<Object, Error> {
+        self.store.live()?;
         match self.in_s3(&name.bucket) {
             Some(there) => there.head(name).await,
             None => self.head(name),
@@ -134,13 +145,15 @@ impl Backend for S3 {
     }
 
     async fn open(&self, name: &Name) -> Result<(Object, Box<dyn Content>), Error> {
+        self.store.live()?;
         match self.in_s3(&name.bucket) {
             Some(there) => there.open(name).await,
-            None => self.open_content(name),
+            None => self.open_content(name).await,
         }
     }
 
     async fn put(&self, put: Put, body: Body) -> Result<Object, Error> {
+        self.store.live()?;
         match self.in_s3(&put.name.bucket) {
             Some(there) => there.put(put, body).await,
             None => self.put(put, body).await,
@@ -148,6 +161,7 @@ impl Backend for S3 {
     }
 
     async fn copy(&self, from: &Name, etag: &Etag, put: Put) -> Result<Object, Error> {
+        self.store.live()?;
         if self.is_one_in_s3([from, &put.name]) {
             return self.copy_here(from, etag, put).await;
         }
@@ -166,6 +180,7 @@ impl Backend for S3 {
     }
 
     async fn tag(&self, name: &Name, tags: Tags) -> Result<(), Error> {
+        self.store.live()?;
         match self.in_s3(&name.bucket) {
             Some(there) => there.refuse("objects have no tags"),
             None => self.tag(name, tags).await,
@@ -173,11 +188,13 @@ impl Backend for S3 {
     }
 
     async fn create_upload(&self, new: NewUpload) -> Result<Upload, Error> {
+        self.store.live()?;
         self.check_upload(&new.name.bucket, &new.tags)?;
         self.create_upload(new).await
     }
 
     async fn upload(&self, upload: &Upload) -> Result<Uploading, Error> {
+        self.store.live()?;
         self.upload(upload)
     }
 
@@ -188,6 +205,7 @@ impl Backend for S3 {
         after: (&str, Option<&str>),
         uploads_max: usize,
     ) -> Result<Vec<Uploading>, Error> {
+        self.store.live()?;
         self.uploads(bucket, prefix, after, uploads_max)
     }
 
@@ -197,6 +215,7 @@ impl Backend for S3 {
         number: PartNumber,
         body: Body,
     ) -> Result<Part, Error> {
+        self.store.live()?;
         self.put_part(upload, number, body).await
     }
 
@@ -206,10 +225,12 @@ impl Backend for S3 {
         after: u16,
         parts_max: usize,
     ) -> Result<Vec<Part>, Error> {
+        self.store.live()?;
         self.parts(upload, after, parts_max)
     }
 
     async fn complete(&self, complete: Complete) -> Result<Object, Error> {
+        self.store.live()?;
         match self.in_s3(&complete.upload.name.bucket) {
             Some(there) => there.complete(complete).await,
             None => self.complete(complete).await,
@@ -217,6 +238,7 @@ impl Backend for S3 {
     }
 
     async fn abort(&self, upload: &Upload) -> Result<(), Error> {
+        self.store.live()?;
         self.abort(upload).await
     }
 }

@@ -15,7 +15,7 @@ use super::meta::{Head, Incarnation, all_of, class_of, etag_of, object_of};
 use super::places;
 use crate::core::index::{self, Entry, Index, Op, Placement};
 use crate::error;
-use crate::store::{Ack, Store, Terms, entry_of, now_ms};
+use crate::store::{Ack, Reader, Store, Terms, entry_of, now_ms};
 
 /// What there is under a name of a bucket that is there.
 pub(super) fn entry<'a>(index: &'a Index, name: &index::Name) -> Result<&'a Arc<Entry>, Error> {
@@ -97,10 +97,13 @@ impl S3 {
         Ok(object_of(&entry))
     }
 
-    pub(super) fn open_content(&self, name: &Name) -> Result<(Object, Box<dyn Content>), Error> {
+    pub(super) async fn open_content(
+        &self,
+        name: &Name,
+    ) -> Result<(Object, Box<dyn Content>), Error> {
         let place = places::place(name)?;
         let of = self.incarnation(&place.bucket)?;
-        let reader = self.store.open_object(&of.owner, &place)?;
+        let reader = self.store.open_anywhere(&of.owner, &place).await?;
         Ok((object_of(reader.entry()), Box::new(Opened(reader))))
     }
 
@@ -131,7 +134,7 @@ impl S3 {
             store.seal_with(&place, unnamed, |index| {
                 check(index, &place.bucket, &of)?;
                 check_precondition(index, &place, &put.when)?;
-                Ok(terms)
+                Ok(terms.clone())
             })
         };
         let (entry, ack) = self.commits.run(seal).await?;
@@ -176,7 +179,7 @@ impl S3 {
     /// Makes other data of it: the data has as many names as it may have.
     async fn copy_content(&self, copying: Copying) -> Result<(Arc<Entry>, Ack), Error> {
         let owner = copying.to_of.owner.clone();
-        let reader = self.store.open_object(&owner, &copying.from)?;
+        let reader = self.store.open_anywhere(&owner, &copying.from).await?;
         if etag_of(reader.entry()) != copying.etag {
             return Err(Error::Changed);
         }
@@ -211,7 +214,7 @@ impl S3 {
                     find(index, &name.bucket)?;
                     check_precondition(index, &name, &deletion.when)?;
                     let is_there = index.entry(&name).is_ok();
-                    Ok::<_, Error>(is_there.then_some(Op::Delete(name)))
+                    Ok::<_, Error>(is_there.then(|| Op::Delete(name.clone())))
                 })?;
                 Ok::<_, Error>(ack)
             };
@@ -239,8 +242,8 @@ impl S3 {
         let tag = move |store: &Store| {
             let (_, ack) = store.change_with(|index| {
                 let (mut head, parts) = all_of(entry(index, &place)?);
-                head.tags = tags;
-                Ok::<_, Error>(Some(Op::SetMetadata(place, head.encode(&parts))))
+                head.tags = tags.clone();
+                Ok::<_, Error>(Some(Op::SetMetadata(place.clone(), head.encode(&parts))))
             })?;
             Ok(ack)
         };

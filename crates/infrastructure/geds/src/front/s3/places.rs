@@ -37,6 +37,11 @@ pub fn tenant(text: &str) -> error::Result<s3::names::Tenant> {
     store::tenant(text).map(|tenant| to_s3(&tenant))
 }
 
+/// The nodes of the site, as users: of no tenant.
+pub(crate) fn peer() -> s3::names::Tenant {
+    to_s3(&store::peer())
+}
+
 pub(super) fn to_s3(tenant: &Tenant) -> s3::names::Tenant {
     s3::names::Tenant::new(tenant.as_str()).expect("S3 allows more than the store")
 }

@@ -212,12 +212,12 @@ impl InS3<'_> {
             metadata: head.encode(&[]),
             when: native,
         };
-        let readers = (0..ids.len()).map(|idx| {
+        let readers = stream::iter(0..ids.len()).then(async |idx| {
             let part = (&completing.complete.parts[idx], ids[idx]);
-            let reader = face.open_part(&completing, &found.bucket, part)?;
+            let reader = face.open_part(&completing, &found.bucket, part).await?;
             Ok::<_, error::Error>(reader.stream(0..reader.len()))
         });
-        let pieces = stream::iter(readers).try_flatten();
+        let pieces = readers.try_flatten();
         let (owner, name) = (&found.meta.of.owner, &completing.name);
         let written = self.through.write(owner, name, writing, pieces).await;
         let entry = written.map_err(|error| told(error, when))?;

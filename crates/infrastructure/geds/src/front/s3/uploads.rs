@@ -198,7 +198,7 @@ impl S3 {
         let unnamed = self.finish(Class::Durable, writer).await?;
         let seal = move |store: &Store| {
             store.seal_with(&place, unnamed, |index| {
-                places.find(index, &upload).map(|_| terms)
+                places.find(index, &upload).map(|_| terms.clone())
             })
         };
         let (entry, ack) = self.commits.run(seal).await?;
@@ -242,7 +242,9 @@ impl S3 {
         // In one piece, if there is one.
         writer.try_reserve(size).ok();
         for (part, id) in completing.complete.parts.iter().zip(&ids) {
-            let reader = self.open_part(&completing, &found.bucket, (part, *id))?;
+            let reader = self
+                .open_part(&completing, &found.bucket, (part, *id))
+                .await?;
             writer = self.append(writer, &reader).await?;
         }
         let unnamed = self.finish(Class::Durable, writer).await?;
@@ -259,7 +261,8 @@ impl S3 {
                 .places
                 .whole_upload(&found.bucket, &complete.upload.id);
             // If this fails, the object says that the upload is over.
-            let let_go = store.change_with(|_| Ok::<_, Error>(Some(Op::DeletePrefix(over))));
+            let over = Op::DeletePrefix(over);
+            let let_go = store.change_with(|_| Ok::<_, Error>(Some(over.clone())));
             if let Err(error) = let_go {
                 tracing::warn!(%error, "let go an upload that is completed");
             }
@@ -272,7 +275,7 @@ impl S3 {
 
     /// # Errors
     /// `Conflict`: it is another one now.
-    pub(super) fn open_part(
+    pub(super) async fn open_part(
         &self,
         completing: &Completing,
         bucket: &index::BucketName,
@@ -280,7 +283,7 @@ impl S3 {
     ) -> error::Result<Reader> {
         let place = completing.part(bucket, part);
         let changed = || error::Error::new(Kind::Conflict, "a part was sent again meanwhile");
-        let opened = self.store.open_object(&self.places.owner, &place);
+        let opened = self.store.open_anywhere(&self.places.owner, &place).await;
         let reader = opened.map_err(|error| match error.kind {
             Kind::NotFound => changed(),
             _ => error,

@@ -221,8 +221,18 @@ impl Store {
     pub(crate) async fn open_anywhere(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         match self.through(&name.bucket) {
             Some(through) => through.open(tenant, name).await,
-            None => self.open_object(tenant, name),
+            None => self.open_at_a_node(tenant, name).await,
         }
+    }
+
+    async fn open_at_a_node(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
+        let reader = self.open_object(tenant, name)?;
+        if !reader.is_elsewhere() {
+            return Ok(reader);
+        }
+        let (store, tenant, name) = (self.clone(), tenant.clone(), name.clone());
+        let held = rt::blocking(move || store.open_and_hold(&tenant, &name)).await;
+        held.map_err(|error| Error::caused(Kind::Unavailable, "ask another node", error))?
     }
 
     /// Has the buckets that are S3's, and nothing in them. To be called before anybody else calls the store.

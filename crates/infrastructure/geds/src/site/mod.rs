@@ -1,0 +1,109 @@
+//! Several nodes with one namespace.
+//!
+//! One node of a site owns the index; the others are members. A member follows the records of the owner and has a replica of the index: what a name
+//! stands for is looked up there, without asking anybody, as long as it has a lease (see [`core::site`](crate::core::site)).
+//!
+//! ```text
+//!  client ─▶ member ─ Commit ─▶ owner: decide, log, apply ─ records ─▶ each member: apply, and say so with the next call
+//!              │                   │                                                      │
+//!              └──── Confirm ─────▶│◀─── all who have a lease have applied it, and it is durable
+//!  client ◀── answer ◀─────────────┘
+//! ```
+//!
+//! - A change is acknowledged, wherever it was made, when all nodes that answer know of it. A node that cannot be reached holds that up until its
+//!   lease is over; then the index says that it is lost, and so is what only it had.
+//! - What a client has read of a change that is not acknowledged yet, another node may not know of yet.
+//! - What depends on what there is is decided by the member's replica, and carried out by the owner only if nothing of that has changed since.
+//! - A connection to the owner is one membership: if it ends, the member joins again, under a new epoch, and tells what it has. What an owner did
+//!   not carry out by then it never will.
+//! - Data goes from node to node when it is read ([`peers`]): an object has a number, and never changes.
+//! - A node of the site is trusted with all tenants: it asks for the bytes of an object in the name of the tenant that it acts for.
+//!
+//! Read [`core::site`](crate::core::site), `wire/site.rs`, then `owner`, `member`, `peers`; what a store does as a member is in `store/member.rs`.
+
+pub(crate) mod member;
+pub(crate) mod owner;
+pub(crate) mod peers;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::wire::site::SiteId;
+
+/// In the directory of a node: of which site it is, and what it is there.
+const FILE: &str = "site";
+
+/// What a directory is. One that has objects of a member is of no use to an owner, who would let go what its index does not know, and the other
+/// way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Owner,
+    Member,
+}
+
+impl Role {
+    pub(crate) fn of(config: &Config) -> Self {
+        match config.site {
+            None => Self::Owner,
+            Some(_) => Self::Member,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Member => "member",
+        }
+    }
+}
+
+/// The site that a directory is of; `None`: it is new.
+///
+/// # Errors
+/// `Invalid`: it is of a node of another kind.
+pub(crate) fn read(dir: &Path, role: Role) -> Result<Option<SiteId>> {
+    let path = dir.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(format!("read {}", path.display()), error)),
+    };
+    let wrong = |what: &str| {
+        let what = format!("{}: {what}", path.display());
+        Error::new(Kind::Invalid, what)
+    };
+    let words: Vec<_> = text.split_whitespace().collect();
+    let [is, id] = words[..] else {
+        return Err(wrong("a role and a site are expected"));
+    };
+    if is != role.name() {
+        let role = role.name();
+        let what = format!(
+            "this directory is of an {is} of a site, and not of its {role}: look at `site` in the settings"
+        );
+        return Err(wrong(&what));
+    }
+    let number = u128::from_str_radix(id, 16).map_err(|_| wrong("that is no site"))?;
+    Ok(Some(number.to_be_bytes()))
+}
+
+/// Says durably of which site a directory is.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn write(dir: &Path, role: Role, id: SiteId) -> Result<()> {
+    let path = dir.join(FILE);
+    let partial = path.with_added_extension("partial");
+    let text = format!("{} {:032x}\n", role.name(), u128::from_be_bytes(id));
+    let write = || {
+        let mut file = durable::create_private(&partial)?;
+        file.write_all(text.as_bytes())?;
+        durable::publish(&file, &partial, &path)
+    };
+    write().map_err(|error| Error::io(format!("write {}", path.display()), error))
+}
