@@ -18,26 +18,27 @@ fn geds(dir: &Path, words: &str) -> Command {
 }
 
 /// What a command says that ends well.
-fn run(dir: &Path, words: &str) -> Result<String> {
+pub(crate) fn run(dir: &Path, words: &str) -> Result<String> {
     let ended = Process::start(&mut geds(dir, words))?.finish()?;
     ensure!(ended.code == Some(0), "geds {words}: {ended:?}");
     Ok(ended.stdout)
 }
 
 /// A running node, and a client of the tenant `acme`.
-struct Node {
-    process: Process,
-    client: Client,
+pub(crate) struct Node {
+    pub process: Process,
+    pub client: Client,
     s3: String,
-    metrics: String,
+    pub node: String,
+    pub metrics: String,
 }
 
 impl Node {
-    fn start(dir: &Path, credentials: &str) -> Result<Self> {
+    pub(crate) fn start(dir: &Path, credentials: &str) -> Result<Self> {
         Self::start_with(dir, credentials, "")
     }
 
-    fn start_with(dir: &Path, credentials: &str, more: &str) -> Result<Self> {
+    pub(crate) fn start_with(dir: &Path, credentials: &str, more: &str) -> Result<Self> {
         let words = format!("serve --json --memory 64Mi {more}");
         let process = Process::start(&mut geds(dir, &words))?;
         let said = process.wait_until("the node", |output| output.stdout.ends_with('\n'))?;
@@ -46,12 +47,13 @@ impl Node {
         Ok(Self {
             client: Client::new(&format!("http://{}", address("s3")?), credentials)?,
             s3: address("s3")?.to_owned(),
+            node: address("node")?.to_owned(),
             metrics: address("metrics")?.to_owned(),
             process,
         })
     }
 
-    fn metric(&self, name: &str) -> Result<u64> {
+    pub(crate) fn metric(&self, name: &str) -> Result<u64> {
         let page = fetch(&self.metrics, "/metrics")?.expect(200)?.text();
         let mut lines = page.lines();
         let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -68,7 +70,7 @@ impl Node {
         Ok(())
     }
 
-    fn end(self, signal: &str) -> Result<()> {
+    pub(crate) fn end(self, signal: &str) -> Result<()> {
         it::signal(u64::from(self.process.id()), signal)?;
         let ended = self.process.finish()?;
         let Ended { stdout, stderr, .. } = &ended;

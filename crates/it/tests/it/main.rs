@@ -14,6 +14,7 @@ mod kill;
 mod limits;
 mod mpi;
 mod mpi_index;
+mod nodes;
 mod programs;
 mod proof;
 mod s3;

@@ -82,6 +82,10 @@ impl Client {
         self.send("PUT", target, &[], body)
     }
 
+    pub(crate) fn delete(&self, target: &str) -> Result<Response> {
+        self.send("DELETE", target, &[], b"")
+    }
+
     /// What the end of the server may lose.
     pub(crate) fn put_ephemeral(&self, target: &str, body: &[u8]) -> Result<Response> {
         let class = ("x-cloudskin-acknowledgement", "ephemeral");
