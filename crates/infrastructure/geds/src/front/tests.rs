@@ -103,6 +103,7 @@ impl World {
         let setup = super::node::Setup {
             limits: super::node::Limits::default(),
             users,
+            peers: Users::default(),
             store: store.clone(),
             local: None,
             tls: None,

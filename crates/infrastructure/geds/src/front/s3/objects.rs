@@ -15,7 +15,7 @@ use super::meta::{Head, Incarnation, all_of, class_of, etag_of, object_of};
 use super::places;
 use crate::core::index::{self, Entry, Index, Op, Placement};
 use crate::error;
-use crate::store::{Ack, Reader, Store, Terms, entry_of, now_ms};
+use crate::store::{Ack, Store, Terms, entry_of, now_ms};
 
 /// What there is under a name of a bucket that is there.
 pub(super) fn entry<'a>(index: &'a Index, name: &index::Name) -> Result<&'a Arc<Entry>, Error> {

@@ -212,18 +212,19 @@ impl InS3<'_> {
             metadata: head.encode(&[]),
             when: native,
         };
-        let readers = stream::iter(0..ids.len()).then(async |idx| {
-            let part = (&completing.complete.parts[idx], ids[idx]);
-            let reader = face.open_part(&completing, &found.bucket, part).await?;
-            Ok::<_, error::Error>(reader.stream(0..reader.len()))
-        });
-        let pieces = readers.try_flatten();
+        let mut parts = Vec::with_capacity(ids.len());
+        for (part, id) in completing.complete.parts.iter().zip(&ids) {
+            let opened = face.open_part(&completing, &found.bucket, (part, *id));
+            let reader = opened.await.map_err(|error| told(error, when))?;
+            parts.push(Ok::<_, error::Error>(reader.stream(0..reader.len())));
+        }
+        let pieces = stream::iter(parts).try_flatten();
         let (owner, name) = (&found.meta.of.owner, &completing.name);
         let written = self.through.write(owner, name, writing, pieces).await;
         let entry = written.map_err(|error| told(error, when))?;
         let over = (completing.places).whole_upload(&found.bucket, &completing.complete.upload.id);
         let let_go = move |store: &Store| {
-            store.change_with(|_| Ok::<_, Error>(Some(Op::DeletePrefix(over))))?;
+            store.change_with(|_| Ok::<_, Error>(Some(Op::DeletePrefix(over.clone()))))?;
             Ok(())
         };
         // If this fails, the object is there, and the upload too.

@@ -166,11 +166,11 @@ impl Through<'_> {
 
     /// By which it is found out what has become of it when an answer was lost.
     fn new_id(&self) -> ObjectId {
-        let inner = &self.store.0;
+        let (node, epoch) = self.store.identity();
         ObjectId {
-            node: inner.node,
-            epoch: inner.epoch,
-            serial: inner.last_serial.fetch_add(1, Ordering::Relaxed) + 1,
+            node,
+            epoch,
+            serial: self.store.0.last_serial.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 }
