@@ -257,7 +257,7 @@ impl Store {
             wanted: Mutex::default(),
             moved: Mutex::default(),
             scrubber: Mutex::new(Scrubber::every(config.scrub_every)),
-            counts: Counts::default(),
+            counts: Counts::new(config.member.is_some()),
             residents: Residents::default(),
             warm,
             last_serial: AtomicU64::new(0),
@@ -381,7 +381,9 @@ impl Store {
     pub fn open_object(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         let inner = &*self.0;
         inner.counts.opened();
-        self.live()?;
+        if inner.counts.is_member {
+            self.live()?;
+        }
         if let Some(reader) = inner.warm.get(tenant, name) {
             reader.touch();
             return Ok(reader);

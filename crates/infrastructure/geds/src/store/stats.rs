@@ -16,9 +16,18 @@ pub(super) struct Counts {
     opened: AtomicU64,
     sealed: AtomicU64,
     sealed_bytes: AtomicU64,
+    /// Not a count: who opens something counts it, and finds here, in the same line of the cache, whether a lease is to be looked at.
+    pub is_member: bool,
 }
 
 impl Counts {
+    pub(super) fn new(is_member: bool) -> Self {
+        Self {
+            is_member,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn opened(&self) {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
