@@ -17,7 +17,7 @@ pub(crate) enum Content {
     Here(Bytes),
     /// The node keeps it open.
     Remote {
-        object: Object,
+        object: Box<Object>,
         _handle: OwnedSemaphorePermit,
     },
 }
@@ -33,7 +33,7 @@ impl Content {
         let object = link.client.open(name, when).await?;
         let entry = Arc::clone(object.entry());
         let content = Self::Remote {
-            object,
+            object: Box::new(object),
             _handle: handle,
         };
         Ok((entry, content))

@@ -67,7 +67,7 @@ impl<K: Eq + Hash, F: Clone> Flights<K, F> {
         self.under_way.remove(key)
     }
 
-    pub fn len(&self) -> usize {
+    pub fn n_under_way(&self) -> usize {
         self.under_way.len()
     }
 }
@@ -120,7 +120,7 @@ mod tests {
                         prop_assert_eq!(flights.land(&key), expected);
                     }
                 }
-                prop_assert_eq!(flights.len(), model.len());
+                prop_assert_eq!(flights.n_under_way(), model.len());
             }
         }
     }

@@ -12,7 +12,13 @@ type Value = fn(&Stats) -> u64;
 /// Declares all of them. They are asked for when somebody reads them, as long as there is the store.
 pub(crate) fn declare(metrics: &Metrics, store: Weak<Store>) {
     let (levels, numbers) = (
-        [of_tiers(metrics), of_names(metrics), of_site(metrics)].concat(),
+        [
+            of_tiers(metrics),
+            of_waiting(metrics),
+            of_names(metrics),
+            of_site(metrics),
+        ]
+        .concat(),
         [
             numbers(metrics),
             of_s3(metrics),
@@ -128,6 +134,12 @@ fn of_tiers(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
             "Writers that wait for room on the disk.",
             |s| s.disk.waiting,
         ),
+    ]
+}
+
+fn of_waiting(metrics: &Metrics) -> Vec<(IntGauge, Value)> {
+    let level = |name, help, value: Value| (metrics.gauge(name, help), value);
+    vec![
         level(
             "geds_s3_waiting_objects",
             "Objects that are to be brought to S3.",

@@ -209,6 +209,24 @@ fn a_node_has_more_than_it_has_room_for_and_its_end_takes_nothing() -> Result<()
     cloud.end("TERM")
 }
 
+/// A node that reads what is in two buckets of a cloud: one is looked at each time, and one now and then.
+fn start_with_data_set(dir: &Path, cloud: &str, of_cloud: &str, of_edge: &str) -> Result<Node> {
+    let secrets = dir.join("cloud.ini");
+    std::fs::write(&secrets, of_cloud)?;
+    let settings = dir.join("edge.json");
+    let terms = |revalidate: &str| serde_json::json!({ "tenant": "acme", "authority": "s3", "revalidate": revalidate });
+    let tier2 = serde_json::json!({
+        "endpoint": format!("http://{cloud}"),
+        "credentials": secrets,
+        "buckets": { "fresh": terms("0s"), "lately": terms("1h") },
+        "block": "1Mi",
+    });
+    let text = serde_json::json!({ "tier2": tier2 }).to_string();
+    std::fs::write(&settings, text)?;
+    let more = format!("--config {}", settings.display());
+    Node::start_with(&dir.join("edge"), of_edge, &more)
+}
+
 /// A data set that lies in a cloud, and two who read it through an edge while others write it.
 #[test]
 fn a_data_set_in_s3_is_read_through_a_node_and_never_old() -> Result<()> {
@@ -224,20 +242,7 @@ fn a_data_set_in_s3_is_read_through_a_node_and_never_old() -> Result<()> {
     for object in ["/fresh/a", "/lately/a"] {
         cloud.client.put(object, &content(1))?.expect(200)?;
     }
-    let secrets = dir.path().join("cloud.ini");
-    std::fs::write(&secrets, &of_cloud)?;
-    let settings = dir.path().join("edge.json");
-    let terms = |revalidate: &str| serde_json::json!({ "tenant": "acme", "authority": "s3", "revalidate": revalidate });
-    let tier2 = serde_json::json!({
-        "endpoint": format!("http://{}", cloud.s3),
-        "credentials": secrets,
-        "buckets": { "fresh": terms("0s"), "lately": terms("1h") },
-        "block": "1Mi",
-    });
-    let text = serde_json::json!({ "tier2": tier2 }).to_string();
-    std::fs::write(&settings, text)?;
-    let more = format!("--config {}", settings.display());
-    let edge = Node::start_with(&edge_dir, &of_edge, &more)?;
+    let edge = start_with_data_set(dir.path(), &cloud.s3, &of_cloud, &of_edge)?;
     let read = |target: &str| edge.client.get(target);
 
     // They are there, and come once.

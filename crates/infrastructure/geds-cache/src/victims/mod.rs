@@ -316,7 +316,7 @@ impl<K: Copy + Eq + Hash> Victims<K> {
     }
 
     /// How many are in the queues.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 

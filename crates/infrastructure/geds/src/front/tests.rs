@@ -18,7 +18,7 @@ use crate::client;
 use crate::core::index::{
     BucketName, Class, Folder, Item, Key, Name, NodeId, Precondition, Prefix, Revision,
 };
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::store::{Cached, Disks, Policy, Store, Terms};
 use crate::tier2::tests as behind;
 
@@ -189,6 +189,12 @@ async fn s3s_clients_see_and_change_what_is_there() {
         .expect(200);
     let head = s3.send("HEAD", "/data/b/copy", &[], b"").await.expect(200);
     assert_eq!(head.header("x-amz-meta-copy"), Some("yes"));
+    list_and_be_refused(&world).await;
+}
+
+/// With `a/ours`, `b/copy` and `theirs`.
+async fn list_and_be_refused(world: &World) {
+    let s3 = &world.s3;
     let mut keys = Vec::new();
     let mut token = String::new();
     loop {
@@ -264,20 +270,26 @@ async fn an_upload_in_parts_is_there_when_it_is_completed() {
     complete(&[]).await.expect_error(404, "NoSuchUpload");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_node_protocol_says_what_s3_says() {
-    let world = World::new(Duration::from_secs(3600)).await;
-    let node = &world.node;
-    let terms = |when| Terms {
+async fn put_natively(
+    node: &client::Client,
+    key: &str,
+    data: &'static str,
+    when: Precondition,
+) -> Result<client::Acknowledged> {
+    let terms = Terms {
         when,
         metadata: (*b"\x00\xff native").into(),
         ..Terms::default()
     };
-    let put = async |key: &str, data: &'static str, when| {
-        let name = name(key);
-        node.put(&name, Bytes::from(data), Class::Durable, terms(when))
-            .await
-    };
+    let data = Bytes::from(data);
+    node.put(&name(key), data, Class::Durable, terms).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_protocol_says_what_s3_says() {
+    let world = World::new(Duration::from_secs(3600)).await;
+    let node = &world.node;
+    let put = async |key, data, when| put_natively(node, key, data, when).await;
     let sealed = put("a", "one", Precondition::Absent)
         .await
         .expect("there is none");
@@ -312,6 +324,11 @@ async fn the_node_protocol_says_what_s3_says() {
             .all(|copy| copy.node().is_none())
     );
     node.persist(&name("a")).await.expect("it is there");
+    copy_list_and_be_refused(node).await;
+}
+
+/// With `a`, of which a copy is made.
+async fn copy_list_and_be_refused(node: &client::Client) {
     node.copy([&name("a"), &name("b/1")], None, Precondition::Absent)
         .await
         .expect("copied");
@@ -348,6 +365,12 @@ async fn the_node_protocol_says_what_s3_says() {
         .expect("deleted");
     let error = node.delete(&name("b/2"), Precondition::None).await;
     assert_eq!(error.expect_err("it is gone").kind, Kind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_protocol_reads_what_is_there_now_and_what_was_opened() {
+    let world = World::new(Duration::from_secs(3600)).await;
+    let node = &world.node;
     // What was overwritten is read as it is now if nothing of it is here.
     let large = [1_u8, 2].map(|byte| vec![byte; 3 << 20]);
     world.put("large", &large[0]).await;
@@ -372,7 +395,7 @@ async fn the_node_protocol_says_what_s3_says() {
         Kind::Unavailable
     );
     assert_eq!(
-        put("a", "four", Precondition::None)
+        put_natively(node, "a", "four", Precondition::None)
             .await
             .expect_err("down")
             .kind,

@@ -145,7 +145,7 @@ impl Cache {
     pub(super) fn stats(&self) -> InCache {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         // First, so that what is not under way any more is counted.
-        let under_way = lock(&self.flights).len() as u64;
+        let under_way = lock(&self.flights).n_under_way() as u64;
         InCache {
             hits: count(&self.counts.hits),
             misses: count(&self.counts.misses),

@@ -9,6 +9,7 @@ use wal::testing::CrashDisk;
 
 use super::*;
 use crate::core::index::{Folder, Item, Key, Precondition, Prefix, Query};
+use crate::core::to_usize;
 use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
 use crate::store::{Terms, Unnamed};
 use crate::tier2::tests as s3;
@@ -163,7 +164,7 @@ async fn what_is_in_memory_is_not_fetched_again_until_it_is_overwritten() {
         for range in [0..size, size / 3..size, size / 2..size / 2] {
             let reader = world.open("a").await.expect("it is there");
             let part = all_of(&reader, range.clone()).await.expect("read");
-            let range = range.start as usize..range.end as usize;
+            let range = to_usize(range.start)..to_usize(range.end);
             assert!(part == content[range.clone()], "{size} {range:?}");
         }
         let stats = world.settled().await;
@@ -171,7 +172,7 @@ async fn what_is_in_memory_is_not_fetched_again_until_it_is_overwritten() {
         assert_eq!(stats.revalidations, fetched.revalidations + 3);
     }
     let reader = world.open("a").await.expect("it is there");
-    let (size, blocking) = (reader.len() as usize, reader.clone());
+    let (size, blocking) = (to_usize(reader.len()), reader.clone());
     let read = rt::blocking(move || {
         let mut bytes = vec![0; size + 10];
         let n = blocking.read_at(3, &mut bytes)?;
@@ -201,7 +202,7 @@ async fn what_was_said_lately_is_taken_and_versions_are_not_mixed() {
     world.put("a", new.clone()).await;
     // It was asked an hour ago at most.
     let again = world.open("a").await.expect("it is there");
-    assert!(all_of(&again, 0..BLOCK).await.expect("in memory") == old[..BLOCK as usize]);
+    assert!(all_of(&again, 0..BLOCK).await.expect("in memory") == old[..to_usize(BLOCK)]);
     assert_eq!(world.stats().revalidations, 1);
     // The rest is not to be had any more, and this is a reason to ask.
     let error = all_of(&again, 2 * BLOCK..3 * BLOCK).await;
@@ -219,7 +220,7 @@ async fn what_was_said_lately_is_taken_and_versions_are_not_mixed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_want_a_block_fetch_it_once() {
     let world = World::new(HOUR).await;
-    let content = content(2 * BLOCK as usize, 1);
+    let content = content(2 * to_usize(BLOCK), 1);
     world.put("a", content.clone()).await;
     let reader = world.open("a").await.expect("it is there");
     let reads = (0..200_u64).map(|no| {
@@ -231,7 +232,7 @@ async fn many_who_want_a_block_fetch_it_once() {
         .collect()
         .await;
     for (at, bytes) in read {
-        assert!(bytes == content[at as usize..at as usize + 4096], "{at}");
+        assert!(bytes == content[to_usize(at)..to_usize(at) + 4096], "{at}");
     }
     let stats = world.settled().await;
     assert_eq!((stats.fetched_blocks, stats.passed_blocks), (1, 0));
@@ -242,18 +243,18 @@ async fn many_who_want_a_block_fetch_it_once() {
 async fn bytes_are_there_before_their_block_is() {
     let s3 = s3::world_with(0, s3::LITTLE_PATIENCE).await;
     let world = World::of(s3, HOUR, Sizes::default());
-    let content = content(2 * BLOCK as usize, 1);
+    let content = content(2 * to_usize(BLOCK), 1);
     world.put("a", content.clone()).await;
     let reader = world.open("a").await.expect("it is there");
     world.s3.proxy.spoil([Fault::Stall(600_000)]);
     for at in [0, 300_000] {
         let read = all_of(&reader, at..at + 4096).await.expect("it has come");
-        assert!(read == content[at as usize..at as usize + 4096]);
+        assert!(read == content[to_usize(at)..to_usize(at) + 4096]);
     }
     assert_eq!(world.stats().fetched_blocks, 0);
     let error = all_of(&reader, 0..BLOCK).await.expect_err("it stalls");
     assert_eq!(error.kind, Kind::Unavailable);
-    assert!(all_of(&reader, 0..BLOCK).await.expect("asked anew") == content[..BLOCK as usize]);
+    assert!(all_of(&reader, 0..BLOCK).await.expect("asked anew") == content[..to_usize(BLOCK)]);
     for fault in [
         Fault::Busy,
         Fault::Cut(0),
@@ -267,7 +268,7 @@ async fn bytes_are_there_before_their_block_is() {
         world.s3.proxy.spoil([fault]);
         let error = all_of(&reader, 0..BLOCK).await.expect_err("it is cut");
         assert_eq!(error.kind, Kind::Unavailable, "{fault:?}");
-        assert!(all_of(&reader, 0..BLOCK).await.expect("asked anew") == content[..BLOCK as usize]);
+        assert!(all_of(&reader, 0..BLOCK).await.expect("asked anew") == content[..to_usize(BLOCK)]);
     }
 }
 
