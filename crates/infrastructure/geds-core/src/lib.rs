@@ -24,6 +24,7 @@ pub mod disk;
 pub mod extents;
 mod kind;
 pub mod sums;
+pub mod testing;
 
 pub use self::kind::Kind;
 

@@ -14,6 +14,7 @@ use crate::core::index::{
     NodeId, ObjectId, Page, Placement, Precondition, Prefix, Residency, Revision, Scope, Sealed,
 };
 use crate::store::{Condition, Status, Terms};
+use geds_core::testing::nearly;
 
 fn bucket() -> BucketName {
     BucketName::new("data").expect("a bucket")
@@ -63,35 +64,6 @@ fn hex(bytes: &[u8]) -> String {
 /// A golden may have spaces.
 fn check_golden(what: &impl Debug, bytes: &[u8], golden: &str) {
     assert_eq!(hex(bytes), golden.replace(' ', ""), "{what:?}");
-}
-
-/// What is nearly those bytes: each byte another one, gone, or followed by the largest number.
-fn nearly(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    const LARGEST: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-    (0..bytes.len()).flat_map(move |at| {
-        let byte = bytes[at];
-        let others = [
-            0,
-            1,
-            0x7f,
-            0x80,
-            0xff,
-            byte ^ 1,
-            byte ^ 0x80,
-            byte.wrapping_add(1),
-        ];
-        let others = others.into_iter().map(move |other| vec![other]);
-        let gone_or_more = [
-            Vec::new(),
-            LARGEST.to_vec(),
-            [&[byte], &LARGEST[..]].concat(),
-        ];
-        others.chain(gone_or_more).map(move |with| {
-            let mut nearly = bytes.to_vec();
-            nearly.splice(at..=at, with);
-            nearly
-        })
-    })
 }
 
 fn check_request(request: &Request, op: u8, golden: &str) {

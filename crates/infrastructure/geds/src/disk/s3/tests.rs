@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use s3::names::Key;
 
 use super::*;
+use geds_core::testing::nearly;
 
 const GOLDEN: &str = include_str!("../golden/s3-1.txt");
 
@@ -214,35 +215,6 @@ fn times_are_told_to_the_millisecond() {
     for ms in [0, 1, -1, i64::MIN + 1, 1_790_000_000_001] {
         assert_eq!(from_ms(ms).map(to_ms), Some(ms));
     }
-}
-
-/// What is nearly those bytes: each byte another one, gone, or followed by the largest number.
-fn nearly(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    const LARGEST: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-    (0..bytes.len()).flat_map(move |at| {
-        let byte = bytes[at];
-        let others = [
-            0,
-            1,
-            0x7f,
-            0x80,
-            0xff,
-            byte ^ 1,
-            byte ^ 0x80,
-            byte.wrapping_add(1),
-        ];
-        let others = others.into_iter().map(move |other| vec![other]);
-        let gone_or_more = [
-            Vec::new(),
-            LARGEST.to_vec(),
-            [&[byte], &LARGEST[..]].concat(),
-        ];
-        others.chain(gone_or_more).map(move |with| {
-            let mut nearly = bytes.to_vec();
-            nearly.splice(at..=at, with);
-            nearly
-        })
-    })
 }
 
 #[test]
