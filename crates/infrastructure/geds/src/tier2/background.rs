@@ -1,7 +1,8 @@
 //! What nobody waits for, on a thread that has a processor when nobody else wants it.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
@@ -60,20 +61,24 @@ impl Background {
         mut pieces: BoxStream<'static, Result<Bytes>>,
     ) -> Result<InS3> {
         let (send, mut sent) = mpsc::channel(PIECES_MAX);
-        // Reading takes locks, so it is done here.
+        // Reading takes locks, so it is done here. It ends no later than what needs it.
         let reading = async move {
             while let Some(piece) = pieces.next().await {
                 if send.send(piece).await.is_err() {
                     break;
                 }
             }
+            drop(send);
+            pending::<Infallible>().await
         };
         let persisting = self.run(async move |tier2| {
             let pieces = stream::poll_fn(move |context| sent.poll_recv(context));
             tier2.persist(&what, pieces).await
         });
-        let ((), persisted) = tokio::join!(reading, persisting);
-        persisted
+        tokio::select! {
+            persisted = persisting => persisted,
+            never = reading => match never {},
+        }
     }
 
     /// As [`Tier2::find`].
@@ -175,8 +180,6 @@ impl Drop for Thread {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-
     use super::super::tests::world;
     use super::*;
 
