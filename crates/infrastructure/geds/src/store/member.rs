@@ -12,8 +12,8 @@ use super::steps::Numbered;
 use super::{Ack, Store, Terms, entry_of};
 use crate::arena::Object;
 use crate::core::index::{
-    Cause, Change, Class, Entry, Index, Loss, Name, ObjectId, Op, Placement, Precondition, Record,
-    Residency, Revision, Scope,
+    Cause, Change, Class, Entry, Index, Name, ObjectId, Op, Precondition, Record, Residency,
+    Revision, Scope,
 };
 use crate::core::victims::Backing;
 use crate::error::{Error, Kind};
@@ -102,12 +102,7 @@ impl Store {
                 if is_new(id) {
                     continue;
                 }
-                let is_known = inner.namespace.read(|index| {
-                    let placement = index.object(id).ok()?.placement();
-                    let is_damaged = matches!(placement, Placement::Lost(Loss::Corrupt));
-                    (!is_damaged).then(|| placement.copies().contains(&here))
-                });
-                match is_known {
+                match self.is_known(id, &here) {
                     Some(true) => {}
                     Some(false) => self.tell(Op::AddCopy(id, here.clone()))?,
                     None => {

@@ -32,7 +32,7 @@ mod stats;
 mod steps;
 mod tenants;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod warm;
 mod writer;
 

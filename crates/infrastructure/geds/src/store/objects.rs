@@ -81,6 +81,15 @@ impl Store {
         }
     }
 
+    /// Does the index say that there is this copy? `None`: nobody names the object, or it is known to be damaged.
+    pub(super) fn is_known(&self, id: ObjectId, copy: &Residency) -> Option<bool> {
+        self.0.namespace.read(|index| {
+            let placement = index.object(id).ok()?.placement();
+            let is_damaged = matches!(placement, Placement::Lost(Loss::Corrupt));
+            (!is_damaged).then(|| placement.copies().contains(copy))
+        })
+    }
+
     /// Makes the index and the disk agree, at the start: what nobody names, or is known to be damaged, is freed, what was believed lost with the node
     /// is found, and what is not there is lost.
     pub(super) fn reconcile(&self) -> Result<()> {
@@ -93,15 +102,13 @@ impl Store {
             after = Some(*last);
             for (id, bytes) in found {
                 let id = in_index(id);
-                let is_known = inner.namespace.read(|index| {
-                    let placement = index.object(id).ok()?.placement();
-                    let is_damaged = matches!(placement, Placement::Lost(Loss::Corrupt));
-                    (!is_damaged).then(|| placement.copies().contains(&here))
-                });
-                match is_known {
+                match self.is_known(id, &here) {
                     Some(true) => {}
                     Some(false) => self.place(Op::AddCopy(id, here.clone()))?,
-                    None => self.free(id),
+                    None => {
+                        self.free(id);
+                        continue;
+                    }
                 }
                 self.came_to_disk(id, bytes);
             }

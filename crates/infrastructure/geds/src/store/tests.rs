@@ -17,11 +17,11 @@ pub(super) fn tenant(name: &str) -> Tenant {
     name.parse().expect("a tenant")
 }
 
-pub(super) fn bucket(name: &str) -> BucketName {
+pub(crate) fn bucket(name: &str) -> BucketName {
     BucketName::new(name).expect("a bucket")
 }
 
-pub(super) fn name(key: &str) -> Name {
+pub(crate) fn name(key: &str) -> Name {
     Name {
         bucket: bucket("data"),
         key: Key::new(key).expect("a key"),
