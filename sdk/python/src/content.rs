@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use geds::Result;
-use geds::client::{Object, Writer};
-use geds::index::{Entry, Name, Precondition};
+use geds_client::Result;
+use geds_client::index::{Entry, Name, Precondition};
+use geds_client::{Object, Writer};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::door::Link;

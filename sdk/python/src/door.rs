@@ -6,9 +6,9 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use geds::client::{Client, Credentials};
-use geds::index::{BucketName, Class, Name};
-use geds::{Error, Kind, Result};
+use geds_client::index::{BucketName, Class, Name};
+use geds_client::{Client, Credentials};
+use geds_client::{Error, Kind, Result};
 use pyo3::prelude::*;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

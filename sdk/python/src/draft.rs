@@ -8,8 +8,8 @@
 //! it comes and cannot be read before it is sealed.
 
 use bytes::{Bytes, BytesMut};
-use geds::client::Writer;
-use geds::{Error, Kind, Result};
+use geds_client::Writer;
+use geds_client::{Error, Kind, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::content::{Content, index};

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use geds::{Error, Kind};
+use geds_client::{Error, Kind};
 use pyo3::prelude::*;
 
 /// The name that upstream's status has for it.

@@ -12,10 +12,10 @@ use std::os::raw::c_int;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use geds::client::Acknowledged;
-use geds::index::{Class, Entry, Name, Precondition};
-use geds::store::Terms;
-use geds::{Error, Kind, Result};
+use geds_client::Acknowledged;
+use geds_client::Terms;
+use geds_client::index::{Class, Entry, Name, Precondition};
+use geds_client::{Error, Kind, Result};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;

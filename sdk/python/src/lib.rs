@@ -4,7 +4,7 @@
 //! read or written. What upstream's names and defaults mean in these words is Python, in the folder `python/`.
 //!
 //! # What it is not
-//! It has no cache and no decisions of its own, and reads neither the environment nor files. It speaks with nodes by `geds::client` only.
+//! It has no cache and no decisions of its own, and reads neither the environment nor files. It speaks with nodes by `geds-client` only.
 //!
 //! # What it guarantees
 //! - Nothing is waited for, and no content is copied, while the interpreter is held; who waits is interrupted by signals.

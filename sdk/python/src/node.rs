@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use geds::client::{Credentials, Event, Position, Watched};
-use geds::index::{
+use geds_client::index::{
     BucketName, Class, Cursor, Folder, Item, Key, Loss, Name, Placement, Precondition, Prefix,
     Residency, Revision, Scope,
 };
-use geds::{Error, Kind, Result};
+use geds_client::{Credentials, Event, Position, Watched};
+use geds_client::{Error, Kind, Result};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};

@@ -78,7 +78,7 @@ pub(crate) fn would_wait_for_itself<T>(mutex: &tokio::sync::Mutex<T>) -> bool {
 /// The same for what can fail.
 pub(crate) fn attempt<T: Send>(
     py: Python<'_>,
-    future: impl Future<Output = geds::Result<T>> + Send,
+    future: impl Future<Output = geds_client::Result<T>> + Send,
 ) -> PyResult<T> {
     wait(py, future)?.map_err(|error| failure::raise(py, &error))
 }

@@ -94,7 +94,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn is_not_found(error: &geds::Error) -> bool {
+fn is_not_found(error: &geds::client::Error) -> bool {
     error.kind == Kind::NotFound
 }
 

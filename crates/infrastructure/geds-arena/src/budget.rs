@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 #[derive(Debug)]
 pub(crate) struct Budget {

@@ -13,7 +13,7 @@ use super::object::{Counts, Object, ObjectNo, Placement};
 use super::pool::Pool;
 use super::segments::{Owner, Segments};
 use super::writer::{Writer, Written};
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 /// What an object takes beside its pages: itself, what says where they are, and its checksums.
 const OBJECT_BYTES: u64 = 240;

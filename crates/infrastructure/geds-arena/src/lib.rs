@@ -34,7 +34,6 @@
 mod budget;
 mod client;
 mod domain;
-mod error;
 mod memory;
 mod object;
 mod pins;
@@ -54,13 +53,13 @@ use serde::Deserialize;
 pub use self::budget::Charge;
 pub use self::client::Client;
 pub use self::domain::Domain;
-pub use self::error::{Error, Kind, Result};
 use self::object::Counts;
 pub use self::object::{Object, ObjectNo, Opened, View};
 use self::segments::Segments;
 pub use self::share::{Admission, ClientNo, Found, Keeper, Share};
 pub use self::wire::META_BYTES_MAX;
 pub use self::writer::Writer;
+pub use geds_core::{Error, Kind, Result};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -136,12 +136,12 @@ impl Memory {
 /// Where pages come from, and where they go back to.
 pub(crate) trait Home: Debug + Send + Sync {
     /// One piece of at least one page, and at most `pages`; that many, if there is such a piece or can be one.
-    fn take(self: Arc<Self>, pages: u32) -> crate::error::Result<Pages>;
+    fn take(self: Arc<Self>, pages: u32) -> geds_core::Result<Pages>;
     /// Makes it longer by at most `pages`, if what follows it is free.
     fn grow(&self, extent: &mut Extent, pages: u32);
     fn give(&self, extent: Extent);
     /// A descriptor of the memory, for another process to read.
-    fn for_reader(&self, segment: SegmentNo) -> crate::error::Result<OwnedFd>;
+    fn for_reader(&self, segment: SegmentNo) -> geds_core::Result<OwnedFd>;
 }
 
 /// An extent, and the right to it. Its pages are free when it is dropped.

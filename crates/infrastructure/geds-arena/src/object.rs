@@ -14,7 +14,7 @@ use super::budget::Charge;
 use super::domain::Domain;
 use super::lock;
 use super::memory::Pages;
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 /// The number of an object in an arena. It is never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::lock;
 use super::memory::{Home, Memory, Pages};
 use super::segments::{Owner, Segment, Segments};
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 #[derive(Debug)]
 pub(crate) struct Pool {

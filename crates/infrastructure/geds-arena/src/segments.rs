@@ -15,7 +15,7 @@ use super::budget::{Budget, Charge};
 use super::memory::{self, Memory};
 use super::pool::Pool;
 use super::{NO_PANIC, lock};
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 const THREAD_STACK_BYTES: usize = 128 << 10;
 

@@ -8,7 +8,7 @@ use geds_core::sums::CHUNK_BYTES;
 use serde::{Deserialize, Serialize};
 
 use super::socket::FDS_MAX;
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 pub(crate) const VERSION: u16 = 1;
 

@@ -7,7 +7,7 @@ use geds_core::sums::Sums;
 use geds_core::to_usize;
 
 use super::memory::{Home, Pages};
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 /// Copied and summed at a time: short enough to be in the first cache when it is read again.
 const BLOCK_BYTES: usize = 8 << 10;

@@ -4,7 +4,7 @@
 //! - [`disk`]: its records and snapshots as bytes.
 //! - [`extents`]: who has which pages of a set of segments, in memory or on a disk.
 //! - [`sums`]: the checksums of an object while it is written.
-//! - [`Kind`]: what callers can do about an error. Each crate has an error of its own, of these kinds.
+//! - [`Error`], and [`Kind`]: what callers can do about it.
 //!
 //! # What it is not
 //! It is not for what only one of GEDS' crates needs: that one keeps its own core. Nothing here knows a log, a file, a socket or a caller.
@@ -21,12 +21,12 @@
 pub mod index;
 
 pub mod disk;
+mod error;
 pub mod extents;
-mod kind;
 pub mod sums;
 pub mod testing;
 
-pub use self::kind::Kind;
+pub use self::error::{Error, Kind, Result};
 
 /// For bytes that are in memory, or shall be.
 #[must_use]

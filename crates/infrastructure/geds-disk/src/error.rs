@@ -1,25 +1,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::core::catalogue::Id;
+pub use geds_core::Kind;
 
-/// What the caller can do about an [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// What was asked makes no sense, and never will.
-    Invalid,
-    NotFound,
-    /// There is an object of that name.
-    Conflict,
-    /// Somebody else owns the log.
-    Fenced,
-    /// A limit is reached. It gets better when something is freed.
-    Exhausted,
-    /// The disk does not answer, or may not have kept its promises.
-    Unavailable,
-    /// Bytes are not those that were put.
-    Corrupt,
-}
+use crate::core::catalogue::Id;
 
 /// What tier 1 may say instead of doing it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -71,16 +55,21 @@ impl Error {
             Self::Exhausted(_) => Kind::Exhausted,
             Self::Corrupt { .. } | Self::Mismatch { .. } | Self::Damaged(_) => Kind::Corrupt,
             Self::Unreadable { .. } | Self::Failed { .. } => Kind::Unavailable,
-            Self::Log(error) => match error {
-                wal::Error::Full | wal::Error::Busy => Kind::Exhausted,
-                wal::Error::TooLarge { .. } | wal::Error::TooManyLogs => Kind::Invalid,
-                wal::Error::Fenced => Kind::Fenced,
-                wal::Error::Corrupt { .. }
-                | wal::Error::Truncated { .. }
-                | wal::Error::Beyond { .. } => Kind::Corrupt,
-                wal::Error::Closed | wal::Error::Failed { .. } => Kind::Unavailable,
-            },
+            Self::Log(error) => kind_of(error),
         }
+    }
+}
+
+/// What callers can do about an error of a log.
+#[must_use]
+pub fn kind_of(error: &wal::Error) -> Kind {
+    use wal::Error as E;
+    match error {
+        E::Full | E::Busy => Kind::Exhausted,
+        E::TooLarge { .. } | E::TooManyLogs => Kind::Invalid,
+        E::Fenced => Kind::Fenced,
+        E::Corrupt { .. } | E::Truncated { .. } | E::Beyond { .. } => Kind::Corrupt,
+        E::Closed | E::Failed { .. } => Kind::Unavailable,
     }
 }
 

@@ -46,7 +46,7 @@ pub mod testing;
 pub use self::aligned::Aligned;
 pub use self::core::catalogue::Id;
 pub use self::drive::Drive;
-pub use self::error::{Error, Kind, Result};
+pub use self::error::{Error, Kind, Result, kind_of};
 pub use self::putting::Prepared;
 pub use self::reading::Pinned;
 pub use self::recovery::Recovery;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use s3::Setup;
-use s3::users::User;
+use s3::users::{Secret, User};
 use telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
 use wal::Directory;
@@ -276,7 +276,11 @@ fn of_member(
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| Error::io(format!("read {}", path.display()), error))?;
     let credentials = Credentials::parse(&text)?;
-    let user = credentials.as_user(front::s3::peer());
+    let user = User {
+        access_key: credentials.access_key.clone(),
+        secret: Secret::new(credentials.secret.clone()),
+        tenant: front::s3::peer(),
+    };
     let member = Member::new(site::member::Setup {
         node: NodeId(site.node),
         owner: site.index,

@@ -4,7 +4,7 @@ use anyhow::{anyhow, ensure};
 use clap::Args;
 use geds::index::Name;
 use geds::store::Condition;
-use geds::{Error, Kind};
+use geds::client::{Error, Kind};
 
 use super::access::Access;
 use super::show;

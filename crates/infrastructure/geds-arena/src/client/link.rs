@@ -11,12 +11,12 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::domain::{self, BOARD_WORDS};
-use crate::error::{Error, Kind, Result};
 use crate::lock;
 use crate::memory::Words;
 use crate::share::lent::{REFUSED, SLOTS, TOLD, WORDS, word_of};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::wire::{self, Reply, Request, Tell, VERSION};
+use geds_core::{Error, Kind, Result};
 
 const THREAD_STACK_BYTES: usize = 64 << 10;
 

@@ -16,7 +16,7 @@ use super::memory::{Home, Pages};
 use super::object::Opened;
 use super::wire::{Place, Request, Seal, Tell};
 use super::writer::{Writer, Written};
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 /// A connection to the agent. What was opened or begun with it goes on when it is dropped.
 #[derive(Clone, Debug)]

@@ -8,13 +8,13 @@ use geds_core::extents::{PAGE_BYTES, SegmentNo};
 
 use super::link::{Link, unexpected};
 use super::space::Space;
-use crate::error::{Error, Kind, Result};
 use crate::lock;
 use crate::memory::{Memory, Window};
 use crate::object::{Opened, Pieces};
 use crate::pins::{self, Pin};
 use crate::share::lent::SLOTS;
 use crate::wire::{Place, Reply, Request};
+use geds_core::{Error, Kind, Result};
 
 /// How often an object may be replaced or taken away while it is being opened.
 const TRIES: usize = 16;

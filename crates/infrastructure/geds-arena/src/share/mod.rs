@@ -22,7 +22,7 @@ use self::session::Session;
 use super::domain::Domain;
 use super::object::Object;
 use super::{lock, socket};
-use crate::error::{Error, Result};
+use geds_core::{Error, Result};
 
 const THREAD_STACK_BYTES: usize = 512 << 10;
 

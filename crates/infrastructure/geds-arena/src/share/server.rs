@@ -24,10 +24,10 @@ use rustix::net::SocketFlags;
 use super::session::{Member, Session};
 use super::{ClientNo, State};
 use crate::domain::Domain;
-use crate::error::{Error, Kind};
 use crate::memory::Pages;
 use crate::object::WeakObject;
 use crate::socket::PACKET_BYTES_MAX;
+use geds_core::{Error, Kind};
 
 const EVENTS_AT_ONCE: usize = 64;
 const TICK: Timespec = Timespec {

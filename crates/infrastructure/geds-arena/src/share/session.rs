@@ -14,7 +14,6 @@ use super::lent::{Grant, Lent, REFUSED, SLOTS, TOLD, WORDS};
 use super::{Admission, ClientNo, Found, Keeper};
 use crate::budget::Charge;
 use crate::domain::Domain;
-use crate::error::{Error, Kind, Result};
 use crate::lock;
 use crate::memory::{Home, Pages, Words};
 use crate::object::{Lender, Object, ObjectNo, Placement, WeakObject};
@@ -24,6 +23,7 @@ use crate::wire::{
     self, COPY_BYTES_MAX, META_BYTES_MAX, NAME_BYTES_MAX, PLACES_MAX, Place, Reply, Request, Seal,
     Tell, VERSION,
 };
+use geds_core::{Error, Kind, Result};
 
 /// So many packets are taken from one client before another one's turn.
 const PACKETS_AT_ONCE: usize = 64;

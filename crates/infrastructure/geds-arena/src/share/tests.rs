@@ -16,11 +16,11 @@ use tempfile::TempDir;
 use super::lent::{SLOTS, WORDS, word_of};
 use super::{Admission, ClientNo, Found, Keeper, Share};
 use crate::domain::BOARD_WORDS;
-use crate::error::{Error, Kind, Result};
 use crate::memory::{Home, Memory, Pages, Words};
 use crate::pins;
 use crate::wire::{self, Place, Reply, Request, Seal, Tell, VERSION};
 use crate::{Arena, Client, Config, Domain, Object, socket};
+use geds_core::{Error, Kind, Result};
 
 const PAGE: usize = 4096;
 const SEGMENT: usize = 256 * PAGE;

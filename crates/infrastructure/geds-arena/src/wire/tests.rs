@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Reply, Request, Seal, Tell, kind_of, packet, parse};
-use crate::error::Kind;
+use geds_core::Kind;
 
 const PLACE: Place = Place {
     segment: 300,

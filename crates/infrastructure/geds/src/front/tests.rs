@@ -16,7 +16,7 @@ use super::s3::S3;
 use super::s3::tests::client::Client;
 use crate::client;
 use crate::core::index::{Class, Folder, Item, NodeId, Precondition, Prefix, Revision};
-use crate::error::{Kind, Result};
+use crate::error::Kind;
 use crate::store::tests::{bucket, name};
 use crate::store::{Cached, Disks, Policy, Store, Terms};
 use crate::tier2::tests as behind;
@@ -263,7 +263,7 @@ async fn put_natively(
     key: &str,
     data: &'static str,
     when: Precondition,
-) -> Result<client::Acknowledged> {
+) -> client::Result<client::Acknowledged> {
     let terms = Terms {
         when,
         metadata: (*b"\x00\xff native").into(),

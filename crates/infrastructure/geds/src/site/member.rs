@@ -337,7 +337,8 @@ impl Session {
         let confirmed = async {
             let place = self.confirming.acquire().await;
             let _place = place.map_err(|_| over())?;
-            self.client.tell::<()>(confirm).await.map(drop)
+            self.client.tell::<()>(confirm).await?;
+            Ok(())
         };
         self.unless_over(confirmed).await
     }

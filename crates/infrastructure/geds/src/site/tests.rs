@@ -153,7 +153,7 @@ async fn put(client: &Client, key: &str, text: &str, class: Class) {
     put.expect("put");
 }
 
-async fn get(client: &Client, key: &str) -> Result<Bytes> {
+async fn get(client: &Client, key: &str) -> crate::client::Result<Bytes> {
     client
         .get(&name(key), 64 << 20)
         .await

@@ -56,7 +56,7 @@ use self::remote::Requests;
 pub use self::remote::{InRemote, Remote};
 use self::residents::{Resident, Residents};
 use self::scrub::Scrubber;
-pub use self::scrub::{Condition, Scrubbed, Scrubbing};
+pub use self::scrub::{Scrubbed, Scrubbing};
 use self::stats::Counts;
 pub use self::stats::{OfSite, Stats};
 pub use self::tenants::tenant;
@@ -66,8 +66,8 @@ use self::warm::Warm;
 pub use self::writer::Writer;
 use crate::arena::{self, Arena};
 use crate::core::index::{
-    Bucket, BucketName, By, Change, Class, Command, ConsumerId, Cursor, Entry, Etag, Folder, Index,
-    Name, NodeId, ObjectId, Op, Page, Placement, Precondition, Query, Residency, Revision, Scope,
+    Bucket, BucketName, By, Change, Class, Command, ConsumerId, Cursor, Entry, Folder, Index, Name,
+    NodeId, ObjectId, Op, Page, Placement, Precondition, Query, Residency, Revision, Scope,
 };
 use crate::core::victims::Victims;
 use crate::error::{Error, Kind, Result};
@@ -76,6 +76,7 @@ use crate::site::member::Member;
 use crate::site::owner::Owner;
 use crate::site::peers::Peers;
 use crate::tier1;
+pub use geds_client::{Condition, Status, Terms};
 
 /// The log of the objects on the disk, beside those of the index.
 const OBJECTS: LogId = LogId(3);
@@ -172,39 +173,6 @@ struct Inner {
     disk: tier1::Store,
     namespace: Namespace,
     wal: Wal,
-}
-
-/// How an object is sealed.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    pub when: Precondition,
-    /// For users only.
-    pub metadata: Box<[u8]>,
-    /// Since 1970. From then on it is a first victim when room is needed.
-    pub expires_at_ms: Option<u64>,
-    /// So many consumers are expected; 0: unknown.
-    pub readers: u32,
-    /// Says what the content is. `None`: one that no other object has.
-    pub etag: Option<Etag>,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self {
-            when: Precondition::None,
-            metadata: Box::default(),
-            expires_at_ms: None,
-            readers: 0,
-            etag: None,
-        }
-    }
-}
-
-/// What is known of an object.
-#[derive(Clone, Debug)]
-pub struct Status {
-    pub entry: Arc<Entry>,
-    pub placement: Placement,
 }
 
 impl Store {

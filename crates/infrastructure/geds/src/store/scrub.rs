@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ids::Name as Tenant;
 
 use super::objects::{in_index, on_disk};
-use super::{Status, Store};
+use super::{Condition, Status, Store};
 use crate::core::index::{Cause, Name, ObjectId, Op, Placement, Residency};
 use crate::core::sums::CHUNK_BYTES;
 use crate::core::to_usize;
@@ -40,19 +40,6 @@ impl Scrubber {
             begins: rt::now(),
         }
     }
-}
-
-/// How an object was found on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// As it was written, or it is not there.
-    Whole,
-    /// It was damaged, and is whole again, or is in S3 too, and read from there.
-    Repaired,
-    /// It is damaged, and there is no other copy: it is [`Lost`](Placement::Lost) now.
-    Lost,
-    /// The disk does not give it now.
-    Unreadable,
 }
 
 /// What was found.
@@ -129,7 +116,7 @@ impl Store {
                 Ok(Some(damage)) => damage,
                 Ok(None) => return Ok(Condition::Whole),
                 // It is in memory or in S3 only.
-                Err(error) if error.kind() == tier1::Kind::NotFound => return Ok(Condition::Whole),
+                Err(error) if error.kind() == Kind::NotFound => return Ok(Condition::Whole),
                 Err(error) => return Err(error.into()),
             };
             match self.mend(id, &damage) {
@@ -167,10 +154,10 @@ impl Store {
             Ok(_) => return Ok(Condition::Whole),
             Err(error) => error,
         };
-        if error.kind() == tier1::Kind::NotFound {
+        if error.kind() == Kind::NotFound {
             return Err(error.into());
         }
-        if error.kind() != tier1::Kind::Corrupt {
+        if error.kind() != Kind::Corrupt {
             // The disk may be out of reach, and come back.
             tracing::error!(?id, %error, "an object cannot be read from the disk");
             return Ok(Condition::Unreadable);

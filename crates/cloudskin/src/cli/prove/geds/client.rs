@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use geds::client::{Client as NodeClient, Credentials, Local};
+use geds::client::{Client as NodeClient, Credentials, Error, Kind, Local};
 use geds::index::{
     BucketName, Class, Etag, Folder as NodeFolder, Item, Key as NodeKey, Name, Precondition, Prefix,
 };
 use geds::store::Terms;
-use geds::{Error, Kind};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -373,7 +372,7 @@ struct ByNode<'a> {
 }
 
 impl ByNode<'_> {
-    async fn ask(&self, ask: &Ask, (face, len): (Face, usize)) -> geds::Result<Answered> {
+    async fn ask(&self, ask: &Ask, (face, len): (Face, usize)) -> geds::client::Result<Answered> {
         let node = &self.to.node;
         let name = |key: Key| name(self.seed, self.group, key);
         let folder = |folder: u8| folder_of(&format!("{}f{folder}/", home(self.seed, self.group)));
@@ -440,7 +439,7 @@ impl ByNode<'_> {
         bytes: Vec<u8>,
         (face, is_durable): (Face, bool),
         when: Precondition,
-    ) -> geds::Result<String> {
+    ) -> geds::client::Result<String> {
         let name = name(self.seed, self.group, key);
         let terms = Terms {
             when,
@@ -470,7 +469,7 @@ impl ByNode<'_> {
         Ok(sealed.entry.sealed.etag.to_string())
     }
 
-    async fn read(&self, name: &Name, face: Face) -> geds::Result<Answered> {
+    async fn read(&self, name: &Name, face: Face) -> geds::client::Result<Answered> {
         let node = &self.to.node;
         if face != Face::Parts {
             let (entry, bytes) = node.get(name, 1 << 30).await?;

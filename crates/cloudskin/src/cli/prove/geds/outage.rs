@@ -68,7 +68,7 @@ struct Written {
     n: u64,
     /// How long after its time the last of them was.
     late: Duration,
-    refused: Option<geds::Error>,
+    refused: Option<geds::client::Error>,
 }
 
 /// Until nothing more is taken, or the time is over.
@@ -100,7 +100,7 @@ async fn write(node: &Server, time: Duration) -> anyhow::Result<Written> {
     }
 }
 
-async fn put(client: &Client, n: u64) -> geds::Result<()> {
+async fn put(client: &Client, n: u64) -> geds::client::Result<()> {
     let len = usize::try_from(OBJECT_BYTES).expect("it is short");
     let bytes = content::make(SEED, n, len);
     let (class, terms) = (Class::Durable, Terms::default());

@@ -219,7 +219,7 @@ impl Door {
             (Ok(()), Some(_)) if is_peer => Ok(store::peer()),
             (Ok(()), Some(user)) => store::tenant(user.tenant.as_str()),
             (Ok(()), None) => Err(Error::new(Kind::Denied, "there is no such access key")),
-            (Err(error), _) => Err(error),
+            (Err(error), _) => Err(error.into()),
         };
         let tenant = match tenant {
             Ok(tenant) => tenant,
@@ -281,7 +281,7 @@ impl Drop for Level {
 async fn listen<T: Reply>(incoming: &mut Incoming, op: Op) -> io::Result<Result<(u64, T)>> {
     let header = match Header::parse(&incoming.header().await?) {
         Ok(header) => header,
-        Err(error) => return Ok(Err(error)),
+        Err(error) => return Ok(Err(error.into())),
     };
     let is_short = header.body_bytes <= HELLO_BODY_BYTES_MAX && header.data_bytes == 0;
     if header.op != op.code() || header.is_reply || !is_short {
@@ -289,7 +289,8 @@ async fn listen<T: Reply>(incoming: &mut Incoming, op: Op) -> io::Result<Result<
         return Ok(Err(Error::new(Kind::Denied, what)));
     }
     let body = incoming.bytes(header.body_bytes).await?;
-    Ok(T::parse(&body).map(|said| (header.request, said)))
+    let said = T::parse(&body).map_err(Error::from);
+    Ok(said.map(|said| (header.request, said)))
 }
 
 async fn refuse<T>(

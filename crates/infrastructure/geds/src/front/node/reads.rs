@@ -150,17 +150,6 @@ fn check(entry: &Entry, when: &Precondition) -> Result<()> {
     }
 }
 
-impl Read {
-    fn range(&self) -> Range<u64> {
-        match self {
-            Self::Open { range, .. } | Self::More { range, .. } | Self::Hold { range, .. } => {
-                range.clone()
-            }
-            Self::Close { .. } => 0..0,
-        }
-    }
-}
-
 /// What there is of a range.
 fn clamp(range: Range<u64>, reader: &Reader) -> Range<u64> {
     let end = range.end.min(reader.len());

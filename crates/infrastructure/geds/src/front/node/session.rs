@@ -231,7 +231,7 @@ impl Conversation {
                 Err(error) => {
                     // Nothing that follows can be understood.
                     let asked = self.shared.session.outbox.asked(0, 0);
-                    asked.answer(Err::<(), _>(error)).await;
+                    asked.answer(Err::<(), _>(error.into())).await;
                     break;
                 }
             };
@@ -273,7 +273,7 @@ impl Conversation {
             Ok(request) => request,
             Err(error) => {
                 timeout(time, self.incoming.skip(n_data)).await??;
-                asked.answer(Err::<(), _>(error)).await;
+                asked.answer(Err::<(), _>(error.into())).await;
                 return Ok(());
             }
         };

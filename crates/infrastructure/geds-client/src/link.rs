@@ -1,5 +1,6 @@
 //! One connection of the node protocol: its frames, over TCP or TLS.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use tokio::io::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::error::{Error, Kind};
 use crate::wire::proof::{Binding, LABEL};
 use crate::wire::{BODY_BYTES_MAX, HEADER_BYTES, Header, Op, Reply, describe};
+use geds_core::{Error, Kind};
 
 const BUFFER_BYTES: usize = 64 << 10;
 /// So many pieces are given to the kernel at a time.
@@ -25,27 +26,39 @@ const KEEPALIVE_EACH: Duration = Duration::from_secs(5);
 const KEEPALIVES_MAX: u32 = 4;
 
 /// What comes in.
-pub(crate) struct Incoming(BufReader<Box<dyn AsyncRead + Send + Unpin>>);
+pub struct Incoming(BufReader<Box<dyn AsyncRead + Send + Unpin>>);
 
 /// What goes out.
-pub(crate) struct Outgoing(Box<dyn AsyncWrite + Send + Unpin>);
+pub struct Outgoing(Box<dyn AsyncWrite + Send + Unpin>);
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").finish_non_exhaustive()
+    }
+}
 
 /// Both ends of a connection over plain TCP.
-pub(crate) fn plain(socket: TcpStream) -> io::Result<(Incoming, Outgoing)> {
+pub fn plain(socket: TcpStream) -> io::Result<(Incoming, Outgoing)> {
     set_up(&socket)?;
     let (incoming, outgoing) = socket.into_split();
     Ok((Incoming::new(incoming), Outgoing(Box::new(outgoing))))
 }
 
 /// The same within TLS.
-pub(crate) fn secure(stream: TlsStream<TcpStream>) -> io::Result<(Incoming, Outgoing)> {
+pub fn secure(stream: TlsStream<TcpStream>) -> io::Result<(Incoming, Outgoing)> {
     set_up(stream.get_ref().0)?;
     let (incoming, outgoing) = tokio::io::split(stream);
     Ok((Incoming::new(incoming), Outgoing(Box::new(outgoing))))
 }
 
 /// What only the two ends of a TLS connection know.
-pub(crate) fn binding<T>(connection: &ConnectionCommon<T>) -> io::Result<Binding> {
+pub fn binding<T>(connection: &ConnectionCommon<T>) -> io::Result<Binding> {
     let exported = connection.export_keying_material(Binding::default(), LABEL, None);
     exported.map_err(io::Error::other)
 }
@@ -65,18 +78,18 @@ impl Incoming {
     }
 
     /// Waits until there is something; `false`: there will be nothing any more. Cancel-safe.
-    pub(crate) async fn wait(&mut self) -> io::Result<bool> {
+    pub async fn wait(&mut self) -> io::Result<bool> {
         Ok(!self.0.fill_buf().await?.is_empty())
     }
 
-    pub(crate) async fn header(&mut self) -> io::Result<[u8; HEADER_BYTES]> {
+    pub async fn header(&mut self) -> io::Result<[u8; HEADER_BYTES]> {
         let mut bytes = [0; HEADER_BYTES];
         self.0.read_exact(&mut bytes).await?;
         Ok(bytes)
     }
 
     /// So many, which are known to be not too many.
-    pub(crate) async fn bytes(&mut self, n_bytes: usize) -> io::Result<Bytes> {
+    pub async fn bytes(&mut self, n_bytes: usize) -> io::Result<Bytes> {
         if n_bytes == 0 {
             return Ok(Bytes::new());
         }
@@ -90,7 +103,7 @@ impl Incoming {
     }
 
     /// Takes so many, and forgets them.
-    pub(crate) async fn skip(&mut self, mut n_bytes: usize) -> io::Result<()> {
+    pub async fn skip(&mut self, mut n_bytes: usize) -> io::Result<()> {
         while n_bytes > 0 {
             let n_now = self.0.fill_buf().await?.len().min(n_bytes);
             if n_now == 0 {
@@ -107,7 +120,7 @@ impl Outgoing {
     /// Sends frames, without a copy of their data in this process. The kernel makes one, and so what was sent may be let go at once. With
     /// `sendfile` it would not: the pages themselves would wait in the sockets, on loopback until the other process has read them, and nobody
     /// tells when they may be used for something else.
-    pub(crate) async fn send(&mut self, frames: &[Frame]) -> io::Result<()> {
+    pub async fn send(&mut self, frames: &[Frame]) -> io::Result<()> {
         let mut slices = Vec::with_capacity(2 * frames.len());
         for frame in frames {
             slices.push(IoSlice::new(&frame.head));
@@ -126,20 +139,21 @@ impl Outgoing {
         self.0.flush().await
     }
 
-    pub(crate) async fn close(&mut self) -> io::Result<()> {
+    pub async fn close(&mut self) -> io::Result<()> {
         self.0.shutdown().await
     }
 }
 
 /// A frame that goes out.
-pub(crate) struct Frame {
+#[derive(Debug)]
+pub struct Frame {
     /// Header and body.
     head: Vec<u8>,
     data: Vec<Bytes>,
 }
 
 impl Frame {
-    pub(crate) fn request(request: u64, op: Op, body: &[u8], data: Vec<Bytes>) -> Self {
+    pub fn request(request: u64, op: Op, body: &[u8], data: Vec<Bytes>) -> Self {
         Self::new(
             Header {
                 op: op.code(),
@@ -154,7 +168,7 @@ impl Frame {
         )
     }
 
-    pub(crate) fn reply(request: u64, op: u8, reply: &impl Reply, data: Vec<Bytes>) -> Self {
+    pub fn reply(request: u64, op: u8, reply: &impl Reply, data: Vec<Bytes>) -> Self {
         let body = reply.encode();
         if body.len() > BODY_BYTES_MAX {
             let error = Error::new(Kind::Exhausted, "the answer is longer than a frame");
@@ -174,7 +188,7 @@ impl Frame {
         )
     }
 
-    pub(crate) fn refusal(request: u64, op: u8, error: &Error) -> Self {
+    pub fn refusal(request: u64, op: u8, error: &Error) -> Self {
         let body = describe(error);
         Self::new(
             Header {
@@ -195,7 +209,7 @@ impl Frame {
         Self { head, data }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.head.len() + self.data.iter().map(Bytes::len).sum::<usize>()
     }
 }

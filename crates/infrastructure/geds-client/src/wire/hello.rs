@@ -13,31 +13,31 @@ use serde::{Deserialize, Serialize};
 
 use super::proof::{Nonce, Proof};
 use super::{Reply, decode, encode};
-use crate::core::index::NodeId;
-use crate::error::{Error, Kind, Result};
+use geds_core::index::NodeId;
+use geds_core::{Error, Kind, Result};
 
 /// Of what a client says before it is known.
-pub(crate) const HELLO_BODY_BYTES_MAX: usize = 256;
+pub const HELLO_BODY_BYTES_MAX: usize = 256;
 const ACCESS_KEY_BYTES_MAX: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
+pub struct Hello {
     pub access_key: String,
     pub nonce: Nonce,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Challenge {
+pub struct Challenge {
     pub nonce: Nonce,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Prove {
+pub struct Prove {
     pub proof: Proof,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Welcome {
+pub struct Welcome {
     pub proof: Proof,
     pub node: NodeId,
     /// Which incarnation of the node.

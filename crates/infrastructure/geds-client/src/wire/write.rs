@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::{ClassV1, EntryV1, EtagV1, TextsV1, WhenV1};
 use super::{Op, Reply, check_metadata, decode, encode};
-use crate::core::index::{Class, Entry, Name, NodeId};
-use crate::error::Result;
-use crate::store::Terms;
+use crate::Terms;
+use geds_core::Result;
+use geds_core::index::{Class, Entry, Name, NodeId};
 
 /// What is said of one writer is done in the order in which it is said. After one thing has failed, so does all but its end.
 #[derive(Clone, Debug)]
-pub(crate) enum Write {
+pub enum Write {
     /// `reserve`: how long the object will be, if that is known.
     Begin {
         writer: u32,
@@ -36,7 +36,7 @@ pub(crate) enum Write {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Seal {
+pub struct Seal {
     pub writer: u32,
     pub name: Name,
     pub class: Class,
@@ -44,7 +44,7 @@ pub(crate) struct Seal {
 }
 
 impl Write {
-    pub(crate) fn writer(&self) -> u32 {
+    pub fn writer(&self) -> u32 {
         match self {
             Self::Begin { writer, .. }
             | Self::Put { writer, .. }
@@ -154,7 +154,7 @@ impl SealV1<'_> {
 
 /// What a name stands for from now on, and what would lose that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SealedAs {
+pub struct SealedAs {
     pub entry: Arc<Entry>,
     /// The end of this incarnation of a node does. `None`: no end of a node does, it is durable.
     pub lost_with: Option<(NodeId, Epoch)>,

@@ -1,17 +1,17 @@
 //! The first 32 bytes of a frame.
 
 use super::{BODY_BYTES_MAX, DATA_BYTES_MAX};
-use crate::core::to_usize;
-use crate::error::{Error, Kind, Result};
+use geds_core::to_usize;
+use geds_core::{Error, Kind, Result};
 
 const MAGIC: [u8; 4] = *b"GEDS";
-pub(crate) const VERSION: u8 = 1;
-pub(crate) const HEADER_BYTES: usize = 32;
+const VERSION: u8 = 1;
+pub const HEADER_BYTES: usize = 32;
 /// The frame is an answer.
 const REPLY: u16 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub struct Header {
     /// Not yet known to be an [`Op`].
     pub op: u8,
     pub is_reply: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let flags = if self.is_reply { REPLY } else { 0 };
         let status = self.error.map_or(0, code_of);
         let body_bytes = u32::try_from(self.body_bytes).expect("it is bounded");
@@ -43,7 +43,7 @@ impl Header {
 
     /// # Errors
     /// `Invalid`: there is nothing to be understood any more on this connection.
-    pub(crate) fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self> {
+    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self> {
         if bytes[..4] != MAGIC {
             return refuse("this is not the node protocol of GEDS".to_owned());
         }
@@ -90,31 +90,31 @@ macro_rules! ops {
     ($($op:ident = $code:literal),* $(,)?) => {
         /// What a frame is about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Op {
+        pub enum Op {
             $($op = $code),*
         }
 
         impl Op {
             #[cfg(test)]
-            pub(crate) const ALL: &[Self] = &[$(Self::$op),*];
+            pub const ALL: &[Self] = &[$(Self::$op),*];
 
             /// # Errors
             /// `Invalid`.
-            pub(crate) fn parse(code: u8) -> Result<Self> {
+            pub fn parse(code: u8) -> Result<Self> {
                 match code {
                     $($code => Ok(Self::$op),)*
                     _ => refuse(format!("version {VERSION} has no operation {code}")),
                 }
             }
 
-            pub(crate) fn name(code: u8) -> &'static str {
+            pub fn name(code: u8) -> &'static str {
                 match code {
                     $($code => stringify!($op),)*
                     _ => "unknown",
                 }
             }
 
-            pub(crate) fn code(self) -> u8 {
+            pub fn code(self) -> u8 {
                 match self {
                     $(Self::$op => $code),*
                 }

@@ -1,4 +1,4 @@
-//! A node's store from another process, or another machine.
+//! Who speaks with a node from another process or machine, and what is said.
 //!
 //! ```text
 //!  Client::put, get, list, …  ──▶ a numbered request ──▶ one task writes them │ one task reads answers ──▶ whoever asked
@@ -8,11 +8,17 @@
 //! - When the connection ends, all that is under way is `Unavailable`, and what was not answered may or may not have been done. To connect
 //!   again is up to the caller.
 //! - What is received was asked for: nothing piles up here that nobody takes.
+//! - [`Local`] is the memory of a node on the same machine.
+//! - [`wire`] is the protocol as bytes, for both sides, and [`link`] a connection that carries them: the node's door uses them too.
+#![forbid(unsafe_code)]
 
 mod connection;
+pub mod link;
 mod local;
 mod object;
 mod site;
+mod terms;
+pub mod wire;
 mod writer;
 
 use std::fmt;
@@ -21,27 +27,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ids::Epoch;
-use rustls::ClientConfig;
-
-use self::connection::Connection;
-pub use self::local::{InPlace, Local};
-pub use self::object::{Object, Pieces};
-pub use self::writer::{Acknowledged, Writer};
-use crate::core::index::{
+use geds_core::index::{
     BucketName, Class, ConsumerId, Cursor, Entry, Folder, Name, NodeId, Page, Precondition,
     Revision, Scope,
 };
-use crate::error::{Error, Kind, Result};
-use crate::store::{Condition, Status, Terms};
-use crate::wire::{Attached, Buckets, Change, Listed, Look, Move, Request, Statistics, Watch};
-pub use crate::wire::{DATA_BYTES_MAX, Event, METADATA_BYTES_MAX, Position, Watched};
+pub use geds_core::{Error, Kind, Result, index};
+use ids::Epoch;
+use rustls::ClientConfig;
+
+pub use self::connection::Asked;
+use self::connection::Connection;
+pub use self::local::{InPlace, Local};
+pub use self::object::{Object, Pieces};
+pub use self::terms::{Condition, Status, Terms};
+use self::wire::{Attached, Buckets, Change, Listed, Look, Move, Request, Statistics, Watch};
+pub use self::wire::{DATA_BYTES_MAX, Event, METADATA_BYTES_MAX, Position, Watched};
+pub use self::writer::{Acknowledged, Writer};
 
 /// Who asks.
 #[derive(Clone)]
 pub struct Credentials {
-    access_key: String,
-    secret: String,
+    pub access_key: String,
+    pub secret: String,
 }
 
 impl Credentials {
@@ -50,29 +57,18 @@ impl Credentials {
         Self { access_key, secret }
     }
 
-    /// Those of a file: see [`store::Credentials::parse`](::store::Credentials::parse).
+    /// Those of a file: see [`store::Credentials::parse`].
     ///
     /// # Errors
     /// `Invalid`: there are none in it. The message has nothing of the text.
     pub fn parse(text: &str) -> Result<Self> {
-        let parsed = ::store::Credentials::parse(text);
+        let parsed = store::Credentials::parse(text);
         let parsed =
             parsed.map_err(|error| Error::caused(Kind::Invalid, "read credentials", error))?;
         Ok(Self::new(
             parsed.access_key,
             parsed.secret.reveal().to_owned(),
         ))
-    }
-}
-
-impl Credentials {
-    /// As one whom a node lets in.
-    pub(crate) fn as_user(&self, tenant: s3::names::Tenant) -> s3::users::User {
-        s3::users::User {
-            access_key: self.access_key.clone(),
-            secret: s3::users::Secret::new(self.secret.clone()),
-            tenant,
-        }
     }
 }
 
@@ -119,7 +115,7 @@ impl Client {
     }
 
     /// How to come there, for once.
-    pub(crate) async fn attached(&self) -> Result<Attached> {
+    pub async fn attached(&self) -> Result<Attached> {
         self.ask(Request::Look(Look::Attach)).await
     }
 
@@ -360,7 +356,7 @@ impl Client {
         self.ask(Request::Change(change)).await
     }
 
-    async fn ask<T: crate::wire::Reply>(&self, request: Request) -> Result<T> {
+    async fn ask<T: wire::Reply>(&self, request: Request) -> Result<T> {
         let (reply, _) = self.0.ask(&request).await?;
         Ok(reply)
     }

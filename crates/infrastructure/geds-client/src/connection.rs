@@ -16,14 +16,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::Tls;
-use crate::core::index::NodeId;
-use crate::error::{Error, Kind, Result};
+use crate::Tls;
 use crate::link::{self, Frame, Incoming, Outgoing};
 use crate::wire::proof::{Binding, Meeting};
 use crate::wire::{
     self, Challenge, Header, Hello, Op, Prove, Reply, Request, Watch, Watched, Welcome,
 };
+use geds_core::index::NodeId;
+use geds_core::{Error, Kind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that wait to be sent.
@@ -46,7 +46,7 @@ pub(super) struct Connection {
 }
 
 /// Who waits for answers, by the numbers of requests.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Waiting {
     askers: HashMap<u64, oneshot::Sender<Answer>>,
     /// Why there are no more answers.
@@ -198,7 +198,8 @@ impl Drop for Ending {
 }
 
 /// A request whose answer is waited for.
-pub(crate) struct Asked {
+#[derive(Debug)]
+pub struct Asked {
     number: u64,
     answer: oneshot::Receiver<Answer>,
     waiting: Arc<Mutex<Waiting>>,
@@ -211,7 +212,7 @@ impl Drop for Asked {
 }
 
 impl Asked {
-    pub(crate) async fn answer<T: Reply>(mut self) -> Result<(T, Bytes)> {
+    pub async fn answer<T: Reply>(mut self) -> Result<(T, Bytes)> {
         match (&mut self.answer).await {
             Ok(answer) => {
                 let (body, data) = answer?;

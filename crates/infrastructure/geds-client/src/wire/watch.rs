@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::{EntryV1, ObjectIdV1, PlacementV1, TextsV1};
 use super::{Reply, decode, encode};
-use crate::core::index::{
+use geds_core::index::{
     BucketName, Entry, Folder, Key, Name, ObjectId, Placement, Revision, Scope,
 };
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
 /// Nobody waits longer for an answer; who wants to know more asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Of one answer.
-pub(crate) const EVENTS_MAX: usize = 1_000;
+pub const EVENTS_MAX: usize = 1_000;
 
 /// Up to where somebody has been told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub struct Position {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Watch {
+pub struct Watch {
     /// A folder or a name.
     pub scope: Scope,
     /// `None`: answered at once with where now is.
@@ -206,7 +206,7 @@ impl Reply for Watched {
 }
 
 impl Watch {
-    pub(crate) fn bucket(&self) -> &BucketName {
+    pub fn bucket(&self) -> &BucketName {
         match &self.scope {
             Scope::Folder(Folder { bucket, .. }) | Scope::Name(Name { bucket, .. }) => bucket,
             Scope::All => unreachable!("no client asks that"),

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 
 use super::site::{Committed, Followed, Joined, Outcome, PieceLen, from_data, to_data};
 use super::*;
-use crate::core::index::{
+use crate::{Condition, Status, Terms};
+use geds_core::index::{
     BucketName, Class, ConsumerId, Cursor, Entry, Etag, Folder, Hints, InS3, Item, Key, Loss, Name,
     NodeId, ObjectId, Page, Placement, Precondition, Prefix, Residency, Revision, Scope, Sealed,
 };
-use crate::store::{Condition, Status, Terms};
 use geds_core::testing::nearly;
 
 fn bucket() -> BucketName {

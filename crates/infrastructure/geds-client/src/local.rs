@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Acknowledged, Client};
-use crate::arena::{self, Opened, View};
-use crate::core::index::{Entry, Name};
-use crate::error::{Error, Kind, Result};
-use crate::store::Terms;
+use crate::Terms;
 use crate::wire::{Attached, Found, Move, Reply as _, Request, SealedAs, local_name};
+use crate::{Acknowledged, Client};
+use geds_arena::{Opened, View};
+use geds_core::index::{Entry, Name};
+use geds_core::{Error, Kind, Result};
 
 /// How often an object is written that has no room. In between the node waits until there is some, which others may take.
 const TRIES: usize = 4;
@@ -19,7 +19,7 @@ const TRIES: usize = 4;
 /// has not changed since.
 #[derive(Clone, Debug)]
 pub struct Local {
-    memory: arena::Client,
+    memory: geds_arena::Client,
     node: Client,
     object_bytes_max: u64,
 }
@@ -38,7 +38,8 @@ impl Local {
             token,
             object_bytes_max,
         } = attached;
-        let connecting = rt::blocking(move || arena::Client::connect(Path::new(&path), &token.0));
+        let connecting =
+            rt::blocking(move || geds_arena::Client::connect(Path::new(&path), &token.0));
         let connected = connecting.await;
         let connected = connected.map_err(|error| Error::io("wait for a thread", error))?;
         Ok(Self {
@@ -70,7 +71,7 @@ impl Local {
 
     /// Begins an object. It is given up when it is dropped.
     #[must_use]
-    pub fn writer(&self) -> arena::Writer {
+    pub fn writer(&self) -> geds_arena::Writer {
         self.memory.writer()
     }
 
@@ -78,7 +79,12 @@ impl Local {
     ///
     /// # Errors
     /// `Conflict` when the name is not as the terms say; `Invalid`, also when the metadata has more than some kilobytes. What was written is gone.
-    pub fn seal(&self, writer: arena::Writer, name: &Name, terms: &Terms) -> Result<Acknowledged> {
+    pub fn seal(
+        &self,
+        writer: geds_arena::Writer,
+        name: &Name,
+        terms: &Terms,
+    ) -> Result<Acknowledged> {
         let said = terms.encode();
         let answer = self
             .memory

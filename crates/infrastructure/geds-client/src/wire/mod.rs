@@ -19,7 +19,7 @@
 //! An operation is added within a version too, behind the last one. A node that does not know it answers `Invalid`, and goes on. Those of version 1
 //! are at first 1 to 25; added are 26 `Relocate` and 27 `Persist`: the body is a name, and the answer has none; and 28 `Attach`, which has
 //! no body: the answer says how a process of the same machine comes to the node's memory ([`local`]); and 29 `MakeRoom`: the body is a number of
-//! bytes, and the answer has none; and 30 `Scrub`: the body is a name, and the answer a [`Condition`](crate::store::Condition).
+//! bytes, and the answer has none; and 30 `Scrub`: the body is a name, and the answer a [`Condition`](crate::Condition).
 //! 31 to 37 are spoken among the nodes of a site only ([`site`]): `Join`, `Names`, `Follow`, `Commit`, `Confirm`, `Leave`, and `Hold`, which opens an
 //! object by its number.
 
@@ -29,43 +29,42 @@ mod hello;
 mod local;
 mod look;
 mod moves;
-pub(crate) mod proof;
+pub mod proof;
 mod read;
 mod shapes;
-pub(crate) mod site;
+pub mod site;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod write;
 
+use geds_core::{Error, Kind, Result, index};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::change::Change;
-pub(crate) use self::header::{HEADER_BYTES, Header, Op};
-pub(crate) use self::hello::{Challenge, HELLO_BODY_BYTES_MAX, Hello, Prove, Welcome};
-pub(crate) use self::local::{Attached, Token, local_name, name_of};
-pub(crate) use self::look::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
-pub(crate) use self::moves::Move;
-pub(crate) use self::read::{Found, Read};
-pub(crate) use self::site::Site;
-pub(crate) use self::watch::{EVENTS_MAX, Watch};
+pub use self::change::Change;
+pub use self::header::{HEADER_BYTES, Header, Op};
+pub use self::hello::{Challenge, HELLO_BODY_BYTES_MAX, Hello, Prove, Welcome};
+pub use self::local::{Attached, Token, local_name, name_of};
+pub use self::look::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
+pub use self::moves::Move;
+pub use self::read::{Found, Read};
+pub use self::site::Site;
+pub use self::watch::{EVENTS_MAX, Watch};
 pub use self::watch::{Event, Position, Watched};
-pub(crate) use self::write::{Seal, SealedAs, Write};
-use crate::core::index;
-use crate::error::{Error, Kind, Result};
+pub use self::write::{Seal, SealedAs, Write};
 
 /// Of the body of a frame: what is said beside the bytes of objects.
-pub(crate) const BODY_BYTES_MAX: usize = 2 << 20;
+pub const BODY_BYTES_MAX: usize = 2 << 20;
 /// Of the data of a frame.
 pub const DATA_BYTES_MAX: usize = 4 << 20;
 /// Of the metadata of an object.
 pub const METADATA_BYTES_MAX: usize = 1 << 20;
 /// Of the text of an error. More is cut off.
-pub(crate) const ERROR_BYTES_MAX: usize = 4 << 10;
+pub const ERROR_BYTES_MAX: usize = 4 << 10;
 
 /// What a client may ask once it is known.
 #[derive(Clone, Debug)]
-pub(crate) enum Request {
+pub enum Request {
     /// Answered from the index.
     Look(Look),
     /// Changes the index.
@@ -82,7 +81,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    pub(crate) fn encode(&self) -> (Op, Vec<u8>) {
+    pub fn encode(&self) -> (Op, Vec<u8>) {
         match self {
             Self::Look(look) => look.encode(),
             Self::Change(change) => change.encode(),
@@ -97,7 +96,7 @@ impl Request {
 
     /// # Errors
     /// `Invalid`. The frames that follow can be understood nevertheless.
-    pub(crate) fn parse(op: u8, body: &[u8]) -> Result<Self> {
+    pub fn parse(op: u8, body: &[u8]) -> Result<Self> {
         let op = Op::parse(op)?;
         Ok(match op {
             Op::Hello | Op::Prove => {
@@ -124,7 +123,7 @@ impl Request {
 }
 
 /// What an answer without an error says, beside the bytes of objects; and what else is a whole message.
-pub(crate) trait Reply: Sized {
+pub trait Reply: Sized {
     fn encode(&self) -> Vec<u8>;
     /// # Errors
     /// `Invalid`.
@@ -148,7 +147,8 @@ pub(crate) fn describe(error: &Error) -> Vec<u8> {
 }
 
 /// The same in words.
-pub(crate) fn told(error: &Error) -> String {
+#[must_use]
+pub fn told(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -161,7 +161,7 @@ pub(crate) fn told(error: &Error) -> String {
 }
 
 /// What went wrong elsewhere.
-pub(crate) fn error(kind: Kind, body: &[u8]) -> Error {
+pub fn error(kind: Kind, body: &[u8]) -> Error {
     let body = body.get(..ERROR_BYTES_MAX).unwrap_or(body);
     let text = String::from_utf8_lossy(body);
     let is_odd = |c: char| c.is_control();

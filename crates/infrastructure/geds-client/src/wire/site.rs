@@ -18,21 +18,21 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::WhenV1;
 use super::{Op, Reply, decode, encode};
-use crate::core::index::{self, NodeId, Precondition, Record, Revision};
-use crate::error::{Error, Kind, Result};
+use geds_core::index::{self, NodeId, Precondition, Record, Revision};
+use geds_core::{Error, Kind, Result};
 
 /// Which incarnation of which node.
-pub(crate) type Member = (NodeId, Epoch);
+pub type Member = (NodeId, Epoch);
 
 /// Which site: drawn by its owner when it began.
-pub(crate) type SiteId = [u8; 16];
+pub type SiteId = [u8; 16];
 
 const ADDR_BYTES_MAX: usize = 64;
 /// Nodes of a site whose addresses are told.
-pub(crate) const PEERS_MAX: usize = 4096;
+pub const PEERS_MAX: usize = 4096;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Site {
+pub enum Site {
     Join {
         node: NodeId,
         /// Under which it has answered before, and does not any more.
@@ -220,7 +220,7 @@ fn addr(text: &str) -> Result<SocketAddr> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Joined {
+pub struct Joined {
     pub epoch: Epoch,
     pub n_pieces: u64,
     pub site: SiteId,
@@ -243,7 +243,7 @@ impl Reply for Joined {
 
 /// How long a piece is, a part of which is the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PieceLen(pub u64);
+pub struct PieceLen(pub u64);
 
 impl Reply for PieceLen {
     fn encode(&self) -> Vec<u8> {
@@ -257,7 +257,7 @@ impl Reply for PieceLen {
 
 /// With a lease. The records are the data: see [`to_data`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Followed {
+pub struct Followed {
     /// What is to be applied before the member may answer anybody. `None`: it has a lease already.
     pub needed: Option<Revision>,
     /// What the owner has.
@@ -305,7 +305,7 @@ impl Reply for Followed {
 
 /// What has become of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     Done,
     /// It was so already.
     Nothing,
@@ -314,7 +314,7 @@ pub(crate) enum Outcome {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Committed {
+pub struct Committed {
     pub outcome: Outcome,
     /// The revision of the change, or as of which nothing was done.
     pub at: Revision,
@@ -335,7 +335,7 @@ impl Reply for Committed {
 }
 
 /// Records one behind the other, each with its length.
-pub(crate) fn to_data(records: &[Vec<u8>]) -> Bytes {
+pub fn to_data(records: &[Vec<u8>]) -> Bytes {
     let n_bytes = records.iter().map(|record| 4 + record.len()).sum();
     let mut data = BytesMut::with_capacity(n_bytes);
     for record in records {
@@ -347,7 +347,7 @@ pub(crate) fn to_data(records: &[Vec<u8>]) -> Bytes {
 
 /// # Errors
 /// `Invalid`; `Corrupt`: what is there is no record.
-pub(crate) fn from_data(mut data: &[u8]) -> Result<Vec<Record>> {
+pub fn from_data(mut data: &[u8]) -> Result<Vec<Record>> {
     let odd = || Error::new(Kind::Invalid, "records that are cut off");
     let mut records = Vec::new();
     while !data.is_empty() {

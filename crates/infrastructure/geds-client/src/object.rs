@@ -9,11 +9,11 @@ use bytes::{Bytes, BytesMut};
 use ids::Name as Tenant;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use super::connection::{Asked, Connection, Ending};
-use crate::core::index::{Entry, Name, Precondition};
-use crate::core::to_usize;
-use crate::error::{Error, Kind, Result};
+use crate::connection::{Asked, Connection, Ending};
 use crate::wire::{Found, Read, Request};
+use geds_core::index::{Entry, Name, Precondition};
+use geds_core::to_usize;
+use geds_core::{Error, Kind, Result};
 
 /// So much is asked for at a time, and so many pieces ahead.
 pub(super) const PIECE_BYTES: u64 = 1 << 20;
@@ -106,7 +106,8 @@ impl Object {
     }
 
     /// So much has come when it was opened.
-    pub(crate) fn first_bytes(&self) -> usize {
+    #[must_use]
+    pub fn first_bytes(&self) -> usize {
         self.first.len()
     }
 

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::write::TermsV1;
 use super::{Reply, decode, encode};
-use crate::core::index::{BucketName, Key, Name};
-use crate::error::{Error, Kind, Result};
-use crate::store::Terms;
+use crate::Terms;
+use geds_core::index::{BucketName, Key, Name};
+use geds_core::{Error, Kind, Result};
 
 /// Lets in whom it was given to, once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Token(pub [u8; 16]);
+pub struct Token(pub [u8; 16]);
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,7 +23,7 @@ impl fmt::Debug for Token {
 
 /// How to come to the node's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Attached {
+pub struct Attached {
     /// Of the arena's socket.
     pub path: String,
     pub token: Token,
@@ -47,7 +47,7 @@ impl Reply for Attached {
 }
 
 /// What the arena knows a name as. No bucket has a `/` in its name.
-pub(crate) fn local_name(name: &Name) -> Vec<u8> {
+pub fn local_name(name: &Name) -> Vec<u8> {
     let (bucket, key) = (name.bucket.as_str(), name.key.as_str());
     let mut local = Vec::with_capacity(bucket.len() + 1 + key.len());
     local.extend_from_slice(bucket.as_bytes());
@@ -58,7 +58,7 @@ pub(crate) fn local_name(name: &Name) -> Vec<u8> {
 
 /// # Errors
 /// `Invalid`.
-pub(crate) fn name_of(local: &[u8]) -> Result<Name> {
+pub fn name_of(local: &[u8]) -> Result<Name> {
     let no_name = || Error::new(Kind::Invalid, "this is no name: BUCKET/KEY");
     let local = str::from_utf8(local).map_err(|_| no_name())?;
     let (bucket, key) = local.split_once('/').ok_or_else(no_name)?;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::{EntryV1, ObjectIdV1, TextsV1, WhenV1};
 use super::{DATA_BYTES_MAX, Op, Reply, decode, encode};
-use crate::core::index::{Entry, Name, ObjectId, Precondition};
-use crate::error::{Error, Kind, Result};
+use geds_core::index::{Entry, Name, ObjectId, Precondition};
+use geds_core::{Error, Kind, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Read {
+pub enum Read {
     /// Answered with what the name stands for, and the bytes of the range that there are.
     Open {
         name: Name,
@@ -65,6 +65,17 @@ struct HoldV1<'a> {
 }
 
 impl Read {
+    /// Which bytes it asks for.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        match self {
+            Self::Open { range, .. } | Self::More { range, .. } | Self::Hold { range, .. } => {
+                range.clone()
+            }
+            Self::Close { .. } => 0..0,
+        }
+    }
+
     pub(super) fn encode(&self) -> (Op, Vec<u8>) {
         match self {
             Self::Open {
@@ -161,7 +172,7 @@ fn range(from: u64, bytes: u32) -> Result<Range<u64>> {
 
 /// What a name stood for when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found(pub Arc<Entry>);
+pub struct Found(pub Arc<Entry>);
 
 impl Reply for Found {
     fn encode(&self) -> Vec<u8> {

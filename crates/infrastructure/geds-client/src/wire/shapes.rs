@@ -6,12 +6,12 @@ use ids::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::check_metadata;
-use crate::core::index::Tag;
-use crate::core::index::{
+use geds_core::Result;
+use geds_core::index::Tag;
+use geds_core::index::{
     BucketName, Class, ConsumerId, Entry, Etag, Folder, Hints, InS3, Key, Loss, Name, NodeId,
     ObjectId, Placement, Precondition, Prefix, Residency, Revision, Sealed,
 };
-use crate::error::Result;
 
 /// A bucket, and a key or prefix.
 #[derive(Clone, Copy, Serialize, Deserialize)]

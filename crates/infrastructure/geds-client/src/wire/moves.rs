@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::TextsV1;
 use super::{Op, Reply, decode, encode};
-use crate::core::index::Name;
-use crate::error::Result;
-use crate::store::Condition;
+use crate::Condition;
+use geds_core::Result;
+use geds_core::index::Name;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Move {
+pub enum Move {
     /// On the disk of the node.
     Relocate(Name),
     /// In S3, under its name.

@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::{EntryV1, PlacementV1, TextsV1};
 use super::{Op, Reply, decode, encode};
-use crate::core::index::{
+use crate::Status;
+use geds_core::index::{
     BucketName, Cursor, Folder, Item, KEY_BYTES_MAX, Key, Name, PAGE_ITEMS_MAX, Page, Prefix,
     Revision,
 };
-use crate::error::{Error, Kind, Result};
-use crate::store::Status;
+use geds_core::{Error, Kind, Result};
 
 /// A page of a list has hardly more, unless one name alone has.
-pub(crate) const PAGE_BYTES: usize = 1 << 20;
+pub const PAGE_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
-pub(crate) enum Look {
+pub enum Look {
     /// In order, those whose names are not less.
     Buckets {
         from: String,
@@ -125,7 +125,7 @@ fn check_text(text: &str) -> Result<()> {
 
 /// Some buckets of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Buckets {
+pub struct Buckets {
     /// When each was created: since 1970, in ms.
     pub buckets: Vec<(BucketName, u64)>,
     pub are_all: bool,
@@ -173,7 +173,7 @@ enum ItemV1<'a> {
 
 /// A page of names, and which revision it is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listed {
+pub struct Listed {
     pub page: Page,
     pub revision: Revision,
 }
@@ -223,7 +223,7 @@ impl Reply for Listed {
 
 /// Numbers of a node, by name, with units at the ends of the names: which there are is not a matter of the version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Statistics(pub BTreeMap<String, u64>);
+pub struct Statistics(pub BTreeMap<String, u64>);
 
 impl Reply for Statistics {
     fn encode(&self) -> Vec<u8> {

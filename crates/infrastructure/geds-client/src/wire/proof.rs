@@ -6,42 +6,42 @@
 
 use ring::hmac;
 
-use crate::error::{Error, Kind, Result};
+use geds_core::{Error, Kind, Result};
 
-pub(crate) type Nonce = [u8; 32];
-pub(crate) type Proof = [u8; 32];
+pub type Nonce = [u8; 32];
+pub type Proof = [u8; 32];
 /// Zeroes on plain TCP.
-pub(crate) type Binding = [u8; 32];
+pub type Binding = [u8; 32];
 
 /// Of TLS exporters.
-pub(crate) const LABEL: &[u8] = b"EXPORTER-geds-node-1";
+pub const LABEL: &[u8] = b"EXPORTER-geds-node-1";
 
 /// What both ends know of a connection before one trusts the other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Meeting {
+pub struct Meeting {
     pub client: Nonce,
     pub node: Nonce,
     pub binding: Binding,
 }
 
 impl Meeting {
-    pub(crate) fn client_proves(&self, secret: &str) -> Proof {
+    pub fn client_proves(&self, secret: &str) -> Proof {
         self.prove(secret, Side::Client)
     }
 
-    pub(crate) fn node_proves(&self, secret: &str) -> Proof {
+    pub fn node_proves(&self, secret: &str) -> Proof {
         self.prove(secret, Side::Node)
     }
 
     /// # Errors
     /// `Denied`.
-    pub(crate) fn check_client(&self, secret: &str, proof: &Proof) -> Result<()> {
+    pub fn check_client(&self, secret: &str, proof: &Proof) -> Result<()> {
         self.check(secret, Side::Client, proof)
     }
 
     /// # Errors
     /// `Denied`.
-    pub(crate) fn check_node(&self, secret: &str, proof: &Proof) -> Result<()> {
+    pub fn check_node(&self, secret: &str, proof: &Proof) -> Result<()> {
         self.check(secret, Side::Node, proof)
     }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ids::Epoch;
 
-use super::connection::{Asked, Connection, Ending};
-use crate::core::index::{Class, Entry, Name, NodeId};
-use crate::error::Result;
-use crate::store::Terms;
+use crate::Terms;
+use crate::connection::{Asked, Connection, Ending};
 use crate::wire::{Request, Seal, SealedAs, Write};
+use geds_core::Result;
+use geds_core::index::{Class, Entry, Name, NodeId};
 
 /// So much is sent in one frame, and so many frames before the first is answered.
 const FRAME_BYTES: usize = 256 << 10;

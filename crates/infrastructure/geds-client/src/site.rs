@@ -6,29 +6,29 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ids::Name as Tenant;
 
-use super::connection::Asked;
-use super::{Client, Object};
-use crate::core::index::Entry;
-use crate::error::Result;
+use crate::connection::Asked;
 use crate::wire::{Reply, Request, Site};
+use crate::{Client, Object};
+use geds_core::Result;
+use geds_core::index::Entry;
 
 impl Client {
     /// Is there nothing to be had from it any more?
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.0.is_over()
     }
 
-    pub(crate) async fn tell<T: Reply>(&self, site: Site) -> Result<(T, Bytes)> {
+    pub async fn tell<T: Reply>(&self, site: Site) -> Result<(T, Bytes)> {
         self.0.ask(&Request::Site(site)).await
     }
 
     /// Sent, and not yet answered: what is sent later is heard later.
-    pub(crate) async fn begin_to_tell(&self, site: Site) -> Result<Asked> {
+    pub async fn begin_to_tell(&self, site: Site) -> Result<Asked> {
         self.0.send(&Request::Site(site), Vec::new()).await
     }
 
     /// Opens what the node has of an object, and reads its beginning.
-    pub(crate) async fn hold(
+    pub async fn hold(
         &self,
         entry: &Arc<Entry>,
         tenant: &Tenant,

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::{TextsV1, WhenV1};
 use super::{Op, check_metadata, decode, encode};
-use crate::core::index::{BucketName, ConsumerId, Folder, Name, Precondition};
-use crate::error::Result;
+use geds_core::Result;
+use geds_core::index::{BucketName, ConsumerId, Folder, Name, Precondition};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     CreateBucket(BucketName),
     DeleteBucket(BucketName),
     Copy {
