@@ -39,7 +39,7 @@ pub use self::connection::Asked;
 use self::connection::Connection;
 pub use self::local::{InPlace, Local};
 pub use self::object::{Object, Pieces};
-pub use self::terms::{Condition, Status, Terms};
+pub use self::terms::{Condition, Status, Terms, WriterToken};
 use self::wire::{Attached, Buckets, Change, Listed, Look, Move, Request, Statistics, Watch};
 pub use self::wire::{DATA_BYTES_MAX, Event, METADATA_BYTES_MAX, Position, Watched};
 pub use self::writer::{Acknowledged, Writer};
@@ -218,6 +218,15 @@ impl Client {
     /// `Exhausted` when too many are being written.
     pub async fn writer(&self, expected_bytes: u64) -> Result<Writer> {
         Writer::begin(&self.0, expected_bytes).await
+    }
+
+    /// Goes on writing an object that [`Writer::detach`] has given a token for: at the same node, from whatever process. Who had it before is
+    /// fenced. `epoch` counts the incarnations of the program that moves. Tells how long the object is.
+    ///
+    /// # Errors
+    /// `NotFound`: it was sealed or given up, or the node was started anew. `Fenced`: one with a higher epoch has come.
+    pub async fn attach_writer(&self, token: WriterToken, epoch: Epoch) -> Result<(Writer, u64)> {
+        Writer::attach(&self.0, token, epoch).await
     }
 
     /// Writes an object as a whole.

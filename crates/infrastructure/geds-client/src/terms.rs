@@ -1,5 +1,6 @@
-//! What is said of objects when they are sealed, and after that.
+//! What is said of objects while they are written, when they are sealed, and after that.
 
+use std::fmt;
 use std::sync::Arc;
 
 use geds_core::index::{Entry, Etag, Placement, Precondition};
@@ -48,4 +49,15 @@ pub enum Condition {
     Lost,
     /// The disk does not give it now.
     Unreadable,
+}
+
+/// By which another program writes on an object that is not sealed: see [`Writer::detach`](crate::Writer::detach). Whoever has it, and is of the tenant,
+/// can do that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WriterToken(pub [u8; 16]);
+
+impl fmt::Debug for WriterToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriterToken").finish_non_exhaustive()
+    }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ids::Epoch;
 
-use crate::Terms;
 use crate::connection::{Asked, Connection, Ending};
-use crate::wire::{Request, Seal, SealedAs, Write};
+use crate::wire::{Request, Seal, SealedAs, Write, Written};
+use crate::{Terms, WriterToken};
 use geds_core::Result;
 use geds_core::index::{Class, Entry, Name, NodeId};
 
@@ -17,7 +17,7 @@ use geds_core::index::{Class, Entry, Name, NodeId};
 const FRAME_BYTES: usize = 256 << 10;
 const FRAMES_AHEAD: usize = 16;
 
-/// Writes an object. What is written is seen by nobody until it is sealed, and gone if it is not.
+/// Writes an object. What is written is seen by nobody until it is sealed, and gone if it is not, unless it was [detached](Self::detach).
 pub struct Writer {
     connection: Arc<Connection>,
     ending: Ending,
@@ -50,6 +50,46 @@ impl Writer {
             ending,
             asked: [asked].into(),
         })
+    }
+
+    pub(super) async fn attach(
+        connection: &Arc<Connection>,
+        token: WriterToken,
+        epoch: Epoch,
+    ) -> Result<(Self, u64)> {
+        let mut ending = connection.handle().await?;
+        let writer = ending.handle;
+        let attach = Request::Write(Write::Attach {
+            writer,
+            token,
+            epoch,
+        });
+        let asked = connection.send(&attach, Vec::new()).await?;
+        ending.request = Some(Request::Write(Write::Abort { writer }));
+        let (Written { len }, _) = asked.answer().await?;
+        let writer = Self {
+            connection: Arc::clone(connection),
+            ending,
+            asked: VecDeque::new(),
+        };
+        Ok((writer, len))
+    }
+
+    /// From now on the object outlives this writer and its connection: when both are gone, the node keeps what was written for ten minutes, for who
+    /// comes with the token ([`Client::attach_writer`](crate::Client::attach_writer)). Until then this one may write on. The end of the node
+    /// loses what is not sealed.
+    ///
+    /// # Errors
+    /// What went wrong before; `Exhausted` when the tenant has too many of them. The object is given up then.
+    pub async fn detach(&mut self) -> Result<WriterToken> {
+        let writer = self.ending.handle;
+        let detach = Request::Write(Write::Detach { writer });
+        let asked = self.connection.send(&detach, Vec::new()).await?;
+        for before in std::mem::take(&mut self.asked) {
+            before.answer::<()>().await?;
+        }
+        let (token, _) = asked.answer().await?;
+        Ok(token)
     }
 
     /// Writes behind all that there is. Waits while much is on its way.

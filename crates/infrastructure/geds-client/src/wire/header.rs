@@ -161,6 +161,8 @@ ops! {
     Confirm = 35,
     Leave = 36,
     Hold = 37,
+    Detach = 38,
+    AttachWriter = 39,
 }
 
 /// Not 0.

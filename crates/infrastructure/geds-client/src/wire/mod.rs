@@ -21,7 +21,7 @@
 //! no body: the answer says how a process of the same machine comes to the node's memory ([`local`]); and 29 `MakeRoom`: the body is a number of
 //! bytes, and the answer has none; and 30 `Scrub`: the body is a name, and the answer a [`Condition`](crate::Condition).
 //! 31 to 37 are spoken among the nodes of a site only ([`site`]): `Join`, `Names`, `Follow`, `Commit`, `Confirm`, `Leave`, and `Hold`, which opens an
-//! object by its number.
+//! object by its number. 38 `Detach` and 39 `AttachWriter` are about a [`WriterToken`](crate::WriterToken).
 
 mod change;
 mod header;
@@ -51,7 +51,7 @@ pub use self::read::{Found, Read};
 pub use self::site::Site;
 pub use self::watch::{EVENTS_MAX, Watch};
 pub use self::watch::{Event, Position, Watched};
-pub use self::write::{Seal, SealedAs, Write};
+pub use self::write::{Seal, SealedAs, Write, Written};
 
 /// Of the body of a frame: what is said beside the bytes of objects.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
@@ -106,9 +106,13 @@ impl Request {
                 Self::Look(Look::parse(op, body)?)
             }
             Op::Open | Op::Read | Op::Close | Op::Hold => Self::Read(Read::parse(op, body)?),
-            Op::Begin | Op::Write | Op::Truncate | Op::Seal | Op::Abort => {
-                Self::Write(Write::parse(op, body)?)
-            }
+            Op::Begin
+            | Op::Write
+            | Op::Truncate
+            | Op::Seal
+            | Op::Abort
+            | Op::Detach
+            | Op::AttachWriter => Self::Write(Write::parse(op, body)?),
             Op::Watch => Self::Watch(Watch::parse(body)?),
             Op::Relocate | Op::Persist | Op::MakeRoom | Op::Scrub => {
                 Self::Move(Move::parse(op, body)?)

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::site::{Committed, Followed, Joined, Outcome, PieceLen, from_data, to_data};
 use super::*;
-use crate::{Condition, Status, Terms};
+use crate::{Condition, Status, Terms, WriterToken};
 use geds_core::index::{
     BucketName, Class, ConsumerId, Cursor, Entry, Etag, Folder, Hints, InS3, Item, Key, Loss, Name,
     NodeId, ObjectId, Page, Placement, Precondition, Prefix, Residency, Revision, Scope, Sealed,
@@ -210,11 +210,11 @@ fn kinds_of_errors_survive_the_wire() {
 #[test]
 fn operations_have_the_numbers_of_version_1() {
     let codes: Vec<u8> = Op::ALL.iter().map(|op| op.code()).collect();
-    assert_eq!(codes, (1..=37).collect::<Vec<_>>());
+    assert_eq!(codes, (1..=39).collect::<Vec<_>>());
     for op in Op::ALL {
         assert_eq!(Op::parse(op.code()).expect("it is one"), *op);
     }
-    for code in [0, 38, 255] {
+    for code in [0, 40, 255] {
         Op::parse(code).expect_err("none");
     }
 }
@@ -416,6 +416,16 @@ fn writes_are_those_of_version_1() {
             format!("01 0464617461 016b 01 01 016d 01ac02 02 0100{digest}"),
         ),
         (Write::Abort { writer: 1 }, 16, "01".to_owned()),
+        (Write::Detach { writer: 1 }, 38, "01".to_owned()),
+        (
+            Write::Attach {
+                writer: 1,
+                token: WriterToken([7; 16]),
+                epoch: Epoch(300),
+            },
+            39,
+            format!("01 {} ac02", "07".repeat(16)),
+        ),
     ] {
         check_request(&Request::Write(write), op, &golden);
     }
@@ -695,6 +705,8 @@ fn parse_all(body: &[u8]) {
         Statistics::parse(body).is_ok(),
         Found::parse(body).is_ok(),
         SealedAs::parse(body).is_ok(),
+        WriterToken::parse(body).is_ok(),
+        Written::parse(body).is_ok(),
         Watched::parse(body).is_ok(),
         Joined::parse(body).is_ok(),
         Followed::parse(body).is_ok(),
@@ -706,7 +718,7 @@ fn parse_all(body: &[u8]) {
 
 proptest! {
     #[test]
-    fn anything_is_parsed_or_refused(op in 0..39_u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn anything_is_parsed_or_refused(op in 0..41_u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
         is_parsed_or_refused(op, &body);
         parse_all(&body);
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::{ClassV1, EntryV1, EtagV1, TextsV1, WhenV1};
 use super::{Op, Reply, check_metadata, decode, encode};
-use crate::Terms;
+use crate::{Terms, WriterToken};
 use geds_core::Result;
 use geds_core::index::{Class, Entry, Name, NodeId};
 
@@ -29,9 +29,19 @@ pub enum Write {
         len: u64,
     },
     Seal(Box<Seal>),
-    /// Gives it up.
+    /// Gives it up, or lets go of it if it was detached.
     Abort {
         writer: u32,
+    },
+    /// From now on it outlives its writer. Answered with a [`WriterToken`].
+    Detach {
+        writer: u32,
+    },
+    /// Goes on with what was detached. Answered with [`Written`].
+    Attach {
+        writer: u32,
+        token: WriterToken,
+        epoch: Epoch,
     },
 }
 
@@ -49,7 +59,9 @@ impl Write {
             Self::Begin { writer, .. }
             | Self::Put { writer, .. }
             | Self::Truncate { writer, .. }
-            | Self::Abort { writer } => *writer,
+            | Self::Abort { writer }
+            | Self::Detach { writer }
+            | Self::Attach { writer, .. } => *writer,
             Self::Seal(seal) => seal.writer,
         }
     }
@@ -61,6 +73,12 @@ impl Write {
             Self::Truncate { writer, len } => (Op::Truncate, encode(&(writer, len))),
             Self::Seal(seal) => (Op::Seal, encode(&SealV1::from(&**seal))),
             Self::Abort { writer } => (Op::Abort, encode(writer)),
+            Self::Detach { writer } => (Op::Detach, encode(writer)),
+            Self::Attach {
+                writer,
+                token,
+                epoch,
+            } => (Op::AttachWriter, encode(&(writer, token.0, epoch.0))),
         }
     }
 
@@ -79,6 +97,17 @@ impl Write {
                 Self::Truncate { writer, len }
             }
             Op::Seal => Self::Seal(Box::new(decode::<SealV1<'_>>(body)?.parse()?)),
+            Op::Detach => Self::Detach {
+                writer: decode(body)?,
+            },
+            Op::AttachWriter => {
+                let (writer, token, epoch) = decode(body)?;
+                Self::Attach {
+                    writer,
+                    token: WriterToken(token),
+                    epoch: Epoch(epoch),
+                }
+            }
             _ => Self::Abort {
                 writer: decode(body)?,
             },
@@ -172,5 +201,33 @@ impl Reply for SealedAs {
             entry: entry.parse()?,
             lost_with: lost_with.map(|(node, epoch)| (NodeId(node), Epoch(epoch))),
         })
+    }
+}
+
+impl Reply for WriterToken {
+    fn encode(&self) -> Vec<u8> {
+        encode(&self.0)
+    }
+
+    fn parse(body: &[u8]) -> Result<Self> {
+        decode(body).map(Self)
+    }
+}
+
+/// What there is of an object that is written on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// In bytes.
+    pub len: u64,
+}
+
+impl Reply for Written {
+    fn encode(&self) -> Vec<u8> {
+        encode(&self.len)
+    }
+
+    fn parse(body: &[u8]) -> Result<Self> {
+        let len = decode(body)?;
+        Ok(Self { len })
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::detached::{Detached, LEFT_FOR};
 use super::metrics::Counters;
 use super::outbox::Outbox;
 use super::session::Session;
@@ -20,7 +21,7 @@ use super::{Limits, Setup};
 use crate::error::{Error, Kind, Result};
 use crate::front::local::Local;
 use crate::link::{self, Frame, Incoming, Outgoing};
-use crate::store::{self, Store};
+use crate::store::{self, Store, Writer};
 use crate::wire::proof::{Binding, Meeting};
 use crate::wire::{
     Challenge, DATA_BYTES_MAX, HELLO_BODY_BYTES_MAX, Header, Hello, Op, Prove, Reply, Welcome,
@@ -39,6 +40,7 @@ struct Inner {
     acceptor: Option<TlsAcceptor>,
     /// What is held for the tenants that are connected.
     shares: Mutex<BTreeMap<Tenant, Weak<Share>>>,
+    detached: Arc<Detached<Writer>>,
     /// The secret of those who are no users.
     nobody: String,
     stopped: watch::Receiver<bool>,
@@ -80,6 +82,7 @@ impl Door {
             local: setup.local,
             acceptor: setup.tls.map(TlsAcceptor::from),
             shares: Mutex::default(),
+            detached: Arc::default(),
             nobody,
             stopped,
             counters: setup.counters,
@@ -91,6 +94,13 @@ impl Door {
         let mut stopped = self.0.stopped.clone();
         let places = Arc::new(Semaphore::new(limits.connections));
         let strangers = Arc::new(Semaphore::new(limits.strangers));
+        let detached = Arc::clone(&self.0.detached);
+        let _sweeping = rt::spawn("geds detached", async move {
+            loop {
+                tokio::time::sleep(LEFT_FOR / 10).await;
+                detached.sweep(rt::now());
+            }
+        });
         // They end with this task. Those that are over are let go at the next call: as many as there are places, at most.
         let mut tasks = BTreeMap::new();
         let (over, mut ended) = mpsc::channel(limits.connections);
@@ -161,6 +171,7 @@ impl Door {
             store: self.0.store.clone(),
             local: self.0.local.clone(),
             share: self.share(&tenant),
+            detached: Arc::clone(&self.0.detached),
             tenant,
             is_peer,
             outbox,

@@ -10,11 +10,12 @@
 //!
 //! - A user acts for its tenant, and sees no other tenant's buckets. What nodes of the site say to each other only they can say, and they say nothing
 //!   else.
-//! - What a connection has not sealed is gone with it.
+//! - What a connection has not sealed is gone with it, unless it was [`detached`].
 //! - Data goes out from where it lies in memory.
 //! - All that a client can have us hold is bounded by [`Limits`]: for a connection, and for a tenant over all of its connections.
 
 mod changes;
+mod detached;
 mod door;
 mod looks;
 mod metrics;

@@ -10,15 +10,16 @@ use ids::Name as Tenant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
+use super::detached::Detached;
 use super::door::{NEVER_CLOSED, Share, end_of};
 use super::metrics::Counters;
 use super::outbox::{Answers, Asked, Outbox, Room};
-use super::writes::{Step, Writing};
+use super::writes::{Begin, Step, Writing};
 use super::{Limits, changes, looks, moves, reads, site, watches, writes};
 use crate::error::{Error, Kind, Result};
 use crate::front::local::Local;
 use crate::link::Incoming;
-use crate::store::{Reader, Store};
+use crate::store::{Reader, Store, Writer};
 use crate::wire::{HEADER_BYTES, Header, Op, Read, Request, Site, Watch, Write};
 
 /// What a client may use, and what its requests need.
@@ -30,6 +31,7 @@ pub(super) struct Session {
     /// It is a node of the site, and the tenant is none.
     pub is_peer: bool,
     pub share: Arc<Share>,
+    pub detached: Arc<Detached<Writer>>,
     pub outbox: Outbox,
     pub stopped: watch::Receiver<bool>,
     pub counters: Counters,
@@ -408,7 +410,17 @@ impl Conversation {
     async fn write(&mut self, write: Write, data: (Bytes, Room), asked: Asked) {
         let number = write.writer();
         let step = match write {
-            Write::Begin { writer, reserve } => return self.begin(writer, reserve, asked).await,
+            Write::Begin { writer, reserve } => {
+                return self.begin(writer, Begin::New { reserve }, asked).await;
+            }
+            Write::Attach {
+                writer,
+                token,
+                epoch,
+            } => {
+                let attach = Begin::Attach { token, epoch };
+                return self.begin(writer, attach, asked).await;
+            }
             Write::Abort { writer } => {
                 if let Some(writing) = self.writers.remove(&writer) {
                     self.tasks.remove(&writing.task);
@@ -417,6 +429,7 @@ impl Conversation {
             }
             Write::Put { position, .. } => Step::Write { position, data },
             Write::Truncate { len, .. } => Step::Truncate(len),
+            Write::Detach { .. } => Step::Detach,
             Write::Seal(seal) => Step::Seal(seal),
         };
         let is_last = matches!(step, Step::Seal(_));
@@ -434,7 +447,7 @@ impl Conversation {
         }
     }
 
-    async fn begin(&mut self, writer: u32, reserve: u64, asked: Asked) {
+    async fn begin(&mut self, writer: u32, begin: Begin, asked: Asked) {
         let limits = self.shared.session.limits;
         let checked = check_room(
             self.writers.len(),
@@ -450,7 +463,7 @@ impl Conversation {
         let (steps, queue) = mpsc::channel(limits.requests);
         let shared = Arc::clone(&self.shared);
         let task = self.spawn("geds write", async move {
-            writes::write(&shared.session, reserve, (asked, place), queue).await;
+            writes::write(&shared.session, begin, (asked, place), queue).await;
         });
         self.writers.insert(writer, Writing { steps, task });
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ::s3::object::Tags;
 use ::s3::users::{Secret, User, Users};
 use bytes::Bytes;
+use ids::Epoch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use wal::testing::CrashDisk;
@@ -582,6 +583,71 @@ async fn what_was_not_sealed_is_gone_with_its_connection() {
     tokio::time::timeout(limit, again)
         .await
         .expect("there is room again");
+}
+
+#[tokio::test]
+async fn another_connection_goes_on_writing_and_fences_the_first() {
+    let world = world().await;
+    let first = connect(world.service.addr, "ACME", "one").await;
+    let first = first.expect("it is let in");
+    let mut writer = first.writer(0).await.expect("a writer");
+    writer.append(noise(3 << 20, 1)).await.expect("room");
+    let token = writer.detach().await.expect("there is room");
+    writer.append(noise(1 << 20, 2)).await.expect("it has it");
+    assert_eq!(writer.detach().await.expect("it has it"), token);
+    let attached = world.acme.attach_writer(token, Epoch(2)).await;
+    let (mut successor, len) = attached.expect("it is there");
+    assert_eq!(len, 4 << 20);
+    writer.append(noise(1, 3)).await.expect("it is sent");
+    let k = name("k");
+    let sealed = writer.seal(&k, Class::Durable, Terms::default()).await;
+    assert_eq!(kind(sealed), Kind::Fenced);
+    let zombie = first.attach_writer(token, Epoch(1)).await;
+    assert_eq!(kind(zombie), Kind::Fenced);
+    successor
+        .append(noise(1 << 20, 4))
+        .await
+        .expect("it has it");
+    let sealed = successor.seal(&k, Class::Durable, Terms::default()).await;
+    sealed.expect("it has it");
+    let written = [noise(3 << 20, 1), noise(1 << 20, 2), noise(1 << 20, 4)].concat();
+    assert!(get(&world.acme, "k").await.expect("it is sealed") == written);
+    let late = world.acme.attach_writer(token, Epoch(3)).await;
+    assert_eq!(kind(late), Kind::NotFound);
+}
+
+#[tokio::test]
+async fn what_was_detached_outlives_its_connection() {
+    let world = world().await;
+    let client = connect(world.service.addr, "ACME", "one").await;
+    let client = client.expect("it is let in");
+    let mut writer = client.writer(0).await.expect("a writer");
+    writer.append(noise(1 << 20, 1)).await.expect("room");
+    let token = writer.detach().await.expect("there is room");
+    drop((client, writer));
+    let thief = connect(world.service.addr, "OTHER", "two").await;
+    let thief = thief.expect("it is let in");
+    let stolen = thief.attach_writer(token, Epoch(9)).await;
+    assert_eq!(kind(stolen), Kind::NotFound);
+    // Over and over, with the same epoch: it is the same program.
+    for _ in 0..3 {
+        let (_, len) = world
+            .acme
+            .attach_writer(token, Epoch(1))
+            .await
+            .expect("it is there");
+        assert_eq!(len, 1 << 20);
+    }
+    let (writer, _) = world
+        .acme
+        .attach_writer(token, Epoch(1))
+        .await
+        .expect("it is there");
+    let sealed = writer
+        .seal(&name("k"), Class::Ephemeral, Terms::default())
+        .await;
+    sealed.expect("it has it");
+    assert!(get(&world.acme, "k").await.expect("it is sealed") == noise(1 << 20, 1));
 }
 
 /// Writes an object that is longer than half of the memory.

@@ -1,15 +1,20 @@
 //! Writing objects: each is a task, which does what is said of it, one thing after the other.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use geds_client::WriterToken;
+use ids::Epoch;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::detached::Held;
 use super::looks::native;
 use super::outbox::{Asked, Room};
 use super::session::{Session, blocking};
 use crate::core::index::Class;
 use crate::error::{Error, Result};
 use crate::store::Writer;
-use crate::wire::{Seal, SealedAs};
+use crate::wire::{self, Seal, SealedAs};
 
 /// So much memory is taken ahead for an object that has said how long it is: it may be long in coming.
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -23,34 +28,75 @@ pub(super) struct Writing {
     pub task: u64,
 }
 
+/// How it begins.
+pub(super) enum Begin {
+    New { reserve: u64 },
+    Attach { token: WriterToken, epoch: Epoch },
+}
+
 pub(super) enum Step {
     Write {
         position: Option<u64>,
         data: (Bytes, Room),
     },
     Truncate(u64),
+    Detach,
     Seal(Box<Seal>),
+}
+
+/// Whose it is: this connection's, or of whoever has attached.
+enum Written {
+    Own(Writer),
+    Detached(Held<Writer>),
+}
+
+impl Written {
+    fn change(mut self, change: Change) -> Result<Self> {
+        match &mut self {
+            Self::Own(writer) => change(writer)?,
+            Self::Detached(held) => held.with(change)?,
+        }
+        Ok(self)
+    }
+
+    fn take(self) -> Result<Writer> {
+        match self {
+            Self::Own(writer) => Ok(writer),
+            Self::Detached(held) => held.take(),
+        }
+    }
 }
 
 /// Writes an object until it is sealed, or nobody says anything of it any more.
 pub(super) async fn write(
     session: &Session,
-    reserve: u64,
+    begin: Begin,
     (asked, place): (Asked, OwnedSemaphorePermit),
     mut steps: mpsc::Receiver<(Step, Asked, OwnedSemaphorePermit)>,
 ) {
-    let (store, tenant) = (session.store.clone(), session.tenant.clone());
-    let begin = move || {
-        let mut writer = store.writer(&tenant)?;
-        writer.reserve(reserve.min(AHEAD_BYTES))?;
-        Ok(writer)
+    let expected = match begin {
+        Begin::New { reserve } => reserve,
+        Begin::Attach { .. } => 0,
     };
-    let mut state = blocking(&session.share.changing, begin).await;
-    asked.answer(state.as_ref().map(drop).map_err(again)).await;
+    let mut state = match begin {
+        Begin::New { reserve } => {
+            let begun = new(session, reserve).await;
+            asked.answer(begun.as_ref().map(drop).map_err(again)).await;
+            begun
+        }
+        Begin::Attach { token, epoch } => {
+            let attached = attach(session, token, epoch).await;
+            let len = attached
+                .as_ref()
+                .map(|(_, len)| wire::Written { len: *len });
+            asked.answer(len.map_err(again)).await;
+            attached.map(|(written, _)| written)
+        }
+    };
     drop(place);
     while let Some((step, asked, _place)) = steps.recv().await {
-        let writer = match state {
-            Ok(writer) => writer,
+        let written = match state {
+            Ok(written) => written,
             Err(error) => {
                 asked.answer(Err::<(), _>(again(&error))).await;
                 state = Err(error);
@@ -60,18 +106,51 @@ pub(super) async fn write(
         let change: Change = match step {
             Step::Write { position, data } => Box::new(move |writer| {
                 let (data, _room) = data;
-                put(writer, position, &data, reserve)
+                put(writer, position, &data, expected)
             }),
             Step::Truncate(len) => Box::new(move |writer| writer.truncate(len)),
-            Step::Seal(seal) => return asked.answer(seal_as(session, writer, *seal).await).await,
+            Step::Detach => {
+                let detached = detach(session, written).await;
+                let token = detached.as_ref().map(Held::token).map_err(again);
+                asked.answer(token).await;
+                state = detached.map(Written::Detached);
+                continue;
+            }
+            Step::Seal(seal) => return asked.answer(seal_as(session, written, *seal).await).await,
         };
-        let mut writer = writer;
-        state = blocking(&session.share.changing, move || {
-            change(&mut writer).map(|()| writer)
-        })
-        .await;
+        state = blocking(&session.share.changing, move || written.change(change)).await;
         asked.answer(state.as_ref().map(drop).map_err(again)).await;
     }
+}
+
+async fn new(session: &Session, reserve: u64) -> Result<Written> {
+    let (store, tenant) = (session.store.clone(), session.tenant.clone());
+    blocking(&session.share.changing, move || {
+        let mut writer = store.writer(&tenant)?;
+        writer.reserve(reserve.min(AHEAD_BYTES))?;
+        Ok(Written::Own(writer))
+    })
+    .await
+}
+
+/// Waits for what the one is doing who had it.
+async fn attach(session: &Session, token: WriterToken, epoch: Epoch) -> Result<(Written, u64)> {
+    let (detached, tenant) = (Arc::clone(&session.detached), session.tenant.clone());
+    blocking(&session.share.changing, move || {
+        let held = detached.attach(&tenant, token, epoch)?;
+        let len = held.with(|writer| Ok(writer.len()))?;
+        Ok((Written::Detached(held), len))
+    })
+    .await
+}
+
+async fn detach(session: &Session, written: Written) -> Result<Held<Writer>> {
+    let (detached, tenant) = (Arc::clone(&session.detached), session.tenant.clone());
+    blocking(&session.share.changing, move || match written {
+        Written::Own(writer) => detached.detach(&tenant, writer),
+        Written::Detached(held) => held.with(|_| Ok(())).map(|()| held),
+    })
+    .await
 }
 
 fn put(writer: &mut Writer, position: Option<u64>, data: &[u8], expected: u64) -> Result<()> {
@@ -89,7 +168,8 @@ fn again(error: &Error) -> Error {
     Error::new(error.kind, error.to_string())
 }
 
-async fn seal_as(session: &Session, writer: Writer, seal: Seal) -> Result<SealedAs> {
+async fn seal_as(session: &Session, written: Written, seal: Seal) -> Result<SealedAs> {
+    let writer = blocking(&session.share.changing, move || written.take()).await?;
     let (store, tenant) = (session.store.clone(), session.tenant.clone());
     if let Some(through) = store.through(&seal.name.bucket) {
         let Seal { name, terms, .. } = seal;
