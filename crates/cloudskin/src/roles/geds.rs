@@ -54,6 +54,11 @@ pub(crate) struct Serve {
 pub(crate) struct Ready {
     pub s3: SocketAddr,
     pub node: SocketAddr,
+    /// The same over TLS, if it has a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3_tls: Option<SocketAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_tls: Option<SocketAddr>,
     pub metrics: SocketAddr,
 }
 
@@ -72,13 +77,14 @@ impl Serve {
         let deps = geds::Deps {
             metrics: telemetry.metrics.clone(),
             health: telemetry.health.clone(),
-            tls: None,
         };
         let mut node = runtime.block_on(geds::start(config.clone(), deps))?;
         telemetry.health.clear("starting");
         let ready = Ready {
             s3: node.s3,
             node: node.node,
+            s3_tls: node.s3_tls,
+            node_tls: node.node_tls,
             metrics: telemetry.address,
         };
         self.say(&ready, &config)?;
@@ -131,6 +137,10 @@ impl Serve {
         let (dir, users) = (config.dir.display(), config.users());
         writeln!(out, "s3       http://{}", ready.s3)?;
         writeln!(out, "node     {}", ready.node)?;
+        if let (Some(s3), Some(node)) = (ready.s3_tls, ready.node_tls) {
+            writeln!(out, "s3       https://{s3}")?;
+            writeln!(out, "node     {node} over TLS")?;
+        }
         writeln!(out, "metrics  http://{}/metrics", ready.metrics)?;
         writeln!(out, "state    {dir}")?;
         if !users.exists() {

@@ -10,14 +10,18 @@
 //! **Joining.** A [`JoinToken`] says which authority to expect ([`Fingerprint`]) and carries a secret to be recognised by:
 //! [`Tls::connect_pinned`] makes the first connection of a party that has no certificate yet, and can be misled by nobody.
 //!
+//! **Servers for everybody.** What an operator has had issued elsewhere is [`Shown`] to whoever connects, and is replaced without a restart.
+//!
 //! It decides nothing: what a name may do is up to whoever asks.
 #![forbid(unsafe_code)]
 
 mod pin;
+mod shown;
 mod tls;
 mod token;
 
 pub use pin::{Fingerprint, JoinToken};
+pub use shown::Shown;
 pub use tls::{
     Authority, Identity, KeyRequest, Stream, Tls, anonymous_client, peer_is, peer_key, pem,
 };

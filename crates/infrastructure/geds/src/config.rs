@@ -26,6 +26,8 @@ pub struct Config {
     pub log: Log,
     pub s3: S3,
     pub node: Node,
+    /// With it, the node speaks TLS too.
+    pub tls: Option<Tls>,
     /// A store that speaks S3 behind this node.
     pub tier2: Option<Tier2>,
     /// Where the names are, if not here: the node is a member of a site.
@@ -36,7 +38,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Site {
-    /// Where the node that owns the names speaks the node protocol.
+    /// Where the node that owns the names speaks the node protocol; with an authority in `tls`, over TLS.
     pub index: SocketAddr,
     /// The number of this node: from 2, and no other of the site has it.
     pub node: u32,
@@ -45,6 +47,19 @@ pub struct Site {
     /// Where other nodes find the node protocol of this one. Without it, where that listens.
     #[serde(default)]
     pub address: Option<SocketAddr>,
+}
+
+/// What a node shows to those who speak TLS with it, and how it knows other nodes. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM: its certificate, followed by those that lead to the authority.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// PEM. With it, the nodes of the site speak TLS with each other, and only with those whose certificates are of this authority and have the
+    /// address at which they listen.
+    #[serde(default)]
+    pub authority: Option<PathBuf>,
 }
 
 /// The node protocol: all of the store, for programs and other nodes.

@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use auth::Shown;
+use rustls::{ClientConfig, ServerConfig};
 use s3::Setup;
 use s3::users::{Secret, User};
 use telemetry::{Health, Metrics};
@@ -46,8 +47,6 @@ pub struct Deps {
     pub metrics: Metrics,
     /// Says what is wrong with the store, as long as it is.
     pub health: Health,
-    /// Whose certificate S3 is served with over TLS. `None`: it is not.
-    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// A running node. [`stop`](Self::stop) ends it in order; dropping it does not wait for what it serves.
@@ -84,12 +83,15 @@ pub struct Service {
 /// # Panics
 /// If the metrics have a node already.
 pub async fn start(config: Config, deps: Deps) -> Result<Service> {
-    let s3_doors = doors([config.s3.listen, config.s3.listen_tls], &deps.tls).await?;
-    let node_doors = doors([config.node.listen, config.node.listen_tls], &deps.tls).await?;
+    let shown = config.tls.as_ref().map(show).transpose()?;
+    let tls = shown.as_ref().map(|(_, tls)| Arc::clone(tls));
+    let s3_doors = doors([config.s3.listen, config.s3.listen_tls], &tls).await?;
+    let node_doors = doors([config.node.listen, config.node.listen_tls], &tls).await?;
     let front = config.s3();
     let limits = config.node_limits();
     let metrics = deps.metrics.clone();
     let address = config.site.as_ref().map(|site| site.address);
+    let speaks_tls = authority(&config).is_some();
     let Recovered {
         lock,
         store,
@@ -124,7 +126,10 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         door.map_err(|error| Error::io("serve the node protocol", error))
     });
     let nodes = nodes.collect::<Result<Vec<_>>>()?;
-    let address = address.map(|address| address.unwrap_or(nodes[0].addr));
+    let own = nodes
+        .get(usize::from(speaks_tls))
+        .expect("it has a certificate");
+    let address = address.map(|address| address.unwrap_or(own.addr));
     let of_site = keep_site(&store, address, &deps.health)?;
     let requests = keep_s3(store.clone());
     let store = Arc::new(store);
@@ -132,6 +137,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
     let upkeep = Upkeep::start(Tick {
         store: Store::clone(&store),
         users,
+        shown: shown.map(|(shown, _)| shown),
         health: deps.health,
     })?;
     let [s3, s3_tls] = [0, 1].map(|n| faces.get(n).map(|face| face.addr));
@@ -243,7 +249,8 @@ fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
         // What a member has shared would be read when it has lost touch with the owner of the names.
         true => None,
         false => {
-            begin_site(&config.dir, known, &store, &users, runtime)?;
+            let peers = Peers::new(users.as_peer(), tls_of_site(config)?, runtime);
+            begin_site(&config.dir, known, &store, peers)?;
             let local = Local::start(&config.dir.join(MEMORY), store.clone())?;
             Some(Arc::new(local))
         }
@@ -285,6 +292,7 @@ fn of_member(
         node: NodeId(site.node),
         owner: site.index,
         credentials,
+        tls: tls_of_site(config)?,
         dir: config.dir.clone(),
         runtime,
     });
@@ -292,13 +300,7 @@ fn of_member(
 }
 
 /// Makes the node one that others may follow.
-fn begin_site(
-    dir: &Path,
-    known: Option<SiteId>,
-    store: &Store,
-    users: &Watched,
-    runtime: tokio::runtime::Handle,
-) -> Result<()> {
+fn begin_site(dir: &Path, known: Option<SiteId>, store: &Store, peers: Arc<Peers>) -> Result<()> {
     let id = match known {
         Some(id) => id,
         None => {
@@ -308,7 +310,6 @@ fn begin_site(
             id
         }
     };
-    let peers = Peers::new(users.as_peer(), runtime);
     store.set_peers(Arc::clone(&peers));
     store.set_owner(Arc::new(Owner::new(id, store, peers)));
     Ok(())
@@ -352,6 +353,30 @@ fn lock(dir: &Path) -> Result<File> {
             Err(Error::new(Kind::Conflict, what))
         }
     }
+}
+
+/// What the node shows to those who speak TLS with it.
+fn show(tls: &config::Tls) -> Result<(Shown, Arc<ServerConfig>)> {
+    let wrong = |error| Error::caused(Kind::Invalid, "use the certificate of the node", error);
+    let shown = Shown::open(tls.certificate.clone(), tls.key.clone()).map_err(wrong)?;
+    let config = shown.config().map_err(wrong)?;
+    Ok((shown, config))
+}
+
+fn authority(config: &Config) -> Option<&Path> {
+    config.tls.as_ref()?.authority.as_deref()
+}
+
+/// How it speaks TLS with other nodes, if it does.
+fn tls_of_site(config: &Config) -> Result<Option<Arc<ClientConfig>>> {
+    let Some(path) = authority(config) else {
+        return Ok(None);
+    };
+    let doing = || format!("use the authority in {}", path.display());
+    let pem = std::fs::read_to_string(path).map_err(|error| Error::io(doing(), error))?;
+    let config = auth::anonymous_client(&pem);
+    let config = config.map_err(|error| Error::caused(Kind::Invalid, doing(), error))?;
+    Ok(Some(config))
 }
 
 /// What is plain, and what is within TLS.

@@ -2,9 +2,9 @@
 
 use anyhow::{anyhow, ensure};
 use clap::Args;
+use geds::client::{Error, Kind};
 use geds::index::Name;
 use geds::store::Condition;
-use geds::client::{Error, Kind};
 
 use super::access::Access;
 use super::show;

@@ -27,6 +27,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::wire::site::{Committed, Followed, Joined, PieceLen, from_data};
 use crate::wire::{Site, told};
+use rustls::ClientConfig;
 
 /// So long after something has gone wrong it is tried again, at first and at most.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -47,6 +48,8 @@ pub(crate) struct Setup {
     pub node: NodeId,
     pub owner: SocketAddr,
     pub credentials: Credentials,
+    /// How it speaks with other nodes, if not in the clear.
+    pub tls: Option<Arc<ClientConfig>>,
     pub dir: PathBuf,
     pub runtime: tokio::runtime::Handle,
 }
@@ -96,7 +99,11 @@ pub(crate) struct Numbers {
 
 impl Member {
     pub(crate) fn new(setup: Setup) -> Arc<Self> {
-        let peers = Peers::new(Some(setup.credentials.clone()), setup.runtime.clone());
+        let peers = Peers::new(
+            Some(setup.credentials.clone()),
+            setup.tls.clone(),
+            setup.runtime.clone(),
+        );
         Arc::new(Self {
             setup,
             addr: OnceLock::new(),
@@ -246,7 +253,7 @@ impl Member {
             dir,
             ..
         } = &self.setup;
-        let client = Client::connect(*owner, credentials, None).await?;
+        let client = self.peers.connect(*owner, credentials).await?;
         let (known, of) = (read(dir, Role::Member)?, client.node().0);
         let join = Site::Join {
             node: *node,

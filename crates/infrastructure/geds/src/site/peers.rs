@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use ids::Name as Tenant;
+use rustls::ClientConfig;
 use tokio::sync::OnceCell;
 
-use crate::client::{Client, Credentials, Object};
+use crate::client::{Client, Credentials, Object, Tls};
 use crate::core::index::{Entry, NodeId, Placement, Residency};
 use crate::core::to_usize;
 use crate::error::{Error, Kind, Result};
@@ -30,6 +31,7 @@ pub(crate) struct Peers {
     addrs: Mutex<BTreeMap<NodeId, SocketAddr>>,
     connections: Mutex<BTreeMap<NodeId, Connecting>>,
     credentials: Mutex<Option<Credentials>>,
+    tls: Option<Arc<ClientConfig>>,
     runtime: tokio::runtime::Handle,
     n_requests: AtomicU64,
     n_bytes: AtomicU64,
@@ -47,12 +49,14 @@ impl fmt::Debug for Peers {
 impl Peers {
     pub(crate) fn new(
         credentials: Option<Credentials>,
+        tls: Option<Arc<ClientConfig>>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
         Arc::new(Self {
             addrs: Mutex::default(),
             connections: Mutex::default(),
             credentials: Mutex::new(credentials),
+            tls,
             runtime,
             n_requests: AtomicU64::new(0),
             n_bytes: AtomicU64::new(0),
@@ -106,6 +110,19 @@ impl Peers {
         })
     }
 
+    /// Over TLS, if the site speaks that: the certificate is to have the address of the node.
+    pub(super) async fn connect(
+        &self,
+        addr: SocketAddr,
+        credentials: &Credentials,
+    ) -> Result<Client> {
+        let tls = self.tls.as_ref().map(|config| Tls {
+            config: Arc::clone(config),
+            name: addr.ip().to_string(),
+        });
+        Ok(Client::connect(addr, credentials, tls.as_ref()).await?)
+    }
+
     async fn client(&self, node: NodeId) -> Result<Client> {
         let addr = lock(&self.addrs).get(&node).copied();
         let what = || format!("where node {} is is not known", node.0);
@@ -120,7 +137,8 @@ impl Peers {
         }
         let credentials = lock(&self.credentials).clone();
         let missing = || Error::new(Kind::Unavailable, "this node has no credential of the site");
-        let client = Client::connect(addr, &credentials.ok_or_else(missing)?, None).await?;
+        let credentials = credentials.ok_or_else(missing)?;
+        let client = self.connect(addr, &credentials).await?;
         *connecting = Some((addr, client.clone()));
         Ok(client)
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::client::{Client, Credentials};
+use crate::client::{Client, Credentials, Tls};
 use crate::config::{self, Config};
 use crate::core::index::{
     BucketName, Class, Folder, Key, Name, NodeId, Precondition, Prefix, Residency,
@@ -44,7 +44,6 @@ async fn start(config: Config) -> Result<Service> {
     let deps = Deps {
         metrics: telemetry::Metrics::new(),
         health: telemetry::Health::starting("starting"),
-        tls: None,
     };
     crate::start(config, deps).await
 }
@@ -67,17 +66,22 @@ fn config(dir: &Path, node: u32, index: Option<SocketAddr>) -> Config {
     config
 }
 
+/// Who may use the nodes that are in a directory, and a user.
+fn admit(dir: &Path) -> Credentials {
+    let users = dir.join("users");
+    let acme = users::add(&users, "acme").expect("a user").ini("here");
+    let peer = users::add_peer(&users).expect("a credential");
+    peer.write(&dir.join("peer.ini"), "here").expect("written");
+    Credentials::parse(&acme).expect("credentials")
+}
+
 impl World {
     async fn new(n_members: u32) -> Self {
         let dir = TempDir::new().expect("a directory");
-        let users = dir.path().join("users");
-        let acme = users::add(&users, "acme").expect("a user").ini("here");
-        let peer = users::add_peer(&users).expect("a credential");
-        peer.write(&dir.path().join("peer.ini"), "here")
-            .expect("written");
+        let acme = admit(dir.path());
         let owner = start(config(dir.path(), 1, None)).await.expect("an owner");
         let mut world = Self {
-            acme: Credentials::parse(&acme).expect("credentials"),
+            acme,
             members: Vec::new(),
             owner: Some(owner),
             dir,
@@ -396,4 +400,55 @@ async fn a_directory_stays_what_it_is() {
         let error = start(config).await.expect_err("it is of another kind");
         assert_eq!(error.kind, Kind::Invalid, "{error}");
     }
+}
+
+/// Writes a certificate for this machine, which is its own authority, and says who trusts it.
+fn issue(dir: &Path, name: &str) -> Tls {
+    let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("issued");
+    let [certificate, key] = ["pem", "key"].map(|kind| dir.join(format!("{name}.{kind}")));
+    fs::write(&certificate, issued.cert.pem()).expect("written");
+    fs::write(key, issued.signing_key.serialize_pem()).expect("written");
+    Tls {
+        config: auth::anonymous_client(&issued.cert.pem()).expect("a certificate"),
+        name: "127.0.0.1".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn nodes_with_certificates_speak_tls() {
+    let dir = TempDir::new().expect("a directory");
+    let acme = admit(dir.path());
+    let ours = issue(dir.path(), "ours");
+    let others = issue(dir.path(), "others");
+    let secure = |node, index| Config {
+        tls: Some(config::Tls {
+            certificate: dir.path().join("ours.pem"),
+            key: dir.path().join("ours.key"),
+            authority: Some(dir.path().join("ours.pem")),
+        }),
+        ..config(dir.path(), node, index)
+    };
+    let owner = start(secure(1, None)).await.expect("an owner");
+    let index = owner.node_tls.expect("it has a certificate");
+    let member = start(secure(2, Some(index))).await.expect("a member");
+    until_live(&member).await;
+    let at = [index, member.node_tls.expect("it has a certificate")];
+    let connect = async |addr| Client::connect(addr, &acme, Some(&ours)).await;
+    let first = connect(at[0]).await.expect("it is let in");
+    let second = connect(at[1]).await.expect("it is let in");
+    first.create_bucket(&bucket()).await.expect("made");
+    put(&second, "k", "there", Class::Ephemeral).await;
+    // From the member.
+    assert_eq!(get(&first, "k").await.expect("it is there"), "there");
+    assert_eq!(owner.store().peers().expect("it has some").counts()[1], 5);
+    // Neither believes a certificate of somebody else, nor speaks in the clear there.
+    let fooled = Client::connect(index, &acme, Some(&others)).await;
+    assert_eq!(
+        fooled.expect_err("it is not theirs").kind,
+        Kind::Unavailable
+    );
+    let clear = Client::connect(index, &acme, None).await;
+    assert_eq!(clear.expect_err("it is TLS").kind, Kind::Unavailable);
+    member.stop().await.expect("stopped");
+    owner.stop().await.expect("stopped");
 }

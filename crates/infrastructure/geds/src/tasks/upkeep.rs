@@ -5,6 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use auth::Shown;
 use telemetry::Health;
 use tokio::sync::oneshot;
 
@@ -20,6 +21,7 @@ const STACK_BYTES: usize = 1 << 20;
 pub(crate) struct Tick {
     pub store: Store,
     pub users: Watched,
+    pub shown: Option<Shown>,
     pub health: Health,
 }
 
@@ -46,6 +48,9 @@ impl Tick {
                 error = &error as &dyn std::error::Error,
                 "the users stay as they were"
             ),
+        }
+        if let Some(Err(error)) = self.shown.as_mut().map(Shown::refresh) {
+            tracing::warn!(%error, "the certificate stays as it was");
         }
         if let Some(peers) = self.store.peers() {
             peers.set_credentials(self.users.as_peer());
@@ -142,6 +147,7 @@ mod tests {
         let mut upkeep = Upkeep::start(Tick {
             store: store.clone(),
             users: Watched::open(dir.path().join("users"), None).expect("nobody"),
+            shown: None,
             health,
         })
         .expect("a thread");

@@ -55,7 +55,6 @@ impl Node {
         let deps = geds::Deps {
             metrics: Metrics::new(),
             health: Health::starting("starting"),
-            tls: None,
         };
         let service = runtime.block_on(geds::start(config, deps))?;
         let node = Self {
@@ -123,6 +122,8 @@ impl Served {
                 s3: ([127, 0, 0, 1], 0).into(),
                 node: ([127, 0, 0, 1], 0).into(),
                 metrics: ([127, 0, 0, 1], 0).into(),
+                s3_tls: None,
+                node_tls: None,
             },
             credentials,
             child,
