@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut file = durable::create_private(&config.users())?;
     std::io::Write::write_all(&mut file, users.as_bytes())?;
     telemetry::init("geds_s3", telemetry::LogFormat::Text, "warn")?;
-    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let issued = rcgen::generate_simple_self_signed(["localhost", "127.0.0.1"].map(str::to_owned))?;
     let (ca, key) = (dir.join("ca.pem"), dir.join("key.pem"));
     std::fs::write(&ca, issued.cert.pem())?;
     std::fs::write(&key, issued.signing_key.serialize_pem())?;

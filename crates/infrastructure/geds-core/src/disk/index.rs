@@ -100,6 +100,7 @@ enum OpV1<'a> {
     NodeJoined(u32, u64),
     NodeLost(u32, u64),
     ForgetNode(u32),
+    DeletedInS3(TextsV1<'a>, ObjectIdV1),
 }
 
 /// A bucket, its owner, and when it was created.
@@ -167,6 +168,7 @@ enum PieceV1<'a> {
         bucket: &'a str,
         rows: Vec<RowV1<'a>>,
     },
+    Doomed(Vec<(TextsV1<'a>, ObjectIdV1)>),
 }
 
 /// Number, epoch, whether it is heard, and its last serial.
@@ -230,6 +232,7 @@ impl<'a> From<&'a Op> for OpV1<'a> {
             Op::NodeJoined(node, epoch) => Self::NodeJoined(node.0, epoch.0),
             Op::NodeLost(node, epoch) => Self::NodeLost(node.0, epoch.0),
             Op::ForgetNode(node) => Self::ForgetNode(node.0),
+            Op::DeletedInS3(name, id) => Self::DeletedInS3(name.into(), (*id).into()),
         }
     }
 }
@@ -279,6 +282,7 @@ impl OpV1<'_> {
             Self::NodeJoined(node, epoch) => Op::NodeJoined(NodeId(node), Epoch(epoch)),
             Self::NodeLost(node, epoch) => Op::NodeLost(NodeId(node), Epoch(epoch)),
             Self::ForgetNode(node) => Op::ForgetNode(NodeId(node)),
+            Self::DeletedInS3(name, id) => Op::DeletedInS3(name.name()?, id.into()),
         })
     }
 }
@@ -453,6 +457,10 @@ impl<'a> From<&'a Piece> for PieceV1<'a> {
                     .map(|(key, entry)| RowV1::new(key, entry))
                     .collect(),
             },
+            Piece::Doomed(doomed) => {
+                let copy = |(name, id): &'a (Name, ObjectId)| (name.into(), (*id).into());
+                Self::Doomed(doomed.iter().map(copy).collect())
+            }
         }
     }
 }
@@ -494,6 +502,10 @@ impl PieceV1<'_> {
                     .map(RowV1::parse)
                     .collect::<Result<_, _>>()?,
             },
+            Self::Doomed(doomed) => {
+                let copy = |(name, id): (TextsV1<'_>, ObjectIdV1)| Ok((name.name()?, id.into()));
+                Piece::Doomed(doomed.into_iter().map(copy).collect::<Result<_, _>>()?)
+            }
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ids::Epoch;
 
-use super::command::{Change, Commit, Error, Op, Record, Seal};
+use super::command::{Cause, Change, Commit, Error, Op, Record, Seal};
 use super::few::Few;
 use super::names::{Folder, Key, Name, NodeId, ObjectId};
 use super::object::{Entry, Hints, Loss, Object, Placement, Residency};
@@ -13,6 +13,9 @@ use super::state::{Bucket, Index, Node, renamed};
 
 /// What a name takes with its object, beside texts, metadata and consumers: measured, and rounded up.
 const NAME_BYTES: usize = 400;
+
+/// The same of a copy in S3 that is to be deleted.
+const DOOMED_BYTES: usize = 200;
 
 const CHECKED: &str = "it was checked";
 
@@ -49,6 +52,9 @@ impl Index {
                     Placement::At(copies) => copies,
                     Placement::Lost(_) => Few::default(),
                 };
+                for copy in copies.iter() {
+                    self.doom(id, copy);
+                }
                 effects.changes.push(Change::Released { id, copies });
             }
         }
@@ -109,11 +115,16 @@ impl Index {
                 self.set(to, Some(entry), effects);
             }
             Op::AddCopy(id, copy) => {
+                self.put_in_s3(&copy);
                 let object = self.objects.get_mut(id).expect(CHECKED);
                 object.placement.add(copy);
                 tell_placed(id, object, effects);
             }
-            Op::DropCopy(id, copy, _) => {
+            Op::DropCopy(id, copy, cause) => {
+                // What is damaged there is somebody else's.
+                if cause == Cause::Moved {
+                    self.doom(id, &copy);
+                }
                 let object = self.objects.get_mut(id).expect(CHECKED);
                 object.placement.lose(|other| *other == copy, Loss::Corrupt);
                 tell_placed(id, object, effects);
@@ -123,6 +134,45 @@ impl Index {
             Op::ForgetNode(node) => {
                 self.nodes.remove(&node);
             }
+            Op::DeletedInS3(name, id) => self.spare(&(name, id)),
+        }
+    }
+
+    /// Nobody needs a copy any more: if it is in S3, somebody is to delete it there.
+    fn doom(&mut self, id: ObjectId, copy: &Residency) {
+        if let Residency::S3(at) = copy {
+            self.add_doomed((at.name.clone(), id));
+        }
+    }
+
+    pub(crate) fn add_doomed(&mut self, doomed: (Name, ObjectId)) {
+        let n_bytes = doomed_bytes(&doomed);
+        if self.doomed.insert(doomed) {
+            self.names_bytes += n_bytes;
+        }
+    }
+
+    /// What was there before is replaced.
+    fn put_in_s3(&mut self, copy: &Residency) {
+        let Residency::S3(at) = copy else {
+            return;
+        };
+        let first = ObjectId {
+            node: NodeId(0),
+            epoch: Epoch(0),
+            serial: 0,
+        };
+        let from = self.doomed.range((at.name.clone(), first)..);
+        let there = from.take_while(|(name, _)| *name == at.name);
+        let there: Vec<_> = there.cloned().collect();
+        for doomed in there {
+            self.spare(&doomed);
+        }
+    }
+
+    fn spare(&mut self, doomed: &(Name, ObjectId)) {
+        if self.doomed.remove(doomed) {
+            self.names_bytes -= doomed_bytes(doomed);
         }
     }
 
@@ -155,6 +205,9 @@ impl Index {
         let id = seal.sealed.id;
         let node = self.nodes.get_mut(&id.node).expect(CHECKED);
         node.last_serial = id.serial;
+        for copy in object.placement.copies() {
+            self.put_in_s3(copy);
+        }
         self.objects.insert(id, object);
         let entry = Entry {
             generation: self.revision,
@@ -282,4 +335,8 @@ fn tell_placed(id: ObjectId, object: &Object, effects: &mut Effects) {
 pub(crate) fn name_bytes(name: &Name, entry: &Entry) -> usize {
     let consumers = size_of_val(&*entry.hints.consumers);
     NAME_BYTES + name.key.as_str().len() + entry.metadata.len() + consumers
+}
+
+fn doomed_bytes((name, _): &(Name, ObjectId)) -> usize {
+    DOOMED_BYTES + name.key.as_str().len()
 }

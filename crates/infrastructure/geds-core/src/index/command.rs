@@ -84,6 +84,10 @@ pub enum Op {
     /// It is not expected back, and makes room for another. Only one that is not heard, so no copy is there. What was lost with it still
     /// says so.
     ForgetNode(NodeId),
+    /// What is [doomed] is not there any more.
+    ///
+    /// [doomed]: super::Index::doomed
+    DeletedInS3(Name, ObjectId),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

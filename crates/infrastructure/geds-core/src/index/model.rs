@@ -15,6 +15,7 @@ pub(super) struct Model {
     /// All there ever were.
     pub epochs: BTreeSet<Epoch>,
     pub sealed: BTreeSet<ObjectId>,
+    pub doomed: BTreeSet<(Name, ObjectId)>,
 }
 
 impl Model {
@@ -26,12 +27,16 @@ impl Model {
             | Op::DropCopy(..)
             | Op::NodeJoined(..)
             | Op::NodeLost(..)
-            | Op::ForgetNode(_) => after.place(op).map(|()| None)?,
+            | Op::ForgetNode(_)
+            | Op::DeletedInS3(..) => after.place(op).map(|()| None)?,
             _ => after.name(revision, op)?,
         };
-        after
-            .data
-            .retain(|id, _| after.names.values().any(|entry| entry.sealed.id == *id));
+        let is_named = |id: &ObjectId| after.names.values().any(|entry| entry.sealed.id == *id);
+        let released = after.data.extract_if(.., |id, _| !is_named(id));
+        for (id, placement) in released {
+            let gone = placement.copies().iter().filter_map(in_s3);
+            after.doomed.extend(gone.map(|name| (name, id)));
+        }
         let entry = target.as_ref().and_then(|name| self.names.get(name));
         let holds = match (when, op) {
             (Precondition::None, _) => true,
@@ -152,6 +157,7 @@ impl Model {
         node.last_serial = id.serial;
         let is_new = self.sealed.insert(id);
         assert!(is_new || !is_next, "{id:?} would be sealed twice");
+        seal.copies.iter().for_each(|copy| self.put(copy));
         let copies = Placement::At(seal.copies.clone());
         self.data.insert(id, copies);
         let hints = Hints {
@@ -181,6 +187,9 @@ impl Model {
     fn place(&mut self, op: &Op) -> Option<()> {
         match op {
             Op::AddCopy(id, copy) => {
+                if !self.data.get(id)?.copies().contains(copy) {
+                    self.put(copy);
+                }
                 let copies = self
                     .data
                     .get(id)?
@@ -193,7 +202,11 @@ impl Model {
                 self.hears(copy).then_some(())
             }
             Op::DropCopy(id, copy, cause) => {
-                let is_last = self.data.get(id)?.copies() == [copy.clone()];
+                let copies = self.data.get(id)?.copies();
+                let (is_there, is_last) = (copies.contains(copy), copies == [copy.clone()]);
+                if is_there && *cause == Cause::Moved {
+                    self.doomed.extend(in_s3(copy).map(|name| (name, *id)));
+                }
                 self.lose(|of, other| of == id && other == copy, Loss::Corrupt);
                 (!is_last || *cause == Cause::Corrupt).then_some(())
             }
@@ -232,8 +245,17 @@ impl Model {
                 let known = self.nodes.remove(node);
                 known.is_none_or(|known| !known.is_heard).then_some(())
             }
+            Op::DeletedInS3(name, id) => {
+                self.doomed.remove(&(name.clone(), *id));
+                Some(())
+            }
             _ => None,
         }
+    }
+
+    fn put(&mut self, copy: &Residency) {
+        let at = in_s3(copy);
+        self.doomed.retain(|(name, _)| Some(name) != at.as_ref());
     }
 
     fn lose(&mut self, is_lost: impl Fn(&ObjectId, &Residency) -> bool, loss: Loss) {
@@ -279,4 +301,11 @@ impl Model {
 
 pub(super) fn in_folder(name: &Name, folder: &Folder) -> bool {
     name.bucket == folder.bucket && name.key.as_str().starts_with(folder.prefix.as_str())
+}
+
+fn in_s3(copy: &Residency) -> Option<Name> {
+    match copy {
+        Residency::S3(at) => Some(at.name.clone()),
+        _ => None,
+    }
 }

@@ -37,6 +37,8 @@ pub enum Piece {
         bucket: BucketName,
         rows: Vec<(Key, Arc<Entry>)>,
     },
+    /// See [`Index::doomed`].
+    Doomed(Vec<(Name, ObjectId)>),
 }
 
 impl Index {
@@ -71,6 +73,7 @@ impl Index {
         std::iter::once(head)
             .chain(chunks(objects).map(Piece::Objects))
             .chain(names)
+            .chain(chunks(self.doomed.iter().cloned()).map(Piece::Doomed))
     }
 
     fn n_names(&self) -> u64 {
@@ -107,18 +110,25 @@ impl Index {
         index.nodes = nodes.into_iter().collect();
         index.last_epoch = last_epoch;
         index.buckets = buckets.into_iter().collect();
-        let mut objects = Vec::new();
+        let (mut objects, mut doomed) = (Vec::new(), Vec::new());
         let mut names: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for piece in pieces {
             match piece? {
                 Piece::Head { .. } => return Err(Error::Corrupt("a snapshot has one head")),
                 Piece::Objects(some) => objects.extend(some),
                 Piece::Names { bucket, rows } => names.entry(bucket).or_default().extend(rows),
+                Piece::Doomed(some) => doomed.extend(some),
             }
         }
         index.add_objects(objects)?;
         for (bucket, rows) in names {
             index.add_names(bucket, rows)?;
+        }
+        if !doomed.iter().all(|(_, id)| index.may_be_sealed(*id)) {
+            return Err(Error::Corrupt("copies that cannot be"));
+        }
+        for doomed in doomed {
+            index.add_doomed(doomed);
         }
         let is_whole = (index.n_names(), index.objects.len() as u64) == (n_names, n_objects)
             && index

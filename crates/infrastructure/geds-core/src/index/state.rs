@@ -1,6 +1,6 @@
 //! The index, what it answers, and what it allows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ids::Epoch;
@@ -26,6 +26,8 @@ pub struct Index {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     /// The highest of any node, also of those that were forgotten.
     pub(crate) last_epoch: Epoch,
+    /// See [`Self::doomed`].
+    pub(crate) doomed: BTreeSet<(Name, ObjectId)>,
     /// See [`Limits::names_bytes_max`].
     pub(crate) names_bytes: usize,
     pub(crate) history: History,
@@ -37,7 +39,7 @@ pub struct Limits {
     pub buckets_max: usize,
     /// Those that are not heard any more count too, until they are forgotten.
     pub nodes_max: usize,
-    /// The memory of all names and their objects, roughly. Renaming is not refused for longer names.
+    /// The memory of all names and their objects, and of what is to be deleted in S3, roughly. Renaming is not refused for longer names.
     pub names_bytes_max: usize,
     pub metadata_bytes_max: usize,
     /// Of one object.
@@ -114,6 +116,7 @@ impl Index {
             objects: Objects::default(),
             nodes: BTreeMap::new(),
             last_epoch: Epoch(0),
+            doomed: BTreeSet::new(),
             names_bytes: 0,
         }
     }
@@ -184,6 +187,11 @@ impl Index {
 
     pub fn objects(&self) -> impl Iterator<Item = (ObjectId, &Object)> {
         self.objects.iter()
+    }
+
+    /// Copies in S3 that nobody names any more, in order, and of which it is not known that they are gone: under which name, and of which object.
+    pub fn doomed(&self) -> impl Iterator<Item = &(Name, ObjectId)> {
+        self.doomed.iter()
     }
 
     /// The start of a list of the present names that are not less than `from`.
@@ -364,6 +372,7 @@ impl Index {
                 Some(known) if known.is_heard => Err(Error::Invalid("the node is heard")),
                 known => Ok(known.is_some()),
             },
+            Op::DeletedInS3(name, id) => Ok(self.doomed.contains(&(name.clone(), *id))),
         }
     }
 

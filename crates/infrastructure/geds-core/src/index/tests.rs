@@ -163,6 +163,13 @@ impl World {
             }
             Op::AddCopy(id, copy) => Op::AddCopy(object(id), copy),
             Op::DropCopy(id, copy, cause) => Op::DropCopy(object(id), copy, cause),
+            Op::DeletedInS3(name, id) => {
+                let doomed = &self.present().doomed;
+                let nth = usize::try_from(id.serial).expect("small") % (doomed.len() + 1);
+                let chosen = doomed.iter().nth(nth).cloned();
+                let (name, id) = chosen.unwrap_or((name, id));
+                Op::DeletedInS3(name, id)
+            }
             Op::NodeJoined(node, Epoch(n)) => {
                 Op::NodeJoined(node, Epoch(self.index.last_epoch().0 + n))
             }
@@ -217,6 +224,8 @@ impl World {
         let objects = self.index.objects();
         let objects = objects.map(|(id, object)| (id, object.placement().clone()));
         assert_eq!(objects.collect::<BTreeMap<_, _>>(), model.data);
+        let doomed = self.index.doomed().cloned();
+        assert!(doomed.eq(model.doomed.iter().cloned()));
         for (id, object) in self.index.objects() {
             assert_eq!(object.names(), names_of[&id]);
         }
@@ -445,14 +454,15 @@ fn any_folder() -> impl Strategy<Value = Folder> {
 }
 
 fn any_copy() -> impl Strategy<Value = Residency> {
-    let in_s3 = InS3 {
-        name: name("persisted"),
-        etag: Etag::new("s3").expect("an etag"),
+    let in_s3 = |key| {
+        let name = name(key);
+        let etag = Etag::new("s3").expect("an etag");
+        Residency::S3(Arc::new(InS3 { name, etag }))
     };
     prop_oneof![
         2 => (1..3_u32).prop_map(|node| Residency::Dram(NodeId(node))),
         2 => (1..3_u32).prop_map(|node| Residency::Disk(NodeId(node))),
-        1 => Just(Residency::S3(Arc::new(in_s3))),
+        2 => select(&["p", "persisted"][..]).prop_map(in_s3),
     ]
 }
 
@@ -526,6 +536,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         3 => node().prop_map(|(node, epoch)| Op::NodeJoined(node, epoch)),
         2 => node().prop_map(|(node, epoch)| Op::NodeLost(node, epoch)),
         1 => node().prop_map(|(node, _)| Op::ForgetNode(node)),
+        4 => (object(), select(&["p", "persisted"][..]))
+            .prop_map(|(id, key)| Op::DeletedInS3(name(key), id)),
     ]
 }
 

@@ -435,7 +435,7 @@ mod touches {
             Op::DeletePrefix(folder) => within(folder),
             Op::RenamePrefix { from, to } => within(from) || within(to),
             Op::CreateBucket { bucket, .. } | Op::DeleteBucket(bucket) => *bucket == name.bucket,
-            Op::AddCopy(..) | Op::DropCopy(..) => false,
+            Op::AddCopy(..) | Op::DropCopy(..) | Op::DeletedInS3(..) => false,
             Op::NodeJoined(..) | Op::NodeLost(..) | Op::ForgetNode(_) => true,
         }
     }
@@ -456,7 +456,8 @@ mod touches {
             | Op::DropCopy(..)
             | Op::NodeJoined(..)
             | Op::NodeLost(..)
-            | Op::ForgetNode(_) => [None, None],
+            | Op::ForgetNode(_)
+            | Op::DeletedInS3(..) => [None, None],
         }
     }
 }

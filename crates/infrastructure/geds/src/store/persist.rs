@@ -435,9 +435,21 @@ impl Store {
             requests.set_unsure(name);
             return Err(error);
         }
+        self.say_deleted(name, &doomed).await?;
         requests.is_gone(name, &doomed);
         requests.count(|counts| counts.deleted_objects += 1);
         Ok(true)
+    }
+
+    /// They are not there, and whoever starts again need not look.
+    async fn say_deleted(&self, name: &Name, ids: &[ObjectId]) -> Result<()> {
+        let (store, name, ids) = (self.clone(), name.clone(), ids.to_vec());
+        let said = rt::blocking(move || {
+            ids.into_iter()
+                .try_for_each(|id| store.place(Op::DeletedInS3(name.clone(), id)))
+        });
+        let said = said.await;
+        said.map_err(|error| Error::caused(Kind::Unavailable, "say what is deleted", error))?
     }
 
     async fn fetch_wanted(&self, requests: &Requests) {
@@ -501,11 +513,16 @@ impl Store {
         }
     }
 
-    /// Begins to bring to S3 what was not there when the store was opened.
+    /// Begins to bring to S3 what was not there when the store was opened, and to delete what was to be.
     pub(super) fn find_dirty(&self) {
         let Some(requests) = &self.0.requests else {
             return;
         };
+        self.0.namespace.read(|index| {
+            for (name, id) in index.doomed() {
+                requests.doom(*id, name);
+            }
+        });
         if !requests.remote.writes_back {
             return;
         }

@@ -98,6 +98,7 @@ fn ops() -> Vec<Op> {
         Op::NodeJoined(NodeId(3), Epoch(2)),
         Op::NodeLost(NodeId(3), Epoch(2)),
         Op::ForgetNode(NodeId(3)),
+        Op::DeletedInS3(name("a/1"), id()),
     ]
 }
 
@@ -157,6 +158,7 @@ fn pieces() -> Vec<Piece> {
             bucket: BucketName::new("data").expect("a bucket"),
             rows: vec![(Key::new("a").expect("a key"), entry.into())],
         },
+        Piece::Doomed(vec![(name("a/1"), id())]),
     ]
 }
 

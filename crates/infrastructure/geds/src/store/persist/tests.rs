@@ -289,6 +289,30 @@ fn a_copy_that_others_have_made_is_theirs() {
 }
 
 #[test]
+fn what_was_to_be_deleted_is_so_after_a_restart() {
+    let world = World::new();
+    let disk = CrashDisk::default();
+    let node = world.writing_back(&disk);
+    node.put(Class::Durable, "gone", b"one");
+    node.put(Class::Durable, "replaced", b"two");
+    node.put(Class::Durable, "kept", b"three");
+    node.until_done();
+    world.s3.proxy.set_down(true);
+    node.delete("gone");
+    node.put(Class::Durable, "replaced", b"four");
+    drop(node);
+    world.s3.proxy.set_down(false);
+    assert!(world.seen("gone").is_some());
+    let node = world.writing_back(&disk);
+    node.until_done();
+    assert_eq!(world.seen("gone"), None);
+    assert!(world.seen("replaced").expect("it is there") == b"four"[..]);
+    assert!(world.seen("kept").expect("it is there") == b"three"[..]);
+    let namespace = node.store.namespace();
+    namespace.read(|index| assert!(index.doomed().next().is_none()));
+}
+
+#[test]
 fn what_was_perhaps_put_goes_with_its_name() {
     let world = World::new();
     let node = world.writing_back(&CrashDisk::default());
