@@ -229,6 +229,7 @@ enum Step {
     Append(usize, usize),
     WriteAt(usize, prop::sample::Index, usize),
     Truncate(usize, usize),
+    Restart(usize, usize),
     Seal(usize),
     Abandon(usize),
     Open(usize),
@@ -244,6 +245,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (which(), len()).prop_map(|(which, len)| Step::Append(which, len)),
         4 => (which(), any::<prop::sample::Index>(), len()).prop_map(|(which, at, len)| Step::WriteAt(which, at, len)),
         2 => (which(), len()).prop_map(|(which, len)| Step::Truncate(which, len)),
+        1 => (which(), len()).prop_map(|(which, len)| Step::Restart(which, len)),
         6 => which().prop_map(Step::Seal),
         1 => which().prop_map(Step::Abandon),
         4 => which().prop_map(Step::Open),
@@ -264,8 +266,7 @@ impl Model {
     fn check(&self) {
         for (object, expected) in &self.objects {
             assert_eq!(object.len(), expected.len() as u64);
-            let sums: Vec<u32> = expected.chunks(64 << 10).map(crc32c::crc32c).collect();
-            assert_eq!(object.sums(), sums);
+            assert_eq!(object.sums(), sums_of(expected));
             let mut bytes = vec![0; expected.len() + 1];
             let n_read = object.read_at(0, &mut bytes).expect("nobody alters it");
             assert_eq!(bytes[..n_read], expected[..]);
@@ -310,6 +311,12 @@ impl Model {
                     expected.resize(len, 0);
                 }
             }
+            Step::Restart(which, room) => {
+                let idx = pick(which, self.writers.len());
+                if let Some((writer, expected)) = idx.map(|idx| &mut self.writers[idx]) {
+                    restart(writer, expected, room);
+                }
+            }
             Step::Seal(which) => {
                 let Some(idx) = pick(which, self.writers.len()) else {
                     return;
@@ -339,6 +346,27 @@ impl Model {
             }
         }
     }
+}
+
+/// What is written can be seen before it is sealed.
+fn restart(writer: &mut Writer, expected: &mut Vec<u8>, room: usize) {
+    let slices = |from: usize, to: usize| -> Vec<u8> {
+        let slices = writer.slices(from as u64..to as u64);
+        slices.flatten().copied().collect()
+    };
+    let at = room.min(expected.len());
+    assert_eq!(slices(0, at), expected[..at]);
+    assert_eq!(slices(at, usize::MAX), expected[at..]);
+    assert_eq!(*writer.sums(), sums_of(expected));
+    let before = writer.room();
+    writer.restart(room as u64);
+    let kept = before.min((room as u64).next_multiple_of(PAGE_BYTES));
+    assert_eq!((writer.len(), writer.room()), (0, kept));
+    expected.clear();
+}
+
+fn sums_of(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks(64 << 10).map(crc32c::crc32c).collect()
 }
 
 fn is_done(result: super::Result<()>) -> bool {

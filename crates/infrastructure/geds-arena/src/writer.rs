@@ -1,5 +1,6 @@
 //! An object while it is written: private, and gone if it is not sealed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use geds_core::extents::PAGE_BYTES;
@@ -62,6 +63,12 @@ impl Writer {
         self.len == 0
     }
 
+    /// What it has of the memory, in bytes.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.room
+    }
+
     /// Makes room for an object of `len` bytes, in one piece if there is one.
     ///
     /// # Errors
@@ -103,6 +110,39 @@ impl Writer {
         Ok(())
     }
 
+    /// What lies in a range of what is written, in order.
+    pub fn slices(&self, range: Range<u64>) -> impl Iterator<Item = &[u8]> {
+        let end = range.end.min(self.len);
+        let mut position = range.start;
+        std::iter::from_fn(move || {
+            if position >= end {
+                return None;
+            }
+            let piece = &self.pieces[self.piece_at(position)];
+            let bytes = &piece.pages.bytes()[to_usize(position - piece.start)..];
+            let bytes = &bytes[..bytes.len().min(to_usize(end - position))];
+            position += bytes.len() as u64;
+            Some(bytes)
+        })
+    }
+
+    /// The CRC32C of each 64 KiB of what is written.
+    #[must_use]
+    pub fn sums(&self) -> Box<[u32]> {
+        let sum = |range| {
+            let append = |crc, bytes: &[u8]| crc32c::crc32c_append(crc, bytes);
+            self.slices(range).fold(0, append)
+        };
+        self.sums.clone().finish(self.len, sum)
+    }
+
+    /// Forgets what is written. Of its room, keeps so much.
+    pub fn restart(&mut self, room: u64) {
+        self.len = 0;
+        self.sums.truncate(0);
+        self.cut(room.min(self.room));
+    }
+
     /// How many extents it has.
     pub(crate) fn pieces(&self) -> usize {
         self.pieces.len()
@@ -113,19 +153,7 @@ impl Writer {
     }
 
     pub(crate) fn finish(mut self) -> Written {
-        let sums = std::mem::take(&mut self.sums);
-        let sums = sums.finish(self.len, |range| {
-            let mut crc = 0;
-            let mut position = range.start;
-            while position < range.end {
-                let piece = &self.pieces[self.piece_at(position)];
-                let bytes = &piece.pages.bytes()[to_usize(position - piece.start)..];
-                let len = bytes.len().min(to_usize(range.end - position));
-                crc = crc32c::crc32c_append(crc, &bytes[..len]);
-                position += len as u64;
-            }
-            crc
-        });
+        let sums = self.sums();
         self.cut(self.len);
         // Not collected in place: it would keep the room that the pieces had.
         let mut pages = Vec::with_capacity(self.pieces.len());

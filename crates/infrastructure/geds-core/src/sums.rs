@@ -15,7 +15,7 @@ enum Sum {
     Unknown,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sums(Vec<Sum>);
 
 impl Sums {
