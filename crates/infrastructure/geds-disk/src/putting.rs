@@ -4,12 +4,13 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use geds_core::extents::PAGE_BYTES;
+use geds_core::extents::{Extent, PAGE_BYTES};
 use wal::{Position, Ticket};
 
 use super::error::{Error, Result, during};
 use super::format::{self, Said};
 use super::keeping::FLUSH_BYTES;
+use super::reading::Pinned;
 use super::store::{Inner, State, Store};
 use crate::core::catalogue::{
     BLOCK_BYTES, Catalogue, Few, Id, Lying, Place, Weight, What, blocks_of, pages_of,
@@ -74,10 +75,7 @@ impl Store {
             let lying = self.inner.write(pieces, sums, room_by, |_| Ok(()))?;
             New::Large(lying)
         };
-        Ok(Prepared {
-            what: Some(what),
-            inner: Arc::clone(&self.inner),
-        })
+        Ok(Prepared::new(what, &self.inner))
     }
 
     /// The second half: waits at most for room in the queue of the log.
@@ -85,6 +83,14 @@ impl Store {
     /// # Errors
     /// `Conflict`, `Exhausted`, `Fenced`, `Unavailable`.
     pub fn put_prepared(&self, id: Id, mut prepared: Prepared) -> Result<Ticket> {
+        self.try_put_prepared(id, &mut prepared)
+    }
+
+    /// The same for who tries it again if it fails: then nothing was changed.
+    ///
+    /// # Errors
+    /// As [`put_prepared`](Self::put_prepared).
+    pub fn try_put_prepared(&self, id: Id, prepared: &mut Prepared) -> Result<Ticket> {
         let inner = &self.inner;
         let state = inner.lock_alive()?;
         let absent = |catalogue: &Catalogue| absent(catalogue, id);
@@ -127,10 +133,8 @@ impl Store {
             What::Staged(_) => return Ok(inner.log.barrier()),
         };
         let present = |catalogue: &Catalogue| present(catalogue, id);
-        let mut prepared = Prepared {
-            what: Some(New::Large(inner.write(pieces, &sums, room_by, present)?)),
-            inner: Arc::clone(inner),
-        };
+        let lying = inner.write(pieces, &sums, room_by, present)?;
+        let mut prepared = Prepared::lying(lying, inner);
         let Some(New::Large(lying)) = &prepared.what else {
             unreachable!("it was made so")
         };
@@ -146,16 +150,40 @@ impl Store {
     }
 }
 
+impl Prepared {
+    fn new(what: New, inner: &Arc<Inner>) -> Self {
+        Self {
+            what: Some(what),
+            inner: Arc::clone(inner),
+        }
+    }
+
+    pub(super) fn lying(lying: Arc<Lying>, inner: &Arc<Inner>) -> Self {
+        Self::new(New::Large(lying), inner)
+    }
+
+    /// Opens what has no name yet. `None`: it is a small one.
+    #[must_use]
+    pub fn pin(&self) -> Option<Pinned> {
+        match self.what.as_ref().expect(UNTIL_THE_END) {
+            New::Small(..) => None,
+            New::Large(lying) => {
+                let what = What::Lying(Arc::clone(lying));
+                Some(Pinned::new(Id::NONE, what, &self.inner))
+            }
+        }
+    }
+}
+
 impl Drop for Prepared {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
-        let room = state.catalogue.room_mut();
         match self.what.take() {
-            Some(New::Small(bytes, _)) => room.release(pages_of(bytes.len() as u64)),
-            Some(New::Large(lying)) => {
-                let lying = Arc::into_inner(lying).expect("nobody was told of it");
-                room.give(lying.extents.into_vec());
+            Some(New::Small(bytes, _)) => {
+                let pages = pages_of(bytes.len() as u64);
+                state.catalogue.room_mut().release(pages);
             }
+            Some(New::Large(lying)) => state.catalogue.bury(lying),
             None => return,
         }
         drop(state);
@@ -193,14 +221,29 @@ impl Inner {
         room_by: Instant,
         check: impl Fn(&Catalogue) -> Result<()>,
     ) -> Result<Arc<Lying>> {
+        let extents = self.write_piece(pieces, Weight::default(), room_by, check)?;
+        self.sync(extents.iter().map(Place::of))?;
+        let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let sums = sums.iter().copied().collect::<Few<_>>();
+        Ok(Arc::new(Lying::new(len, extents.into(), sums)))
+    }
+
+    /// Writes bytes to a place of their own, of an object that weighs so much without them.
+    pub(super) fn write_piece(
+        &self,
+        pieces: &[&[u8]],
+        before: Weight,
+        room_by: Instant,
+        check: impl Fn(&Catalogue) -> Result<()>,
+    ) -> Result<Vec<Extent>> {
         let len = pieces.iter().map(|piece| piece.len() as u64).sum();
         let need = Need {
             pages: pages_of(len),
             staged_bytes: 0,
             weight: Weight {
                 entries: 1,
-                places: 1,
-                sums: blocks_of(len),
+                places: before.places + 1,
+                sums: before.sums + blocks_of(len),
             },
         };
         if format::record_bytes(need.weight) > self.log.record_bytes_max() {
@@ -210,25 +253,23 @@ impl Inner {
         let extents = state.catalogue.room_mut().take(need.pages);
         drop(state);
         let extents = extents.ok_or(Error::Exhausted("on what is left of the disk"))?;
-        let places = || extents.iter().map(Place::of);
         let weight = Weight {
-            places: extents.len() as u64,
+            places: before.places + extents.len() as u64,
             ..need.weight
         };
         if format::record_bytes(weight) > self.log.record_bytes_max() {
             self.lock().catalogue.room_mut().give(extents);
             return Err(Error::Exhausted("in one piece, nor in a few"));
         }
-        let written = self.segments.write(places().collect(), pieces);
+        let written = self
+            .segments
+            .write(extents.iter().map(Place::of).collect(), pieces);
         if let Err(error) = during("write an object", written) {
             // Whoever came next would get the same pages, and fail too.
             self.lock().catalogue.room_mut().set_apart(extents);
             return Err(error);
         }
-        let synced = self.segments.sync(places());
-        during("sync an object", synced).map_err(|error| self.fail(error))?;
-        let sums = sums.iter().copied().collect::<Few<_>>();
-        Ok(Arc::new(Lying::new(len, extents.into(), sums)))
+        Ok(extents)
     }
 
     /// Promises a new object what it needs, as soon as it is there.
@@ -326,7 +367,7 @@ fn present(catalogue: &Catalogue, id: Id) -> Result<()> {
 }
 
 /// Gives the length of the pieces together, if the sums are theirs.
-fn check_sums(pieces: &[&[u8]], sums: &[u32]) -> Result<u64> {
+pub(super) fn check_sums(pieces: &[&[u8]], sums: &[u32]) -> Result<u64> {
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     if blocks_of(len) != sums.len() as u64 {
         return Err(Error::Invalid("there is a checksum of each 64 KiB"));

@@ -25,11 +25,7 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn pin(&self, id: Id) -> Result<Pinned> {
-        Ok(Pinned {
-            id,
-            what: Some(self.inner.find(id)?),
-            inner: Arc::clone(&self.inner),
-        })
+        Ok(Pinned::new(id, self.inner.find(id)?, &self.inner))
     }
 
     /// Opens an object and reads bytes of it. See [`Pinned::read_at`].
@@ -53,6 +49,14 @@ impl Drop for Pinned {
 }
 
 impl Pinned {
+    pub(super) fn new(id: Id, what: What, inner: &Arc<Inner>) -> Self {
+        Self {
+            id,
+            what: Some(what),
+            inner: Arc::clone(inner),
+        }
+    }
+
     #[must_use]
     pub fn id(&self) -> Id {
         self.id

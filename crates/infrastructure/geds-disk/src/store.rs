@@ -12,6 +12,7 @@ use wal::{DurableLog, Position, Ticket};
 use super::error::{Error, Result, during};
 use super::format::{FREED_MAX, Said};
 use super::keeping::{self, Keeping};
+use super::putting::Prepared;
 use super::segments::Segments;
 use super::snapshots::Snapshots;
 use crate::core::catalogue::{BLOCK_BYTES, Catalogue, Id, Weight, What};
@@ -42,6 +43,9 @@ impl Default for Config {
         }
     }
 }
+
+/// What the log has refused: an object that is not there therefore, and what is on the disk of it, if it is not a small one.
+pub type Refused = (Id, Option<Prepared>);
 
 /// For metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +156,12 @@ impl Store {
         Ok(())
     }
 
+    /// What objects may have in all.
+    #[must_use]
+    pub fn limit_bytes(&self) -> u64 {
+        self.inner.config.limit_bytes
+    }
+
     /// The length of an object in bytes, if there is one of that name.
     #[must_use]
     pub fn len_of(&self, id: Id) -> Option<u64> {
@@ -168,9 +178,9 @@ impl Store {
         next.map(|(id, what)| (id, what.len())).collect()
     }
 
-    /// Undoes what the log has refused, and tells which objects are not here therefore. To be called by who has seen [`wal::Error::Full`], and
-    /// before [`wal::Wal::resume`]. Nothing is freed for good until [`free_again`](Self::free_again).
-    pub fn forget_refused(&self) -> Vec<Id> {
+    /// Undoes what the log has refused, and gives which objects are not here therefore: they may be put again. To be called by who has seen
+    /// [`wal::Error::Full`], and before [`wal::Wal::resume`]. Nothing is freed for good until [`free_again`](Self::free_again).
+    pub fn forget_refused(&self) -> Vec<Refused> {
         let mut state = self.inner.lock();
         self.inner.settle(&mut state);
         let refused = state.catalogue.refuse();
@@ -178,7 +188,11 @@ impl Store {
         state.log_tail = self.inner.log.end();
         drop(state);
         self.inner.room.notify_all();
+        let refused = refused.into_iter();
+        let prepared = |lying| Prepared::lying(lying, &self.inner);
         refused
+            .map(|(id, lying)| (id, lying.map(prepared)))
+            .collect()
     }
 
     /// What is freed may be used again: why it was freed is in the log.

@@ -20,6 +20,8 @@ use crate::store::{Ack, Config, Disks, Store, Terms, tenant};
 const STEPS: u64 = 32;
 const KEYS: u64 = 3;
 const FOLDERS: [&str; 2] = ["a/", "b/"];
+/// Half of these are longer than what is in memory of one object.
+const LONG_BYTES: u64 = 350_000;
 const FREED_WITHIN: Duration = Duration::from_secs(20);
 /// After so many crashes the store goes on once.
 const GO_ON_EVERY: u64 = 200;
@@ -197,26 +199,31 @@ impl World {
 
     fn write(&mut self, names: &mut Names, key: String) -> Result<(String, Option<Ack>)> {
         self.serial += 1;
-        let len = match self.below(8) {
-            0..4 => self.below(3_000),
-            4..7 => self.below(30_000),
-            _ => 60_000 + self.below(100_000),
+        let len = match self.below(16) {
+            0..8 => self.below(3_000),
+            8..14 => self.below(30_000),
+            14 => 60_000 + self.below(100_000),
+            _ => LONG_BYTES + self.below(LONG_BYTES),
         };
         let len = usize::try_from(len).expect("it is short");
-        let is_kept = self.below(4) > 0;
-        let serial = self.serial;
-        let written = Written {
-            serial,
-            len,
-            is_kept,
-        };
-        let class = if is_kept {
+        let class = if self.below(4) > 0 {
             Class::Durable
         } else {
             Class::Ephemeral
         };
-        let ack = put(&self.store, &self.acme, &key, (class, written))?;
+        let serial = self.serial;
+        if self.below(16) == 0 {
+            // What is begun and not sealed is not there.
+            let mut writer = self.store.writer(&self.acme)?;
+            writer.append(&content(serial, len))?;
+        }
+        let (class, ack) = put(&self.store, &self.acme, &key, class, (serial, len))?;
         let what = format!("{class:?} {key}: {len} bytes");
+        let written = Written {
+            serial,
+            len,
+            is_kept: class == Class::Durable,
+        };
         names.insert(key, written);
         Ok((what, Some(ack)))
     }
@@ -272,12 +279,8 @@ impl World {
     /// Writes something more, and then takes all away.
     fn go_on(&self, store: &Store) -> Result<()> {
         for (serial, len) in (1_000..).zip([10, 5_000, 100_000]) {
-            let written = Written {
-                serial,
-                len,
-                is_kept: true,
-            };
-            put(store, &self.acme, "a/more", (Class::Durable, written))?.wait()?;
+            let put = put(store, &self.acme, "a/more", Class::Durable, (serial, len));
+            put?.1.wait()?;
         }
         store.maintain()?;
         store.delete_prefix(&self.acme, &folder("")?)?.wait()
@@ -339,12 +342,12 @@ fn until_empty(store: &Store) -> std::result::Result<(), String> {
 
 fn open(disk: &CrashDisk) -> Result<Store> {
     let mut config = Config::default();
-    config.arena.limit_bytes = 4 << 20;
-    config.arena.segment_bytes = 1 << 20;
+    config.arena.limit_bytes = 2 << 20;
+    config.arena.segment_bytes = 512 << 10;
     config.arena.spare_segments = 0;
     config.namespace.snapshot_after_bytes = 1_500;
     config.log.segment_bytes = 256 << 10;
-    config.tier1.limit_bytes = 4 << 20;
+    config.tier1.limit_bytes = 8 << 20;
     config.tier1.segment_bytes = 512 << 10;
     config.tier1.log_bytes = 16 << 10;
     config.tier1.staged_bytes_max = 64 << 10;
@@ -356,11 +359,18 @@ fn open(disk: &CrashDisk) -> Result<Store> {
     Store::open(&config, NodeId(1), disks)
 }
 
-fn put(store: &Store, of: &Tenant, key: &str, (class, written): (Class, Written)) -> Result<Ack> {
+/// Of the class that it is said to have then.
+fn put(
+    store: &Store,
+    of: &Tenant,
+    key: &str,
+    class: Class,
+    (serial, len): (u64, usize),
+) -> Result<(Class, Ack)> {
     let mut writer = store.writer(of)?;
-    writer.append(&content(written.serial, written.len))?;
-    let (_, ack) = store.seal(of, &name(key)?, (class, writer), Terms::default())?;
-    Ok(ack)
+    writer.append(&content(serial, len))?;
+    let (entry, ack) = store.seal(of, &name(key)?, (class, writer), Terms::default())?;
+    Ok((entry.sealed.class, ack))
 }
 
 fn read(store: &Store, of: &Tenant, key: &str) -> Result<Vec<u8>> {

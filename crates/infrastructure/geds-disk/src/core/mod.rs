@@ -1,3 +1,4 @@
 //! Pure state: no I/O, no clock, no threads.
 
 pub(crate) mod catalogue;
+pub(crate) mod growing;

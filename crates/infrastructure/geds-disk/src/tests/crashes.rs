@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wal::testing::{Choices, CrashDisk};
 
 use super::world::{Step, World};
-use Step::{Begin, Checkpoint, Flush, Free, Put, Reopen, Repair, Wait};
+use Step::{Begin, Checkpoint, Drop, Flush, Free, Put, Reopen, Repair, Wait, Write};
 
 /// The first of all that a crash may leave, and some others.
 const FIRST: usize = 4;
@@ -46,7 +46,7 @@ fn crashes(steps: &[Step]) -> Result<u64, String> {
     Ok(n_crashes)
 }
 
-const HISTORIES: [&[Step]; 4] = [
+const HISTORIES: [&[Step]; 5] = [
     // Small ones: in the log, moved, freed before and after, and the log shortened.
     &[
         Put(1000),
@@ -99,6 +99,20 @@ const HISTORIES: [&[Step]; 4] = [
         Checkpoint,
         Put(2001),
     ],
+    // What comes piece by piece, and what nobody wants then, in the pages of others.
+    &[
+        Put(90_000),
+        Free(0),
+        Wait,
+        Drop(80_000),
+        Write(100_000),
+        Wait,
+        Drop(60_000),
+        Put(30_000),
+        Free(0),
+        Write(140_000),
+        Checkpoint,
+    ],
 ];
 
 #[test]
@@ -118,6 +132,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => len.clone().prop_map(Put),
         6 => len.prop_map(Begin),
+        2 => (0_usize..140_000).prop_map(Write),
+        1 => (0_usize..140_000).prop_map(Drop),
         3 => Just(Wait),
         7 => any::<usize>().prop_map(Free),
         1 => any::<usize>().prop_map(Repair),

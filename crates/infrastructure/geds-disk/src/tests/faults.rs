@@ -10,7 +10,7 @@ use wal::{Disk as _, Position};
 use super::support::{config, id, kind_of, log_of, open_quiet, open_wal};
 use super::world::{Step, World};
 use crate::{Error, Kind, Store};
-use Step::{Begin, Checkpoint, Flush, Free, Put, Repair, Wait};
+use Step::{Begin, Checkpoint, Drop, Flush, Free, Put, Repair, Wait, Write};
 
 const STEPS: &[Step] = &[
     Put(1000),
@@ -23,6 +23,9 @@ const STEPS: &[Step] = &[
     Put(40_000),
     Checkpoint,
     Free(0),
+    Drop(20_000),
+    Write(70_000),
+    Free(2),
     Put(12_000),
     Put(1800),
     Flush(1 << 20),

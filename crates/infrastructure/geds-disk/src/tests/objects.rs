@@ -9,7 +9,7 @@ use wal::{Directory, Disk, Position};
 use super::support::{
     at_once, bytes_of, config, id, kind_of, log_of, open_quiet, open_wal, sums_of,
 };
-use crate::{Config, Drive, Kind, Store};
+use crate::{Config, Drive, Kind, Store, Writer};
 
 struct Places {
     data: Arc<dyn Disk>,
@@ -153,6 +153,106 @@ fn small_objects_move_to_their_places_and_the_log_is_shortened() {
         }
         assert_eq!(store.stats().used_bytes, 10 * 4096);
     }
+}
+
+#[test]
+fn what_comes_piece_by_piece_is_one_object_or_gone() {
+    for places in all_places() {
+        let wal = open_wal(Arc::clone(&places.log), 1 << 20);
+        let open = || {
+            let inner = open_quiet(&config(64, 3), Arc::clone(&places.data), log_of(&wal));
+            Store::quiet(inner.expect("it opens"))
+        };
+        let store = open();
+        for (n, len) in (1..).zip([0, 1, 65_536, 65_537, 300_000]) {
+            let writer = store.written(id(n), len).expect("there is room");
+            assert_eq!((writer.len(), writer.is_empty()), (len as u64, len == 0));
+            let prepared = writer.finish().expect("it works");
+            let mut found = vec![0; len];
+            let pinned = prepared.pin().expect("it is on the disk");
+            assert_eq!(pinned.read_at(0, &mut found).expect("it is there"), len);
+            assert!(found == bytes_of(id(n), len));
+            // Whoever reads it keeps it, and it is put all the same.
+            let put = store.put_prepared(id(n), prepared).expect("there is none");
+            put.wait().expect("durable");
+            assert_eq!(store.check(id(n)).expect("it is there"), len);
+        }
+        let used_bytes = store.stats().used_bytes;
+        let unsealed = store.written(id(9), 200_000).expect("there is room");
+        assert_eq!(store.stats().used_bytes, used_bytes + 49 * 4096);
+        drop(unsealed);
+        let prepared = store.written(id(9), 200_000).and_then(Writer::finish);
+        let pinned = prepared.expect("there is room").pin();
+        assert_eq!(store.stats().used_bytes, used_bytes + 49 * 4096);
+        drop(pinned);
+        assert_eq!(store.stats().used_bytes, used_bytes);
+        // As if it had been killed.
+        std::mem::forget(store.written(id(9), 200_000).expect("there is room"));
+        drop(store);
+        let store = open();
+        assert_eq!(store.stats().used_bytes, used_bytes);
+        for (n, len) in (1..).zip([0, 1, 65_536, 65_537, 300_000]) {
+            assert_eq!(store.check(id(n)).expect("it is there"), len);
+        }
+    }
+}
+
+#[test]
+fn a_writer_says_what_it_cannot_do_and_has_what_it_had() {
+    let disk = Arc::new(CrashDisk::default());
+    let wal = open_wal(disk.clone(), 1 << 20);
+    let store = Store::quiet(open_quiet(&config(32, 2), disk, log_of(&wal)).expect("it opens"));
+    let bytes = bytes_of(id(1), 200_000);
+    let mut writer = store.writer();
+    let append = |writer: &mut Writer, from: usize, to: usize| {
+        let piece = &bytes[from..to];
+        writer.append(&[piece], &sums_of(piece), at_once())
+    };
+    append(&mut writer, 0, 131_072).expect("there is room");
+    let rest = writer.truncate(70_000).expect("it is longer");
+    assert!(rest == bytes[65_536..70_000]);
+    assert_eq!((writer.len(), store.stats().used_bytes), (65_536, 65_536));
+    let rest = writer.truncate(65_536).expect("it is as long");
+    assert!(rest.is_empty());
+    assert_eq!(kind_of(writer.truncate(65_537)), Kind::Invalid);
+    assert_eq!(kind_of(writer.write_at(65_535, &[1, 2])), Kind::Invalid);
+    writer
+        .write_at(65_535, &bytes[65_535..65_536])
+        .expect("the same");
+    append(&mut writer, 65_536, 150_000).expect("there is room");
+    assert_eq!(kind_of(append(&mut writer, 0, 1)), Kind::Invalid);
+    writer.truncate(131_072).expect("it is longer");
+    // There are 64 pages.
+    let more = [7; 65_536];
+    let sum = sums_of(&more);
+    let two = [&more[..], &more];
+    let sums = [sum[0], sum[0], sum[0]];
+    assert_eq!(
+        kind_of(writer.append(&[&more[..]; 3], &sums, at_once())),
+        Kind::Exhausted
+    );
+    let others = store.written(id(2), 70_000).expect("there is room");
+    assert_eq!(
+        kind_of(writer.append(&two, &sums[..2], at_once())),
+        Kind::Exhausted
+    );
+    drop(others);
+    assert_eq!(
+        kind_of(writer.append(&two, &sums[1..2], at_once())),
+        Kind::Invalid
+    );
+    writer
+        .append(&two, &sums[..2], at_once())
+        .expect("there is room");
+    let prepared = writer.finish().expect("it works");
+    let put = store.put_prepared(id(1), prepared).expect("there is none");
+    put.wait().expect("durable");
+    let mut found = vec![0; 262_144];
+    store.read_at(id(1), 0, &mut found).expect("it is there");
+    assert!(found == [&bytes[..131_072], &more, &more].concat());
+    store.free(id(1)).expect("it is there");
+    store.wait_for_all().expect("it works");
+    assert_eq!(store.stats().used_bytes, 0);
 }
 
 #[test]

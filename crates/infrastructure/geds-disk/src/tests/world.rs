@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wal::testing::{Choices, CrashDisk};
-use wal::{Position, Wal};
+use wal::{Position, Ticket, Wal};
 
 use super::support::{at_once, bytes_of, config, id, log_of, open_quiet, try_open_wal};
 use crate::core::catalogue::pages_of;
-use crate::{Config, Error, Kind, Store};
+use crate::{Config, Error, Id, Kind, Store};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
@@ -16,6 +16,10 @@ pub(super) enum Step {
     Put(usize),
     /// The same without waiting.
     Begin(usize),
+    /// So many bytes, piece by piece.
+    Write(usize),
+    /// The same, and then nobody wants it.
+    Drop(usize),
     /// Waits for all that was begun.
     Wait,
     /// One of those that are there.
@@ -146,10 +150,17 @@ impl World {
     pub(super) fn step(&mut self, step: Step) -> Result<(), Error> {
         match step {
             Step::Put(len) => {
-                self.begin(len)?;
+                self.step(Step::Begin(len))?;
                 self.wait()?;
             }
-            Step::Begin(len) => self.begin(len)?,
+            Step::Begin(len) => self.begin(len, |store, id| store.put_of(id, len))?,
+            Step::Write(len) => self.begin(len, |store, id| {
+                store.put_prepared(id, store.written(id, len)?.finish()?)
+            })?,
+            Step::Drop(len) => match self.store.written(id(self.model.serial), len) {
+                Err(error) if error.kind() == Kind::Exhausted => {}
+                written => drop(written?),
+            },
             Step::Wait => self.wait()?,
             Step::Free(idx) => {
                 let there = self.there();
@@ -181,10 +192,21 @@ impl World {
         Ok(())
     }
 
-    /// The log was full, and goes on: what it has refused is as if it had never been asked for.
+    /// The log was full, and goes on: what it has refused is put again, or as if it had never been asked for.
     pub(super) fn resume(&mut self) {
-        self.store.forget_refused();
+        let refused = self.store.forget_refused();
         self.wal.resume();
+        for (id, prepared) in refused {
+            if let Some(mut prepared) = prepared
+                && id.serial % 2 == 0
+            {
+                let put = self.store.try_put_prepared(id, &mut prepared);
+                if put.and_then(|ticket| Ok(ticket.wait()?)).is_err() {
+                    self.store.forget_refused();
+                    self.wal.resume();
+                }
+            }
+        }
         self.store.free_again();
         let n_ops = self.disk.n_ops();
         self.model.objects.retain(|serial, object| {
@@ -213,7 +235,11 @@ impl World {
         there.map(|(serial, _)| *serial).collect()
     }
 
-    fn begin(&mut self, len: usize) -> Result<(), Error> {
+    fn begin(
+        &mut self,
+        len: usize,
+        put: impl FnOnce(&Store, Id) -> Result<Ticket, Error>,
+    ) -> Result<(), Error> {
         let serial = self.model.serial;
         let object = Object {
             len,
@@ -224,7 +250,7 @@ impl World {
         // If it fails, it may be there all the same after a crash.
         self.model.objects.insert(serial, object);
         self.model.serial += 1;
-        match self.store.put_of(id(serial), len) {
+        match put(&self.store, id(serial)) {
             Err(error @ Error::Exhausted(_)) => {
                 self.model.objects.remove(&serial);
                 assert_eq!(error.kind(), Kind::Exhausted);

@@ -40,7 +40,8 @@ impl Store {
         terms: Terms,
     ) -> Result<(Arc<Entry>, Ack)> {
         let unnamed = Unnamed {
-            object,
+            len: object.len(),
+            object: Some(object),
             share: self.share(tenant)?,
             prepared: None,
         };

@@ -199,6 +199,7 @@ impl Store {
         let inner = &*self.0;
         let Unnamed {
             object,
+            len: bytes,
             share,
             mut prepared,
         } = unnamed;
@@ -206,7 +207,6 @@ impl Store {
             Some(_) => (Class::Durable, Backing::Clean),
             None => (Class::Ephemeral, Backing::Dirty),
         };
-        let bytes = object.len();
         for _ in 0..TRIES {
             let session = member.session()?;
             self.live()?;
@@ -221,11 +221,12 @@ impl Store {
             };
             let (id, command) = self.seal_command(name, (class, bytes), numbered, terms)?;
             if class == Class::Durable {
-                self.put_before(id, &object, prepared.take())?;
+                self.put_before(id, object.as_ref(), prepared.take())?;
             }
             // Whoever sees the name finds the data.
-            let resident = inner.residents.insert(id, object.clone(), &share, backing);
-            if let Err(error) = resident {
+            if let Some(object) = object.clone()
+                && let Err(error) = inner.residents.insert(id, object, &share, backing)
+            {
                 self.free(id);
                 return Err(E::from(error));
             }
@@ -237,10 +238,15 @@ impl Store {
                 Err(error) => error.kind == Kind::Unavailable,
             };
             if !is_named {
+                let again = match (&object, &committed) {
+                    (None, Ok(_)) => self.prepare_again(id, self.room_by()).map(Some),
+                    _ => Ok(None),
+                };
                 inner.residents.remove(id);
                 if class == Class::Durable {
                     self.free(id);
                 }
+                prepared = again?;
             }
             let committed = committed?;
             if !is_named {
@@ -264,12 +270,13 @@ impl Store {
     fn put_before(
         &self,
         id: ObjectId,
-        object: &Object,
+        object: Option<&Object>,
         prepared: Option<Prepared>,
     ) -> Result<(), Error> {
-        let prepared = match prepared {
-            Some(prepared) => prepared,
-            None => self.prepare(object, self.room_by())?,
+        let prepared = match (prepared, object) {
+            (Some(prepared), _) => prepared,
+            (None, Some(object)) => self.prepare(object, self.room_by())?,
+            (None, None) => unreachable!("what is not in memory was prepared"),
         };
         let put = self.0.disk.put_prepared(on_disk(id), prepared)?.wait();
         if put.is_err() {

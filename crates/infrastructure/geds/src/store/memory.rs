@@ -66,21 +66,23 @@ impl Store {
         rt::now() + self.0.room_wait
     }
 
-    /// Does what needs memory of a tenant, again and again until there is some, or it has waited for long enough.
+    /// Does what needs memory of a tenant, again and again until there is some, or it has waited for long enough: it is told until when it may wait if
+    /// nothing was found that could go.
     pub(super) fn with_room<T>(
         &self,
         share: &Arc<Share>,
-        mut act: impl FnMut() -> Result<T>,
+        mut act: impl FnMut(Option<Instant>) -> Result<T>,
     ) -> Result<T> {
-        let mut by = None;
+        let (mut by, mut stuck_by) = (None, None);
         loop {
-            match act() {
+            match act(stuck_by) {
                 Err(error) if error.kind == Kind::Exhausted => {
                     let by = *by.get_or_insert_with(|| self.room_by());
                     if rt::now() >= by {
                         return Err(error);
                     }
-                    self.make_room(share, by);
+                    let may_help = self.make_room(share, by);
+                    stuck_by = (!may_help).then_some(by);
                 }
                 result => return result,
             }
@@ -92,19 +94,21 @@ impl Store {
     /// # Errors
     /// `Exhausted`: there is none, or was none in time.
     pub(crate) fn make_room_for(&self, tenant: &Tenant, bytes: u64) -> Result<()> {
-        let mut writer = self.writer(tenant)?;
-        writer.reserve(bytes)?;
-        // What others own in part is of no use to a process that has no memory yet.
         let share = self.share(tenant)?;
-        self.with_room(&share, || Ok(share.domain.try_room_of_client(bytes)?))
+        let mut written = share.domain.writer();
+        self.with_room(&share, |_| Ok(written.reserve(bytes)?))?;
+        // What others own in part is of no use to a process that has no memory yet.
+        self.with_room(&share, |_| Ok(share.domain.try_room_of_client(bytes)?))
     }
 
-    /// Moves something out of memory so that a tenant may have more, or waits a little while somebody else does.
-    fn make_room(&self, share: &Arc<Share>, by: Instant) {
+    /// Moves something out of memory so that a tenant may have more, or waits a little while somebody else does. `false`: nothing can go.
+    fn make_room(&self, share: &Arc<Share>, by: Instant) -> bool {
         self.drop_kept();
+        let mut is_under_way = true;
         if let Ok(_alone) = self.0.evicting.try_lock() {
+            is_under_way = false;
             match self.evict(&self.whose(share), BATCH_BYTES, true) {
-                Ok(bytes) if bytes > 0 => return,
+                Ok(bytes) if bytes > 0 => return true,
                 Ok(_) => {}
                 // Whoever waits is told.
                 Err(error) if error.kind == Kind::Exhausted => {}
@@ -121,6 +125,7 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.freed.1.wait_timeout(freed, left);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+        is_under_way
     }
 
     /// Makes room before somebody needs it.

@@ -75,8 +75,8 @@ use crate::namespace::{self, Committed, Namespace, RECORDS, SNAPSHOTS};
 use crate::site::member::Member;
 use crate::site::owner::Owner;
 use crate::site::peers::Peers;
-use crate::tier1;
 pub use geds_client::{Condition, Status, Terms};
+use crate::tier1::{self, Prepared};
 
 /// The log of the objects on the disk, beside those of the index.
 const OBJECTS: LogId = LogId(3);
@@ -155,8 +155,8 @@ struct Inner {
     warm: Arc<Warm>,
     /// Of the last object that was given a name, or was to be.
     last_serial: AtomicU64,
-    /// Should be on the disk, whose log has refused them when it was full.
-    refused: Mutex<BTreeSet<ObjectId>>,
+    /// Should be on the disk, whose log has refused them when it was full. Large ones are there, but for their names.
+    refused: Mutex<BTreeMap<ObjectId, Option<Prepared>>>,
     /// Nobody names them any more, and the log does not know yet that somebody has: if it is full, it is told all of it again.
     kept: Mutex<BTreeMap<ObjectId, Arc<Resident>>>,
     /// Are damaged on the disk, and whole in memory.
@@ -300,21 +300,13 @@ impl Store {
         Ok(Writer::new(self.clone(), self.share(tenant)?))
     }
 
-    /// Ends what was written. If it is to be durable and has more than 64 KiB, it is on the disk when this returns.
+    /// Ends what was written. If it is to be durable and has more than 64 KiB, it is on the disk when this returns; and so it is, and durable, if it
+    /// was too long for memory.
     ///
     /// # Errors
     /// `Exhausted` when there is no room on the disk; what was written is gone then.
     pub fn finish(&self, class: Class, writer: Writer) -> Result<Unnamed> {
-        let (object, share) = writer.finish()?;
-        let prepared = match class {
-            Class::Ephemeral => None,
-            Class::Durable => Some(self.prepare(&object, self.room_by())?),
-        };
-        Ok(Unnamed {
-            object,
-            share,
-            prepared,
-        })
+        writer.finish(self, class)
     }
 
     /// Gives a name to what was written. Of an ephemeral object the end of the node loses the bytes. Those of a durable one are on the disk when the

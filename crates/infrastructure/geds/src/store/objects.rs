@@ -12,11 +12,15 @@ use crate::arena::Object;
 use crate::core::index::{
     By, Cause, Command, Loss, NodeId, ObjectId, Op, Placement, Precondition, Residency,
 };
+use crate::core::sums::CHUNK_BYTES;
+use crate::core::to_usize;
 use crate::error::{Kind, Result};
-use crate::tier1::{self, Prepared};
+use crate::tier1::{self, Aligned, Prepared};
 
 /// So many are looked at in one step.
 const BATCH: usize = 1_000;
+/// So much is copied at once on the disk.
+const COPIED_BYTES: u64 = 1 << 20;
 
 pub(super) fn on_disk(id: ObjectId) -> tier1::Id {
     tier1::Id {
@@ -37,7 +41,9 @@ pub(super) fn in_index(id: tier1::Id) -> ObjectId {
 /// What was written to its end and wants a name, and is on the disk if it is to be durable. It is gone when it is dropped.
 #[derive(Debug)]
 pub struct Unnamed {
-    pub(super) object: Object,
+    /// `None`: it is on the disk only.
+    pub(super) object: Option<Object>,
+    pub(super) len: u64,
     pub(super) share: Arc<Share>,
     /// `None`: it is ephemeral.
     pub(super) prepared: Option<Prepared>,
@@ -58,6 +64,23 @@ impl Store {
         let views: Vec<_> = opened.views().collect();
         let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
         Ok(self.0.disk.prepare(&pieces, object.sums(), room_by)?)
+    }
+
+    /// Has it on the disk once more, to try again under another number.
+    pub(super) fn prepare_again(&self, id: ObjectId, room_by: Instant) -> Result<Prepared> {
+        let (disk, mut position) = (&self.0.disk, 0);
+        let pinned = disk.pin(on_disk(id))?;
+        let mut writer = disk.writer();
+        let mut buffer = Aligned::zeroed(to_usize(COPIED_BYTES));
+        while position < pinned.len() {
+            let n = pinned.read_at(position, &mut buffer)?;
+            let end = position + n as u64;
+            let chunks = position / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES);
+            let sums = &pinned.sums()[to_usize(chunks.start)..to_usize(chunks.end)];
+            writer.append(&[&buffer[..n]], sums, room_by)?;
+            position = end;
+        }
+        Ok(writer.finish()?)
     }
 
     /// The same for one that has a name. It is on the disk when the ticket is kept.
@@ -133,9 +156,9 @@ impl Store {
         let is_full = || inner.wal.stats().is_full;
         inner.namespace.resume(is_full, || {
             if is_full() {
-                let mut refused = lock(&inner.refused);
-                refused.extend(inner.disk.forget_refused().into_iter().map(in_index));
-                drop(refused);
+                let again = inner.disk.forget_refused().into_iter();
+                let again = again.map(|(id, prepared)| (in_index(id), prepared));
+                lock(&inner.refused).extend(again);
                 inner.wal.resume();
             }
             self.put_refused()
@@ -148,18 +171,12 @@ impl Store {
     /// Puts to the disk what its log has refused, also what nobody names any more: the log is told of its name, too, before it is told of another.
     fn put_refused(&self) -> Result<()> {
         let inner = &*self.0;
-        let refused: Vec<_> = lock(&inner.refused).iter().copied().collect();
+        let refused: Vec<_> = lock(&inner.refused).keys().copied().collect();
         let mut put = Vec::new();
         for id in refused {
-            let kept = lock(&inner.kept).get(&id).cloned();
-            let Some(resident) = kept.or_else(|| inner.residents.get(id)) else {
-                continue;
-            };
-            let written = self.write(&resident.object, rt::now());
-            let put_again =
-                written.and_then(|prepared| Ok(inner.disk.put_prepared(on_disk(id), prepared)?));
-            match put_again {
-                Ok(ticket) => put.push((id, ticket, resident.object.len())),
+            match self.put_again(id) {
+                Ok(Some(ticket)) => put.push((id, ticket)),
+                Ok(None) => {}
                 Err(error) if error.kind == Kind::Conflict => {
                     lock(&inner.refused).remove(&id);
                 }
@@ -168,16 +185,34 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        for (id, ticket, bytes) in put {
+        for (id, ticket) in put {
             ticket.wait()?;
             lock(&inner.refused).remove(&id);
-            if self.is_believed_here(id) {
-                self.came_to_disk(id, bytes);
-            } else {
-                self.free(id);
+            match inner.disk.len_of(on_disk(id)) {
+                Some(bytes) if self.is_believed_here(id) => self.came_to_disk(id, bytes),
+                _ => self.free(id),
             }
         }
         Ok(())
+    }
+
+    /// Its bytes may be where they were. `None`: they are gone, and not in memory.
+    fn put_again(&self, id: ObjectId) -> Result<Option<Ticket>> {
+        let inner = &*self.0;
+        let prepared = lock(&inner.refused).get_mut(&id).and_then(Option::take);
+        if let Some(mut prepared) = prepared {
+            let put = inner.disk.try_put_prepared(on_disk(id), &mut prepared);
+            if put.is_err() {
+                lock(&inner.refused).insert(id, Some(prepared));
+            }
+            return Ok(Some(put?));
+        }
+        let kept = lock(&inner.kept).get(&id).cloned();
+        let Some(resident) = kept.or_else(|| inner.residents.get(id)) else {
+            return Ok(None);
+        };
+        let prepared = self.write(&resident.object, rt::now())?;
+        Ok(Some(inner.disk.put_prepared(on_disk(id), prepared)?))
     }
 
     /// Nobody names it any more.
@@ -185,7 +220,7 @@ impl Store {
         let inner = &*self.0;
         if let Some(resident) = inner.residents.remove(id) {
             let refused = lock(&inner.refused);
-            if refused.contains(&id) || inner.disk.is_undecided(on_disk(id)) {
+            if refused.contains_key(&id) || inner.disk.is_undecided(on_disk(id)) {
                 lock(&inner.kept).insert(id, resident);
             }
         }
@@ -199,17 +234,21 @@ impl Store {
         let inner = &*self.0;
         let refused = lock(&inner.refused);
         let is_needed =
-            |id: &ObjectId| refused.contains(id) || inner.disk.is_undecided(on_disk(*id));
+            |id: &ObjectId| refused.contains_key(id) || inner.disk.is_undecided(on_disk(*id));
         lock(&inner.kept).retain(|id, _| is_needed(id));
     }
 
     /// What was refused and is not in memory any more is lost.
     fn lose_refused(&self) -> Result<()> {
         let here = Residency::Disk(self.0.node);
-        let refused: Vec<_> = lock(&self.0.refused).iter().copied().collect();
-        for id in refused {
+        let refused = lock(&self.0.refused);
+        let gone = refused.iter().filter(|(_, prepared)| prepared.is_none());
+        let gone: Vec<_> = gone.map(|(id, _)| *id).collect();
+        drop(refused);
+        for id in gone {
             let is_kept = lock(&self.0.kept).contains_key(&id);
-            if !is_kept && self.0.residents.get(id).is_none() {
+            let is_here = is_kept || self.0.disk.len_of(on_disk(id)).is_some();
+            if !is_here && self.0.residents.get(id).is_none() {
                 if self.is_believed_here(id) {
                     self.place(Op::DropCopy(id, here.clone(), Cause::Corrupt))?;
                 }

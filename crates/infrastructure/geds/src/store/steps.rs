@@ -40,6 +40,7 @@ impl Store {
         }
         let Unnamed {
             object,
+            len: bytes,
             share,
             prepared,
         } = unnamed;
@@ -47,7 +48,6 @@ impl Store {
             Some(_) => (Class::Durable, Backing::Clean),
             None => (Class::Ephemeral, Backing::Dirty),
         };
-        let bytes = object.len();
         let mut expires_at_ms = None;
         let mut sealed = None;
         let committed = inner.namespace.commit_with(|index| {
@@ -57,7 +57,7 @@ impl Store {
             let serial = inner.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
             let (_, epoch) = self.identity();
             let numbered = Numbered { epoch, serial };
-            let (id, command) = self.seal_command(name, (class, object.len()), numbered, terms)?;
+            let (id, command) = self.seal_command(name, (class, bytes), numbered, terms)?;
             let record = index.decide(command).map_err(Error::from)?;
             sealed = Some(id);
             if let Some(prepared) = prepared {
@@ -66,10 +66,10 @@ impl Store {
                 drop(put.map_err(Error::from)?);
             }
             // Whoever sees the name finds the data.
-            inner
-                .residents
-                .insert(id, object, &share, backing)
-                .map_err(E::from)?;
+            if let Some(object) = object {
+                let inserted = inner.residents.insert(id, object, &share, backing);
+                inserted.map_err(E::from)?;
+            }
             Ok::<_, E>(record)
         });
         if committed.is_err()

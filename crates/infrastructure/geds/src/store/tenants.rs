@@ -1,7 +1,7 @@
 //! What belongs to a tenant, and what to the store itself and so to none.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use ids::Name as Tenant;
@@ -18,6 +18,8 @@ pub(super) struct Share {
     pub tenant: Tenant,
     pub domain: Domain,
     victims: Mutex<Victims<ObjectId>>,
+    /// What is being written: nothing of it can be moved away by others.
+    unsealed_bytes: AtomicU64,
     /// Other processes have it mapped, or had.
     is_shared: AtomicBool,
 }
@@ -36,13 +38,45 @@ impl Share {
             tenant,
             domain,
             victims: Mutex::default(),
+            unsealed_bytes: AtomicU64::new(0),
             is_shared: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn unsealed_bytes(&self) -> u64 {
+        self.unsealed_bytes.load(Ordering::Relaxed)
     }
 
     /// Its objects, in the order in which they leave memory.
     pub(super) fn victims(&self) -> MutexGuard<'_, Victims<ObjectId>> {
         self.victims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one writer has of the memory.
+#[derive(Debug)]
+pub(super) struct Unsealed {
+    share: Arc<Share>,
+    bytes: u64,
+}
+
+impl Unsealed {
+    pub(super) fn new(share: Arc<Share>) -> Self {
+        Self { share, bytes: 0 }
+    }
+
+    pub(super) fn set(&mut self, bytes: u64) {
+        // It orders nothing else.
+        let all = &self.share.unsealed_bytes;
+        all.fetch_add(bytes, Ordering::Relaxed);
+        all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Unsealed {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

@@ -52,6 +52,15 @@ pub struct Id {
     pub serial: u64,
 }
 
+impl Id {
+    /// Of what has none yet.
+    pub(crate) const NONE: Self = Self {
+        node: 0,
+        epoch: 0,
+        serial: 0,
+    };
+}
+
 /// Pages that somebody says are somebody's. An [`Extent`] is the right to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -469,24 +478,28 @@ impl Catalogue {
                     let what = What::Lying(lying);
                     self.weight.add(&what);
                     let old = mem::replace(&mut self.slot(pending.id).what, what);
-                    self.drop_what(old, true);
+                    let old = self.drop_what(old, true);
+                    self.buried.extend(old);
                 }
-                Change::Free => self.remove(pending.id),
+                Change::Free => {
+                    let old = self.remove(pending.id);
+                    self.buried.extend(old);
+                }
             }
         }
         self.dig();
         before != (self.room.available(), self.staged_bytes)
     }
 
-    /// Nothing that is pending will ever be in the log. Tells which objects are not there therefore, also of those that were leaving.
-    pub(crate) fn refuse(&mut self) -> Vec<Id> {
+    /// Nothing that is pending will ever be in the log. Gives what is not there therefore, also of those that were leaving: whoever has it puts it
+    /// again, or [buries](Self::bury) it.
+    pub(crate) fn refuse(&mut self) -> Vec<(Id, Option<Arc<Lying>>)> {
         let mut refused = Vec::new();
         while let Some(pending) = self.pending.pop_back() {
             match pending.change {
                 Change::Put => {
                     self.unsaid.retain(|id| *id != pending.id);
-                    refused.push(pending.id);
-                    self.remove(pending.id);
+                    refused.push((pending.id, self.remove(pending.id)));
                 }
                 Change::Place(lying) => {
                     if let What::Staged(staged) = self.slot(pending.id).what.clone() {
@@ -505,13 +518,13 @@ impl Catalogue {
         self.slots.get_mut(&id).expect("something of it is pending")
     }
 
-    fn remove(&mut self, id: Id) {
+    fn remove(&mut self, id: Id) -> Option<Arc<Lying>> {
         let slot = self.slots.remove(&id).expect("something of it is pending");
-        self.drop_what(slot.what, slot.is_picked);
+        self.drop_what(slot.what, slot.is_picked)
     }
 
-    /// `has_pages`: nothing is promised to it if it is staged.
-    fn drop_what(&mut self, what: What, has_pages: bool) {
+    /// `has_pages`: nothing is promised to it if it is staged. Gives what has pages of its own.
+    fn drop_what(&mut self, what: What, has_pages: bool) -> Option<Arc<Lying>> {
         self.weight.sub(&what);
         match what {
             What::Staged(staged) => {
@@ -520,9 +533,16 @@ impl Catalogue {
                 if !has_pages {
                     self.room.release(pages_of(staged.len()));
                 }
+                None
             }
-            What::Lying(lying) => self.buried.push(lying),
+            What::Lying(lying) => Some(lying),
         }
+    }
+
+    /// Takes back the pages of what never was in the log, when nobody reads there any more.
+    pub(crate) fn bury(&mut self, lying: Arc<Lying>) {
+        self.buried.push(lying);
+        self.dig();
     }
 
     /// Takes back the pages of those that nobody reads any more.

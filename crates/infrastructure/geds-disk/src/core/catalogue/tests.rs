@@ -44,8 +44,8 @@ struct World {
     snapshot: Snapshot,
     walk: Option<Walk>,
     picked: Vec<Picked>,
-    /// Pages that somebody is writing to.
-    writing: Vec<(Id, u64, Vec<Extent>)>,
+    /// Somebody has written them, or tries again to put them.
+    writing: Vec<(Id, Arc<Lying>)>,
     readers: Vec<(Tag, Arc<Lying>)>,
     /// What was last written to each page.
     pages: BTreeMap<(SegmentNo, u32), Tag>,
@@ -68,7 +68,8 @@ enum Step {
     Leave(usize),
     Say(usize),
     Settle(usize),
-    Refuse,
+    /// Whether what has pages is put again.
+    Refuse(bool),
     Hold(usize),
     LetGo(usize),
     Damage(usize),
@@ -90,7 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => idx().prop_map(Step::Leave),
         4 => (0..4_usize).prop_map(Step::Say),
         8 => (1..6_usize).prop_map(Step::Settle),
-        1 => Just(Step::Refuse),
+        1 => any::<bool>().prop_map(Step::Refuse),
         2 => idx().prop_map(Step::Hold),
         2 => idx().prop_map(Step::LetGo),
         1 => idx().prop_map(Step::Damage),
@@ -160,8 +161,7 @@ impl World {
             Step::Take(pages) => self.take(pages),
             Step::Lay(idx) if !self.writing.is_empty() => {
                 let idx = idx % self.writing.len();
-                let (id, len, extents) = self.writing.swap_remove(idx);
-                let lying = lying(id, len, extents);
+                let (id, lying) = self.writing.swap_remove(idx);
                 let position = self.append(Record::Entry(lying.entry(id)));
                 self.put.insert(id, self.log.len());
                 self.catalogue.lay(id, lying, position);
@@ -201,7 +201,7 @@ impl World {
                 self.catalogue.free(n, position);
             }
             Step::Settle(n) => self.settle(n),
-            Step::Refuse => self.refuse(),
+            Step::Refuse(is_put_again) => self.refuse(is_put_again),
             Step::Hold(idx) => {
                 if let Some((id, What::Lying(lying))) = self.there(idx) {
                     self.readers.push((tag(id), lying));
@@ -228,7 +228,7 @@ impl World {
         if let Some(extents) = self.catalogue.room_mut().take(pages) {
             let id = self.name();
             self.write(id, &extents);
-            self.writing.push((id, len_of(pages), extents));
+            self.writing.push((id, lying(id, len_of(pages), extents)));
         }
     }
 
@@ -276,9 +276,9 @@ impl World {
         self.catalogue.settle(Position(self.n_durable as u64 + 1));
     }
 
-    fn refuse(&mut self) {
+    fn refuse(&mut self, is_put_again: bool) {
         self.settle(0);
-        self.catalogue.refuse();
+        let mut refused: BTreeMap<_, _> = self.catalogue.refuse().into_iter().collect();
         for record in self.log.drain(self.n_durable..) {
             match record {
                 Record::Small(id, _) | Record::Entry(Entry { id, .. })
@@ -286,13 +286,20 @@ impl World {
                 {
                     self.put.insert(id, usize::MAX);
                     self.freed.remove(&id);
-                    if !self.refused.contains(&id) {
-                        self.refused.push(id);
+                    match refused.remove(&id) {
+                        Some(Some(lying)) if is_put_again => self.writing.push((id, lying)),
+                        Some(lying) => {
+                            self.refused.push(id);
+                            lying.into_iter().for_each(|one| self.catalogue.bury(one));
+                        }
+                        // Its place was refused too.
+                        None => {}
                     }
                 }
                 _ => {}
             }
         }
+        assert!(refused.is_empty(), "all of them were to be put");
         let end = Position(self.n_durable as u64 + 1);
         self.walk.take_if(|walk| walk.position > end);
     }

@@ -30,6 +30,7 @@ use crate::store::{self, Disks, Remote, Store, Terms};
 use crate::wire::{DATA_BYTES_MAX, HEADER_BYTES, Header, Op};
 
 const ARENA_BYTES: u64 = 64 << 20;
+const DISK_BYTES: u64 = 112 << 20;
 
 struct World {
     store: Store,
@@ -56,6 +57,11 @@ fn setup_waiting(limits: Limits, remote: Option<Remote>, room_wait: Duration) ->
         log: wal::Config {
             segment_bytes: 4 << 20,
             ..wal::Config::default()
+        },
+        tier1: crate::tier1::Config {
+            limit_bytes: DISK_BYTES,
+            segment_bytes: 4 << 20,
+            ..crate::tier1::Config::default()
         },
         room_wait,
         remote,
@@ -650,9 +656,9 @@ async fn what_was_detached_outlives_its_connection() {
     assert!(get(&world.acme, "k").await.expect("it is sealed") == noise(1 << 20, 1));
 }
 
-/// Writes an object that is longer than half of the memory.
+/// Writes an object that is longer than half of the disk.
 async fn fill(mut writer: Writer) -> Result<()> {
-    for part in 0..3 {
+    for part in 0..6 {
         writer.append(noise(16 << 20, part)).await?;
     }
     writer
@@ -681,7 +687,7 @@ async fn a_writer_without_room_fails_and_says_so_when_it_is_sealed() {
     let world = world().await;
     let mut writer = world.acme.writer(0).await.expect("a writer");
     let mut failed = None;
-    for part in 0..6 {
+    for part in 0..8 {
         if let Err(error) = writer.append(noise(16 << 20, part)).await {
             failed = Some(error.kind);
             break;

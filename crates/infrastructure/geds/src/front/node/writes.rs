@@ -127,6 +127,7 @@ async fn new(session: &Session, reserve: u64) -> Result<Written> {
     let (store, tenant) = (session.store.clone(), session.tenant.clone());
     blocking(&session.share.changing, move || {
         let mut writer = store.writer(&tenant)?;
+        writer.expect(reserve)?;
         writer.reserve(reserve.min(AHEAD_BYTES))?;
         Ok(Written::Own(writer))
     })
@@ -185,13 +186,13 @@ async fn seal_as(session: &Session, written: Written, seal: Seal) -> Result<Seal
             lost_with: None,
         });
     }
-    let class = seal.class;
     let sealed = blocking(&session.share.changing, move || {
+        let class = seal.class;
         store.seal(&tenant, &seal.name, (class, writer), seal.terms)
     });
     let (entry, ack) = sealed.await?;
-    // An ephemeral one says that it may be lost.
-    if class == Class::Durable {
+    // An ephemeral one says that it may be lost. What was too long for memory is none.
+    if entry.sealed.class == Class::Durable {
         ack.await?;
     } else {
         ack.seen().await?;

@@ -33,14 +33,14 @@ impl Content for Opened {
 }
 
 impl S3 {
-    /// Takes a body to its end, in the memory of a tenant.
+    /// Takes a body to its end.
     pub(super) async fn receive(
         &self,
         tenant: &Tenant,
         mut body: Body,
     ) -> Result<(Writer, Verified), Error> {
         let mut writer = self.store.writer(tenant)?;
-        writer.check_len(body.length().unwrap_or(0))?;
+        writer.expect(body.length().unwrap_or(0))?;
         loop {
             match body.next().await? {
                 Piece::Data(data) => {

@@ -184,6 +184,7 @@ impl S3 {
             return Err(Error::Changed);
         }
         let mut writer = self.store.writer(&owner)?;
+        writer.expect(reader.len())?;
         // In one piece, if there is one.
         writer.try_reserve(reader.len()).ok();
         writer = self.append(writer, &reader).await?;

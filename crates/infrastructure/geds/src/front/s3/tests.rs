@@ -30,7 +30,7 @@ fn config(arena_bytes: u64) -> store::Config {
             ..wal::Config::default()
         },
         tier1: crate::tier1::Config {
-            limit_bytes: 256 << 20,
+            limit_bytes: 4 * arena_bytes,
             segment_bytes: 1 << 20,
             ..crate::tier1::Config::default()
         },
@@ -559,14 +559,15 @@ async fn tenants_do_not_see_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_memory_has_no_room_for_is_refused_and_the_rest_makes_room() {
+async fn what_there_is_no_room_for_is_refused_and_the_rest_makes_room() {
     let world = world_with(&CrashDisk::default(), 20 << 20).await;
     let acme = &world.acme;
     acme.put("/data", b"").await.expect(200);
     let content = random(3 << 20);
     acme.put("/data/kept", &content).await.expect(200);
     let id = world.begin("m").await;
-    let large = random(24 << 20);
+    // Longer than the disk.
+    let large = random(81 << 20);
     acme.put("/data/kept", &large)
         .await
         .expect_error(503, "SlowDown");

@@ -239,6 +239,7 @@ impl S3 {
         let owner = found.meta.of.owner;
         let mut writer = self.store.writer(&owner)?;
         let size = completing.complete.size;
+        writer.expect(size)?;
         // In one piece, if there is one.
         writer.try_reserve(size).ok();
         for (part, id) in completing.complete.parts.iter().zip(&ids) {

@@ -8,10 +8,10 @@ use futures_util::stream::{self, Stream};
 use ids::Name as Tenant;
 
 use super::{Through, id_of, lock};
-use crate::core::index::{Entry, InS3, Name, ObjectId, Precondition};
+use crate::core::index::{Entry, Etag, InS3, Name, ObjectId, Precondition};
 use crate::core::victims::Backing;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Class, Reader, Store, Terms, Unnamed, now_ms};
+use crate::store::{Class, Content, Reader, Store, Terms, Unnamed, now_ms};
 use crate::tier2::Persist;
 
 /// What is there is looked at so often before it is deleted: somebody else may change it each time.
@@ -26,7 +26,7 @@ pub(crate) struct Writing {
 }
 
 impl Through<'_> {
-    /// Writes what lies in memory. What its users expect of its future is not kept.
+    /// Writes what lies here. What its users expect of its future is not kept.
     ///
     /// # Errors
     /// `Conflict` when it is not as the terms say; `Unavailable`: whether it is there is not known; what else S3 says.
@@ -37,15 +37,28 @@ impl Through<'_> {
         unnamed: Unnamed,
         terms: Terms,
     ) -> Result<Arc<Entry>> {
-        let Unnamed { object, share, .. } = unnamed;
-        let opened = object.open()?;
-        let pieces = opened.views().map(|view| Ok(Bytes::from(view)));
-        let pieces = stream::iter(pieces.collect::<Vec<_>>());
+        let Unnamed {
+            object,
+            len: size,
+            share,
+            prepared,
+        } = unnamed;
         let writing = Writing {
-            size: object.len(),
+            size,
             metadata: terms.metadata,
             when: terms.when,
         };
+        let Some(object) = object else {
+            let pinned = prepared.and_then(|prepared| prepared.pin());
+            let pinned = pinned.expect("what is not in memory is on the disk");
+            let content = Content::Disk(pinned);
+            let reader = Reader::new(self.unnamed(name, size).into(), content);
+            let pieces = reader.stream(0..size);
+            return self.write(tenant, name, writing, pieces).await;
+        };
+        let opened = object.open()?;
+        let pieces = opened.views().map(|view| Ok(Bytes::from(view)));
+        let pieces = stream::iter(pieces.collect::<Vec<_>>());
         let entry = self.write(tenant, name, writing, pieces).await?;
         if (1..=self.cache.config.block_bytes).contains(&object.len()) {
             // It is the only block.
@@ -79,9 +92,7 @@ impl Through<'_> {
         let mut entry = Entry {
             modified_at_ms: now_ms(),
             metadata,
-            ..self
-                .cache
-                .entry(name, crate::core::index::Etag::digest([0; 16]), size)
+            ..self.unnamed(name, size)
         };
         let what = Persist {
             name: name.clone(),
@@ -101,6 +112,11 @@ impl Through<'_> {
         entry.sealed.id = id_of(&persisted, u64::MAX);
         entry.sealed.etag = persisted.etag;
         Ok(Arc::new(entry))
+    }
+
+    /// What is to be written.
+    fn unnamed(&self, name: &Name, size: u64) -> Entry {
+        self.cache.entry(name, Etag::digest([0; 16]), size)
     }
 
     /// # Errors

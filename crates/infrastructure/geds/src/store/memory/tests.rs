@@ -189,7 +189,7 @@ fn a_tenant_at_its_limit_moves_its_own() {
         .create_bucket(&other, &theirs.bucket)
         .expect("there is none");
     let mut writer = store.writer(&other).expect("memory");
-    writer.append(&content(2 << 20, 1)).expect("there is room");
+    writer.append(&content(1 << 20, 1)).expect("there is room");
     let sealed = store.seal(
         &other,
         &theirs,
