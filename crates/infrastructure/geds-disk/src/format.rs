@@ -7,6 +7,7 @@
 //! nothing                                                                                            kind 3
 //! id       = node u32 · epoch u64 · serial u64
 //! entry    = id · len u64 · n u32 · n × (segment u64 · first page u32 · pages u32) · crc32c of each block of 64 KiB u32
+//!            n: with its highest bit, if the object was made of others
 //!
 //! snapshot = head · zeros to 4 KiB · block*
 //! head     = magic "CSKNTIR1" · edition u64 · position u64 · epoch u64 · blocks u64 · entries u64 · crc32c of the rest u32
@@ -25,6 +26,9 @@ const VERSION: u8 = 1;
 const SMALL: u8 = 1;
 const ENTRIES: u8 = 2;
 const NOTHING: u8 = 3;
+
+/// That an object was made of others is said with the number of its places.
+const JOINED: u32 = 1 << 31;
 
 const HEAD_RECORD_BYTES: usize = 4;
 const ID_BYTES: usize = 20;
@@ -107,7 +111,8 @@ pub(crate) fn push_entry(bytes: &mut Vec<u8>, entry: &Entry) {
     bytes.extend(id_bytes(entry.id));
     bytes.extend(entry.len.to_le_bytes());
     let n_places = u32::try_from(entry.places.len()).expect("each has a page of an object");
-    bytes.extend(n_places.to_le_bytes());
+    let joined = if entry.is_joined { JOINED } else { 0 };
+    bytes.extend((n_places | joined).to_le_bytes());
     for place in entry.places.iter() {
         bytes.extend(place.segment.0.to_le_bytes());
         bytes.extend(place.first.to_le_bytes());
@@ -212,7 +217,9 @@ impl Reader<'_> {
         let mut rest = Reader(self.0);
         let id = rest.id().ok_or(SHORT)?;
         let len = rest.u64().ok_or(SHORT)?;
-        let n_places = u64::from(rest.u32().ok_or(SHORT)?);
+        let n_places = rest.u32().ok_or(SHORT)?;
+        let is_joined = n_places & JOINED > 0;
+        let n_places = u64::from(n_places & !JOINED);
         // Looked at before memory is taken for them.
         let n_sums = blocks_of(len);
         let n_bytes = n_places * 16 + n_sums * 4;
@@ -234,6 +241,7 @@ impl Reader<'_> {
             len,
             places,
             sums,
+            is_joined,
         })
     }
 }

@@ -116,6 +116,44 @@ impl Store {
         result
     }
 
+    /// Makes one object of others, one after the other, of their bytes where they lie: nothing is written but its record. They may go, and it stays; their
+    /// records are in the log before its own. `None`: one of them is a small one, or ends within a block of 64 KiB and is not the last, or they lie in
+    /// too many pieces.
+    ///
+    /// # Errors
+    /// `NotFound`: one is not there; `Exhausted`, `Fenced`, `Unavailable`.
+    pub fn join(&self, ids: &[Id], room_by: Instant) -> Result<Option<Prepared>> {
+        let inner = &self.inner;
+        let mut state = inner.lock_alive()?;
+        // What was repaired lies elsewhere now.
+        inner.settle(&mut state);
+        let Some(parts) = lying(&state.catalogue, ids)? else {
+            return Ok(None);
+        };
+        drop(state);
+        let mut weight = Weight {
+            entries: 1,
+            ..Weight::default()
+        };
+        for part in &parts {
+            weight.places += part.extents.len() as u64;
+            weight.sums += part.sums.len() as u64;
+        }
+        if format::record_bytes(weight) > inner.log.record_bytes_max() {
+            return Ok(None);
+        }
+        let need = Need {
+            pages: 0,
+            staged_bytes: 0,
+            weight,
+        };
+        let mut state = inner.make_room(need, room_by, |_| Ok(()))?;
+        // As long as somebody has them, their pages are nobody else's.
+        let joined = Lying::join(&parts, state.catalogue.room_mut());
+        drop(state);
+        Ok(joined.map(|joined| Prepared::lying(Arc::new(joined), inner)))
+    }
+
     /// Puts an object's bytes to another place, because they are damaged where they are.
     ///
     /// # Errors
@@ -160,6 +198,20 @@ impl Prepared {
 
     pub(super) fn lying(lying: Arc<Lying>, inner: &Arc<Inner>) -> Self {
         Self::new(New::Large(lying), inner)
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self.what.as_ref().expect(UNTIL_THE_END) {
+            New::Small(bytes, _) => bytes.len() as u64,
+            New::Large(lying) => lying.len,
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Opens what has no name yet. `None`: it is a small one.
@@ -349,6 +401,19 @@ impl Inner {
         state.n_waiting -= 1;
         Ok(())
     }
+}
+
+/// `None`: one of them is in memory and in the log.
+fn lying(catalogue: &Catalogue, ids: &[Id]) -> Result<Option<Vec<Arc<Lying>>>> {
+    let mut all = Vec::with_capacity(ids.len());
+    for id in ids {
+        match catalogue.find(*id) {
+            Some(What::Lying(lying)) => all.push(Arc::clone(lying)),
+            Some(What::Staged(_)) => return Ok(None),
+            None => return Err(Error::NotFound(*id)),
+        }
+    }
+    Ok(Some(all))
 }
 
 fn absent(catalogue: &Catalogue, id: Id) -> Result<()> {

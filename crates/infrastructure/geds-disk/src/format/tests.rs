@@ -31,6 +31,7 @@ fn some_entries() -> Vec<Entry> {
         len,
         places: places.iter().copied().collect(),
         sums: sums.iter().copied().collect(),
+        is_joined: false,
     };
     vec![
         entry(1, 0, &[], &[]),
@@ -93,6 +94,20 @@ fn the_bytes_of_version_1_stay() {
     let block = hex(&block());
     lines.push(block.trim_end_matches("00").to_owned());
     assert_eq!(lines.join("\n"), GOLDEN.trim_end());
+}
+
+#[test]
+fn what_was_made_of_others_says_so() {
+    let joined = Entry {
+        is_joined: true,
+        ..some_entries().remove(1)
+    };
+    let bytes = Said::entries([&joined]).with_freed(&[]);
+    let golden = include_str!("golden/tier1-1-joined.txt");
+    assert_eq!(hex(&bytes), golden.trim_end());
+    let body = Body::Entries(vec![joined]);
+    let freed = Vec::new();
+    assert_eq!(Record::parse(&bytes), Ok(Record { freed, body }));
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn entry(serial: u64) -> Entry {
         }]
         .into(),
         sums: vec![1, 2].into(),
+        is_joined: false,
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wal::testing::{Choices, CrashDisk};
 
 use super::world::{Step, World};
-use Step::{Begin, Checkpoint, Drop, Flush, Free, Put, Reopen, Repair, Wait, Write};
+use Step::{Begin, Checkpoint, Drop, Flush, Free, Join, Put, Reopen, Repair, Wait, Write};
 
 /// The first of all that a crash may leave, and some others.
 const FIRST: usize = 4;
@@ -46,7 +46,7 @@ fn crashes(steps: &[Step]) -> Result<u64, String> {
     Ok(n_crashes)
 }
 
-const HISTORIES: [&[Step]; 5] = [
+const HISTORIES: [&[Step]; 6] = [
     // Small ones: in the log, moved, freed before and after, and the log shortened.
     &[
         Put(1000),
@@ -113,6 +113,20 @@ const HISTORIES: [&[Step]; 5] = [
         Write(140_000),
         Checkpoint,
     ],
+    // What is made of others, which go, and then goes too.
+    &[
+        Put(65_536),
+        Put(20_000),
+        Join(0, 1),
+        Free(0),
+        Free(0),
+        Wait,
+        Put(30_000),
+        Checkpoint,
+        Free(0),
+        Wait,
+        Put(70_000),
+    ],
 ];
 
 #[test]
@@ -134,6 +148,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => len.prop_map(Begin),
         2 => (0_usize..140_000).prop_map(Write),
         1 => (0_usize..140_000).prop_map(Drop),
+        1 => Just(Write(65_536)),
+        2 => any::<(usize, usize)>().prop_map(|(one, other)| Join(one, other)),
         3 => Just(Wait),
         7 => any::<usize>().prop_map(Free),
         1 => any::<usize>().prop_map(Repair),

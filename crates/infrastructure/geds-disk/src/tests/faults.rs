@@ -10,7 +10,7 @@ use wal::{Disk as _, Position};
 use super::support::{config, id, kind_of, log_of, open_quiet, open_wal};
 use super::world::{Step, World};
 use crate::{Error, Kind, Store};
-use Step::{Begin, Checkpoint, Drop, Flush, Free, Put, Repair, Wait, Write};
+use Step::{Begin, Checkpoint, Drop, Flush, Free, Join, Put, Repair, Wait, Write};
 
 const STEPS: &[Step] = &[
     Put(1000),
@@ -24,7 +24,8 @@ const STEPS: &[Step] = &[
     Checkpoint,
     Free(0),
     Drop(20_000),
-    Write(70_000),
+    Write(65_536),
+    Join(2, 2),
     Free(2),
     Put(12_000),
     Put(1800),

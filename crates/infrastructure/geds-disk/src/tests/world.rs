@@ -10,6 +10,9 @@ use super::support::{at_once, bytes_of, config, id, log_of, open_quiet, try_open
 use crate::core::catalogue::pages_of;
 use crate::{Config, Error, Id, Kind, Store};
 
+/// Longer ones are not made of others.
+const JOINED_MAX: usize = 500_000;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     /// So many bytes, and waits until they are durable.
@@ -20,6 +23,8 @@ pub(super) enum Step {
     Write(usize),
     /// The same, and then nobody wants it.
     Drop(usize),
+    /// Of two that are there, if they can be, one after the other.
+    Join(usize, usize),
     /// Waits for all that was begun.
     Wait,
     /// One of those that are there.
@@ -34,7 +39,8 @@ pub(super) enum Step {
 
 #[derive(Clone, Debug)]
 struct Object {
-    len: usize,
+    /// What it is made of: those that were put, which lie in one place, and their lengths.
+    of: Vec<(u64, usize)>,
     /// Before that operation nobody had heard of it. `None`: the disk begins with it.
     asked: Option<usize>,
     /// From that one on it is durable, and from that one on it may be gone.
@@ -62,6 +68,20 @@ pub(super) fn small_config() -> Config {
         staged_bytes_max: 6000,
         log_bytes: 8 << 10,
         ..config(12, 4)
+    }
+}
+
+impl Object {
+    fn len(&self) -> usize {
+        self.of.iter().map(|(_, len)| len).sum()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let parts = self
+            .of
+            .iter()
+            .map(|(serial, len)| bytes_of(id(*serial), *len));
+        parts.collect::<Vec<_>>().concat()
     }
 }
 
@@ -106,15 +126,15 @@ impl World {
             .into_iter()
             .map(|(id, len)| (id.serial, len))
             .collect();
-        let mut pages = 0;
+        let mut places = BTreeMap::new();
         for (serial, len) in &there {
             let object = self.model.objects.get(serial);
             let object = object.ok_or_else(|| format!("{serial} never was"))?;
-            if object.len as u64 != *len {
-                return Err(format!("{serial} has {len} bytes, not {}", object.len));
+            if object.len() as u64 != *len {
+                return Err(format!("{serial} has {len} bytes, not {}", object.len()));
             }
-            pages += pages_of(*len);
-            let check = self.store.check(id(*serial));
+            places.extend(object.of.iter().copied());
+            let check = self.store.check_is(id(*serial), &object.bytes());
             check.map_err(|error| format!("{serial}: {error:?}"))?;
         }
         for (serial, object) in &self.model.objects {
@@ -122,6 +142,7 @@ impl World {
                 return Err(format!("{serial} is lost: {object:?}"));
             }
         }
+        let pages: u64 = places.values().map(|len| pages_of(*len as u64)).sum();
         let stats = self.store.stats();
         if stats.used_bytes != pages * 4096 {
             return Err(format!(
@@ -161,6 +182,7 @@ impl World {
                 Err(error) if error.kind() == Kind::Exhausted => {}
                 written => drop(written?),
             },
+            Step::Join(one, other) => self.join(one, other)?,
             Step::Wait => self.wait()?,
             Step::Free(idx) => {
                 let there = self.there();
@@ -172,8 +194,11 @@ impl World {
             }
             Step::Repair(idx) => {
                 let there = self.there();
-                if let Some(serial) = there.get(idx % there.len().max(1)) {
-                    let bytes = bytes_of(id(*serial), self.model.objects[serial].len);
+                // Nobody knows where what is made of others is then, after a crash.
+                if let Some(serial) = there.get(idx % there.len().max(1))
+                    && self.is_alone(*serial)
+                {
+                    let bytes = self.model.objects[serial].bytes();
                     match self.store.repair(id(*serial), &[&bytes], at_once()) {
                         Err(error) if error.kind() == Kind::Exhausted => {}
                         result => drop(result?),
@@ -223,8 +248,8 @@ impl World {
     pub(super) fn check_durable(&self) {
         for (serial, object) in &self.model.objects {
             if object.durable.is_some() && object.freed.is_none() {
-                let len = self.store.check(id(*serial));
-                assert_eq!(len.expect("it is there"), object.len);
+                let check = self.store.check_is(id(*serial), &object.bytes());
+                check.expect("it is there");
             }
         }
     }
@@ -235,14 +260,54 @@ impl World {
         there.map(|(serial, _)| *serial).collect()
     }
 
+    fn is_alone(&self, serial: u64) -> bool {
+        let own = &self.model.objects[&serial].of;
+        let mut others = self
+            .model
+            .objects
+            .iter()
+            .filter(|(other, _)| **other != serial);
+        own.len() == 1 && others.all(|(_, other)| !other.of.contains(&own[0]))
+    }
+
+    fn join(&mut self, one: usize, other: usize) -> Result<(), Error> {
+        let there = self.there();
+        let pick = |idx: usize| there.get(idx.checked_rem(there.len())?).copied();
+        let Some(two) = pick(one).zip(pick(other)) else {
+            return Ok(());
+        };
+        let two = [two.0, two.1];
+        let of: Vec<_> = two
+            .iter()
+            .flat_map(|serial| self.model.objects[serial].of.clone())
+            .collect();
+        if of.iter().map(|(_, len)| len).sum::<usize>() > JOINED_MAX {
+            return Ok(());
+        }
+        // Somebody may be on the way to another place.
+        self.wait()?;
+        match self.store.join(&two.map(id), at_once())? {
+            None => Ok(()),
+            Some(prepared) => self.begin_of(of, |store, id| store.put_prepared(id, prepared)),
+        }
+    }
+
     fn begin(
         &mut self,
         len: usize,
         put: impl FnOnce(&Store, Id) -> Result<Ticket, Error>,
     ) -> Result<(), Error> {
+        self.begin_of(vec![(self.model.serial, len)], put)
+    }
+
+    fn begin_of(
+        &mut self,
+        of: Vec<(u64, usize)>,
+        put: impl FnOnce(&Store, Id) -> Result<Ticket, Error>,
+    ) -> Result<(), Error> {
         let serial = self.model.serial;
         let object = Object {
-            len,
+            of,
             asked: Some(self.disk.n_ops()),
             durable: None,
             freed: None,

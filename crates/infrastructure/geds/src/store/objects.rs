@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ids::Epoch;
+use ids::{Epoch, Name as Tenant};
 use wal::Ticket;
 
 use super::Store;
@@ -64,6 +64,22 @@ impl Store {
         let views: Vec<_> = opened.views().collect();
         let pieces: Vec<&[u8]> = views.iter().map(|view| &**view).collect();
         Ok(self.0.disk.prepare(&pieces, object.sums(), room_by)?)
+    }
+
+    /// Makes one object of others, one after the other, where they lie on the disk of this node. `None`: they do not, or cannot be one.
+    pub(crate) fn join(&self, tenant: &Tenant, ids: &[ObjectId]) -> Result<Option<Unnamed>> {
+        let ids: Vec<_> = ids.iter().map(|id| on_disk(*id)).collect();
+        let joined = match self.0.disk.join(&ids, self.room_by()) {
+            Err(tier1::Error::NotFound(_)) => None,
+            joined => joined?,
+        };
+        let share = self.share(tenant)?;
+        Ok(joined.map(|prepared| Unnamed {
+            object: None,
+            len: prepared.len(),
+            share,
+            prepared: Some(prepared),
+        }))
     }
 
     /// Has it on the disk once more, to try again under another number.

@@ -19,6 +19,7 @@
 //! snapshot of the catalogue, says which. Two rules make every crash come out right:
 //!
 //! 1. Pages are given to nobody else while any end of the log that a crash may leave says that something lies there.
+//!    Of pages that several objects have, so long as that is said of one of them.
 //! 2. A snapshot holds what lies durably, also when it is leaving. What is not durable is behind the position that the snapshot is of.
 //!
 //! `room.rs` says which pages are whose, `replay.rs` makes a catalogue of a snapshot and a log.
@@ -95,6 +96,8 @@ pub(crate) struct Entry {
     pub len: u64,
     pub places: Few<Place>,
     pub sums: Few<u32>,
+    /// Others may lie in its places too, of which it was made: each of the places is one of theirs.
+    pub is_joined: bool,
 }
 
 /// An object in extents. Who has it open keeps it where it is.
@@ -104,6 +107,8 @@ pub(crate) struct Lying {
     pub extents: Few<Extent>,
     /// CRC32C of each block.
     pub sums: Few<u32>,
+    /// It was made of others, and has extents of theirs.
+    is_joined: bool,
     is_damaged: AtomicBool,
 }
 
@@ -113,8 +118,28 @@ impl Lying {
             len,
             extents,
             sums,
+            is_joined: false,
             is_damaged: AtomicBool::new(false),
         }
+    }
+
+    /// What others are one after the other, where they lie. `None`: one of them ends within a block, and is not the last.
+    pub(crate) fn join(parts: &[Arc<Self>], room: &mut Room) -> Option<Self> {
+        let (last, others) = parts.split_last()?;
+        if others
+            .iter()
+            .any(|part| !part.len.is_multiple_of(BLOCK_BYTES))
+        {
+            return None;
+        }
+        let extents = parts.iter().flat_map(|part| part.extents.iter());
+        let extents = extents.map(|extent| room.share(extent)).collect();
+        let sums = parts.iter().flat_map(|part| part.sums.iter().copied());
+        let len = last.len + others.iter().map(|part| part.len).sum::<u64>();
+        Some(Self {
+            is_joined: true,
+            ..Self::new(len, extents, sums.collect())
+        })
     }
 
     /// Its pages will not be used again.
@@ -128,6 +153,7 @@ impl Lying {
             len: self.len,
             places: self.extents.iter().map(Place::of).collect(),
             sums: self.sums.iter().copied().collect(),
+            is_joined: self.is_joined,
         }
     }
 }

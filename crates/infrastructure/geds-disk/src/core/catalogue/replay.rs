@@ -59,9 +59,10 @@ impl Replay {
         for (segment, pages) in segments {
             catalogue.room.add(segment, pages);
         }
+        let mut laid = Laid::default();
         for entry in snapshot {
             if !self.0.contains_key(&entry.id) && !catalogue.knows(entry.id) {
-                catalogue.lay_again(entry)?;
+                catalogue.lay_again(entry, &mut laid)?;
             }
         }
         for (id, last) in self.0 {
@@ -75,7 +76,7 @@ impl Replay {
                     };
                     catalogue.insert(id, What::Staged(Arc::new(staged)), true);
                 }
-                Last::Lying(entry) => catalogue.lay_again(entry)?,
+                Last::Lying(entry) => catalogue.lay_again(entry, &mut laid)?,
                 Last::Freed => {}
             }
         }
@@ -83,28 +84,38 @@ impl Replay {
     }
 }
 
+/// Where something lies already, and whether that was made of others.
+type Laid = BTreeMap<Place, bool>;
+
 impl Catalogue {
-    fn lay_again(&mut self, entry: Entry) -> Result<(), Clash> {
-        let id = entry.id;
+    fn lay_again(&mut self, entry: Entry, laid: &mut Laid) -> Result<(), Clash> {
+        let (id, is_joined) = (entry.id, entry.is_joined);
         let extents: Result<Few<_>, _> = entry
             .places
             .iter()
-            .map(|place| right(&mut self.room, *place).ok_or(Clash(id)))
+            .map(|place| right(&mut self.room, *place, (is_joined, &mut *laid)).ok_or(Clash(id)))
             .collect();
-        let lying = Lying::new(entry.len, extents?, entry.sums);
+        let lying = Lying {
+            is_joined,
+            ..Lying::new(entry.len, extents?, entry.sums)
+        };
         self.insert(id, What::Lying(Arc::new(lying)), true);
         Ok(())
     }
 }
 
 /// A place in a segment that is lost is nobody else's either.
-fn right(room: &mut Room, place: Place) -> Option<Extent> {
-    if room.has(place) {
-        return room.take_at(place);
-    }
-    Some(Extent {
+fn right(room: &mut Room, place: Place, (is_joined, laid): (bool, &mut Laid)) -> Option<Extent> {
+    let extent = Extent {
         segment: place.segment,
         first: place.first,
         pages: place.pages,
-    })
+    };
+    let before = laid.get(&place).copied();
+    laid.insert(place, is_joined || before == Some(true));
+    match before {
+        _ if !room.has(place) => Some(extent),
+        None => room.take_at(place),
+        Some(was_joined) => (was_joined || is_joined).then(|| room.share(&extent)),
+    }
 }

@@ -6,7 +6,7 @@ use geds_core::extents::{Extent, Extents, SegmentNo};
 
 use super::Place;
 
-/// The pages of all segments. A page is free, promised (to nobody in particular: a number), used, or set apart.
+/// The pages of all segments. A page is free, promised (to nobody in particular: a number), used by one or several, or set apart.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     extents: Extents,
@@ -14,8 +14,17 @@ pub(crate) struct Room {
     pages: u64,
     free: u64,
     promised: u64,
+    /// Of the extents that several have, or had, and one still has: by where they begin.
+    shared: BTreeMap<(SegmentNo, u32), Sharing>,
     /// Where the disk has failed. They are not used again by this owner.
     apart: Vec<Extent>,
+}
+
+#[derive(Debug)]
+struct Sharing {
+    n_owners: u64,
+    /// One of those who had it has found so.
+    is_damaged: bool,
 }
 
 impl Room {
@@ -101,20 +110,56 @@ impl Room {
         pages.is_some_and(|pages| end.is_some_and(|end| end <= *pages))
     }
 
-    pub(crate) fn give(&mut self, extents: impl IntoIterator<Item = Extent>) {
-        for extent in extents {
-            // What lay in a segment that is lost is not ours to give.
-            if self.has(Place::of(&extent)) {
-                self.free += u64::from(extent.pages);
-                self.extents.give(extent);
-            }
+    /// The right to what somebody has, for another one: all of them give it back.
+    pub(crate) fn share(&mut self, extent: &Extent) -> Extent {
+        let key = (extent.segment, extent.first);
+        if self.has(Place::of(extent)) {
+            let alone = Sharing {
+                n_owners: 1,
+                is_damaged: false,
+            };
+            self.shared.entry(key).or_insert(alone).n_owners += 1;
         }
+        Extent { ..*extent }
+    }
+
+    pub(crate) fn give(&mut self, extents: impl IntoIterator<Item = Extent>) {
+        self.take_back(extents, false);
     }
 
     /// Does not use them again: writing or reading there has failed.
     pub(crate) fn set_apart(&mut self, extents: impl IntoIterator<Item = Extent>) {
-        let extents = extents.into_iter();
-        let ours: Vec<_> = extents.filter(|one| self.has(Place::of(one))).collect();
-        self.apart.extend(ours);
+        self.take_back(extents, true);
+    }
+
+    fn take_back(&mut self, extents: impl IntoIterator<Item = Extent>, is_damaged: bool) {
+        for extent in extents {
+            // What lay in a segment that is lost is not ours to give.
+            if !self.has(Place::of(&extent)) {
+                continue;
+            }
+            match self.let_go(&extent, is_damaged) {
+                None => {}
+                Some(true) => self.apart.push(extent),
+                Some(false) => {
+                    self.free += u64::from(extent.pages);
+                    self.extents.give(extent);
+                }
+            }
+        }
+    }
+
+    /// Whether the disk has failed there. `None`: others have it too.
+    fn let_go(&mut self, extent: &Extent, is_damaged: bool) -> Option<bool> {
+        let key = (extent.segment, extent.first);
+        let Some(sharing) = self.shared.get_mut(&key) else {
+            return Some(is_damaged);
+        };
+        sharing.n_owners -= 1;
+        sharing.is_damaged |= is_damaged;
+        if sharing.n_owners > 0 {
+            return None;
+        }
+        self.shared.remove(&key).map(|sharing| sharing.is_damaged)
     }
 }

@@ -47,6 +47,7 @@ struct World {
     /// Somebody has written them, or tries again to put them.
     writing: Vec<(Id, Arc<Lying>)>,
     readers: Vec<(Tag, Arc<Lying>)>,
+    made_of: BTreeMap<Id, Tag>,
     /// What was last written to each page.
     pages: BTreeMap<(SegmentNo, u32), Tag>,
     /// Of each object: its put is at that index; its free was asked for.
@@ -60,6 +61,8 @@ struct World {
 enum Step {
     Stage(u64),
     Take(u64),
+    /// Makes another one of it, in the same place.
+    Join(usize),
     Lay(usize),
     Pick(u64),
     Place(usize),
@@ -83,6 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..3_u64).prop_map(Step::Stage),
         3 => (1..6_u64).prop_map(Step::Take),
+        2 => idx().prop_map(Step::Join),
         3 => idx().prop_map(Step::Lay),
         4 => (1..6_u64).prop_map(Step::Pick),
         6 => idx().prop_map(Step::Place),
@@ -159,6 +163,7 @@ impl World {
         match step {
             Step::Stage(pages) => self.stage(pages),
             Step::Take(pages) => self.take(pages),
+            Step::Join(idx) => self.join(idx),
             Step::Lay(idx) if !self.writing.is_empty() => {
                 let idx = idx % self.writing.len();
                 let (id, lying) = self.writing.swap_remove(idx);
@@ -204,7 +209,8 @@ impl World {
             Step::Refuse(is_put_again) => self.refuse(is_put_again),
             Step::Hold(idx) => {
                 if let Some((id, What::Lying(lying))) = self.there(idx) {
-                    self.readers.push((tag(id), lying));
+                    assert!(self.has_bytes(id, &lying));
+                    self.readers.push((lying.sums[0], lying));
                 }
             }
             Step::Damage(idx) => {
@@ -229,6 +235,17 @@ impl World {
             let id = self.name();
             self.write(id, &extents);
             self.writing.push((id, lying(id, len_of(pages), extents)));
+        }
+    }
+
+    fn join(&mut self, idx: usize) {
+        if let Some((_, What::Lying(part))) = self.there(idx) {
+            let tag = part.sums[0];
+            let joined = Lying::join(&[part], self.catalogue.room_mut());
+            let id = self.name();
+            self.made_of.insert(id, tag);
+            let joined = joined.expect("it is the last");
+            self.writing.push((id, Arc::new(joined)));
         }
     }
 
@@ -373,7 +390,8 @@ impl World {
             match what {
                 What::Staged(staged) => assert_eq!(staged.sums[..], [tag(id)]),
                 What::Lying(lying) => {
-                    self.check_pages(tag(id), lying.extents.iter().map(Place::of));
+                    assert!(self.has_bytes(id, lying));
+                    self.check_pages(lying.sums[0], lying.extents.iter().map(Place::of));
                 }
             }
         }
@@ -383,8 +401,23 @@ impl World {
             }
         }
         let (room, there) = (found.room(), found.after(None));
-        let used: u64 = there.map(|(_, what)| pages_of(what.len())).sum();
+        // Some have the same ones.
+        let (mut promised, mut used) = (0, BTreeSet::new());
+        for (_, what) in there {
+            match what {
+                What::Staged(staged) => promised += pages_of(staged.len()),
+                What::Lying(lying) => used.extend(lying.extents.iter().flat_map(|one| {
+                    (one.first..one.first + one.pages).map(|page| (one.segment, page))
+                })),
+            }
+        }
+        let used = promised + used.len() as u64;
         assert_eq!(room.pages() - room.available(), used, "nothing is leaked");
+    }
+
+    /// Its own, or those of what it was made of.
+    fn has_bytes(&self, id: Id, lying: &Lying) -> bool {
+        lying.sums[0] == tag(id) || self.made_of.get(&id) == Some(&lying.sums[0])
     }
 
     /// Everything goes.
@@ -458,6 +491,7 @@ fn two_in_one_place_are_refused() {
         }]
         .into(),
         sums: vec![0].into(),
+        is_joined: false,
     };
     let finish = |entries: Vec<Entry>| Replay::default().finish(entries, SEGMENTS);
     assert_eq!(

@@ -214,7 +214,7 @@ impl InS3<'_> {
         };
         let mut parts = Vec::with_capacity(ids.len());
         for (part, id) in completing.complete.parts.iter().zip(&ids) {
-            let opened = face.open_part(&completing, &found.bucket, (part, *id));
+            let opened = face.open_part(&completing, &found.bucket, (part, id));
             let reader = opened.await.map_err(|error| told(error, when))?;
             parts.push(Ok::<_, error::Error>(reader.stream(0..reader.len())));
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ids::Name as Tenant;
 use s3::backend::{Complete, Error, NewUpload};
 use s3::body::Body;
 use s3::names::{BucketName, Etag, Name, PartNumber, Upload, UploadId};
@@ -17,7 +18,7 @@ use super::places::{self, Places};
 use crate::core::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
 use crate::error::{self, Kind};
 use crate::front::pages::page;
-use crate::store::{Reader, Store, Terms};
+use crate::store::{Reader, Store, Terms, Unnamed};
 
 /// An upload that is going on, and where.
 pub(super) struct Found {
@@ -240,15 +241,22 @@ impl S3 {
         let mut writer = self.store.writer(&owner)?;
         let size = completing.complete.size;
         writer.expect(size)?;
-        // In one piece, if there is one.
-        writer.try_reserve(size).ok();
-        for (part, id) in completing.complete.parts.iter().zip(&ids) {
-            let reader = self
-                .open_part(&completing, &found.bucket, (part, *id))
-                .await?;
-            writer = self.append(writer, &reader).await?;
-        }
-        let unnamed = self.finish(Class::Durable, writer).await?;
+        let joined = match writer.is_long() {
+            true => self.join(&owner, &ids).await?,
+            false => None,
+        };
+        let unnamed = match joined {
+            Some(joined) => joined,
+            None => {
+                // In one piece, if there is one.
+                writer.try_reserve(size).ok();
+                for part in completing.complete.parts.iter().zip(&ids) {
+                    let opened = self.open_part(&completing, &found.bucket, part);
+                    writer = self.append(writer, &opened.await?).await?;
+                }
+                self.finish(Class::Durable, writer).await?
+            }
+        };
         let seal = move |store: &Store| {
             let Completing { complete, name, .. } = &completing;
             let sealed = store.seal_with(name, unnamed, |index| {
@@ -274,13 +282,19 @@ impl S3 {
         Ok(object_of(&entry))
     }
 
+    async fn join(&self, owner: &Tenant, ids: &[ObjectId]) -> Result<Option<Unnamed>, Error> {
+        let (store, owner, ids) = (self.store.clone(), owner.clone(), ids.to_vec());
+        let joined = rt::blocking(move || store.join(&owner, &ids)).await;
+        Ok(joined.map_err(|error| Error::Unavailable(error.to_string()))??)
+    }
+
     /// # Errors
     /// `Conflict`: it is another one now.
     pub(super) async fn open_part(
         &self,
         completing: &Completing,
         bucket: &index::BucketName,
-        (part, id): (&Part, ObjectId),
+        (part, id): (&Part, &ObjectId),
     ) -> error::Result<Reader> {
         let place = completing.part(bucket, part);
         let changed = || error::Error::new(Kind::Conflict, "a part was sent again meanwhile");
@@ -289,7 +303,7 @@ impl S3 {
             Kind::NotFound => changed(),
             _ => error,
         })?;
-        match reader.entry().sealed.id == id {
+        match reader.entry().sealed.id == *id {
             true => Ok(reader),
             false => Err(changed()),
         }
