@@ -12,6 +12,7 @@ mod independence;
 mod iterations;
 mod kill;
 mod limits;
+mod long;
 mod mpi;
 mod mpi_index;
 mod nodes;

@@ -86,14 +86,25 @@ impl Client {
         self.send("DELETE", target, &[], b"")
     }
 
+    pub(crate) fn post(&self, target: &str, body: &[u8]) -> Result<Response> {
+        self.send("POST", target, &[], body)
+    }
+
+    /// Sends the head of an upload, and half of what it is of.
+    pub(crate) fn put_half(&self, target: &str, body: &[u8]) -> Result<TcpStream> {
+        let head = self.head("PUT", target, &[], body)?;
+        let mut socket = TcpStream::connect(&self.addr)?;
+        socket.write_all(head.as_bytes())?;
+        socket.write_all(&body[..body.len() / 2])?;
+        Ok(socket)
+    }
+
     /// What the end of the server may lose.
     pub(crate) fn put_ephemeral(&self, target: &str, body: &[u8]) -> Result<Response> {
         let class = ("x-cloudskin-acknowledgement", "ephemeral");
         self.send("PUT", target, &[class], body)
     }
 
-    /// `target`: a path and perhaps a query, both encoded, the query in order and each name with `=`. `more` headers come after `x-amz-date` in the
-    /// alphabet.
     fn send(
         &self,
         method: &str,
@@ -101,6 +112,18 @@ impl Client {
         more: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Response> {
+        exchange(&self.addr, &self.head(method, target, more, body)?, body)
+    }
+
+    /// `target`: a path and perhaps a query, both encoded, the query in order and each name with `=`. `more` headers come after `x-amz-date` in the
+    /// alphabet.
+    fn head(
+        &self,
+        method: &str,
+        target: &str,
+        more: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<String> {
         let now = date(rt::wall().duration_since(UNIX_EPOCH)?);
         let day = now.split('T').next().context("a day")?;
         let digest = hex(&Sha256::digest(body));
@@ -137,7 +160,7 @@ impl Client {
             hex(&key),
             body.len()
         )?;
-        exchange(&self.addr, &head, body)
+        Ok(head)
     }
 }
 
