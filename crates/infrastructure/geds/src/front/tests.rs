@@ -19,7 +19,7 @@ use crate::core::index::{Class, Folder, Item, NodeId, Precondition, Prefix, Revi
 use crate::error::Kind;
 use crate::store::tests::{bucket, name};
 use crate::store::{Cached, Disks, Policy, Store, Terms};
-use crate::tier2::tests as behind;
+use crate::tier2::testing as behind;
 
 struct World {
     behind: behind::World,

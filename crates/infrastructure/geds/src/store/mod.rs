@@ -44,6 +44,8 @@ use std::time::Duration;
 use ids::{Epoch, Name as Tenant};
 use wal::{Disk, LogId, Wal};
 
+pub use geds_client::{Condition, Status, Terms};
+
 pub use self::ack::Ack;
 use self::cached::Cache;
 pub use self::cached::{BLOCK_BYTES, Cached, InCache, Policy};
@@ -75,7 +77,6 @@ use crate::namespace::{self, Committed, Namespace, RECORDS, SNAPSHOTS};
 use crate::site::member::Member;
 use crate::site::owner::Owner;
 use crate::site::peers::Peers;
-pub use geds_client::{Condition, Status, Terms};
 use crate::tier1::{self, Prepared};
 
 /// The log of the objects on the disk, beside those of the index.

@@ -12,8 +12,8 @@ use crate::core::index::{Folder, Item, Key, Precondition, Prefix, Query};
 use crate::core::to_usize;
 use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
 use crate::store::{Terms, Unnamed};
-use crate::tier2::tests as s3;
-use crate::tier2::tests::proxy::Fault;
+use crate::tier2::testing as s3;
+use crate::tier2::testing::Fault;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const BLOCK: u64 = 1 << 20;

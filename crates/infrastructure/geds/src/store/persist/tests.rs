@@ -12,8 +12,8 @@ use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, 
 use crate::store::{InRemote, Remote, Scrubbing};
 use crate::tier1;
 use crate::tier2::Background;
-use crate::tier2::tests as s3;
-use crate::tier2::tests::proxy::Fault;
+use crate::tier2::testing as s3;
+use crate::tier2::testing::Fault;
 
 struct World {
     runtime: Runtime,

@@ -9,7 +9,7 @@ use crate::error::Kind;
 use crate::front::node::Limits;
 use crate::store::{self, Remote};
 use crate::tier2::Background;
-use crate::tier2::tests as s3;
+use crate::tier2::testing as s3;
 
 async fn copies(world: &World, key: &str) -> Vec<Residency> {
     let status = world.acme.status(&name(key)).await;

@@ -13,15 +13,20 @@
 //! - What nobody waits for is done when nobody else wants the processor ([`Background`]).
 //! - Requests are sent again where that is safe, a bounded number of times ([`store::s3::Limits`]). Nothing is tried again here.
 //!
-//! [`store::s3::Limits`]: ::store::s3::Limits
+//! [`store::s3::Limits`]: store::s3::Limits
+
+#![forbid(unsafe_code)]
 
 mod anybody;
 mod background;
 pub mod keys;
+pub mod paths;
 mod persisting;
 mod reading;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::sync::Arc;
 
@@ -34,9 +39,9 @@ use object_store::{
 pub use self::anybody::Seen;
 pub use self::background::Background;
 pub use self::persisting::Persist;
-use crate::core::index::{BucketName, Etag, KEY_BYTES_MAX, Key, Name, NodeId, ObjectId};
-use crate::core::paths::RESERVED;
-use crate::error::{Error, Kind, Result};
+use crate::paths::RESERVED;
+use geds_core::index::{BucketName, Etag, KEY_BYTES_MAX, Key, Name, NodeId, ObjectId};
+use geds_core::{Error, Kind, Result};
 
 /// The user metadata that says which object it is.
 pub const ID: &str = "geds-object";
@@ -46,7 +51,7 @@ pub const KEY: &str = "geds-key";
 /// The buckets of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Tier2 {
-    s3: ::store::S3,
+    s3: store::S3,
     home: Arc<str>,
 }
 
@@ -62,7 +67,7 @@ pub struct Found {
 impl Tier2 {
     /// `home` tells objects of one store from those of all others that use these buckets.
     #[must_use]
-    pub fn new(s3: ::store::S3, home: &str) -> Self {
+    pub fn new(s3: store::S3, home: &str) -> Self {
         let home = home.into();
         Self { s3, home }
     }
@@ -98,7 +103,7 @@ impl Tier2 {
     ///
     /// # Errors
     /// None; it is a key.
-    pub(crate) fn beside(&self, name: &Name, id: ObjectId) -> Result<Name> {
+    pub fn beside(&self, name: &Name, id: ObjectId) -> Result<Name> {
         let mark = format!(
             ".geds-{}-{:x}-{:x}-{:x}",
             self.home, id.node.0, id.epoch.0, id.serial
@@ -180,18 +185,18 @@ impl Tier2 {
         (self.text_of(id, name) == **said).then_some(id)
     }
 
-    pub(crate) fn bucket(&self, name: &Name) -> Result<::store::s3::Bucket> {
+    pub fn bucket(&self, name: &Name) -> Result<store::s3::Bucket> {
         self.named(&name.bucket)
     }
 
-    fn named(&self, name: &BucketName) -> Result<::store::s3::Bucket> {
+    fn named(&self, name: &BucketName) -> Result<store::s3::Bucket> {
         let bucket = self.s3.bucket(name.as_str());
         bucket.map_err(|error| Error::caused(Kind::Invalid, "name a bucket of S3", error))
     }
 }
 
 /// Whether conditions are minded that do not hold, of what is at `path`, where nobody else puts something.
-async fn knows_conditions(there: &::store::s3::Bucket, path: &Path) -> object_store::Result<bool> {
+async fn knows_conditions(there: &store::s3::Bucket, path: &Path) -> object_store::Result<bool> {
     let objects = there.objects();
     objects.put(path, "probe".into()).await?;
     let other = UpdateVersion {

@@ -1,6 +1,5 @@
 //! Objects on their way into S3.
 
-use ::store::s3::{Bucket, Upload};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -10,10 +9,11 @@ use object_store::{
     Attribute, Attributes, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     UpdateVersion,
 };
+use store::s3::{Bucket, Upload};
 
-use super::{ID, KEY, Tier2, etag, failed, keys};
-use crate::core::index::{InS3, Name, ObjectId, Precondition};
-use crate::error::{Error, Kind, Result};
+use crate::{ID, KEY, Tier2, etag, failed, keys};
+use geds_core::index::{InS3, Name, ObjectId, Precondition};
+use geds_core::{Error, Kind, Result};
 
 /// From so many bytes on an object is sent in parts, each as large, or larger if there would be too many.
 const PART_BYTES: u64 = 16 << 20;
@@ -213,7 +213,7 @@ fn parts(
     let state = (Box::pin(pieces), Bytes::new());
     stream::try_unfold(state, move |(mut pieces, mut rest)| async move {
         let mut part = Vec::new();
-        let mut missing = crate::core::to_usize(part_bytes);
+        let mut missing = geds_core::to_usize(part_bytes);
         while missing > 0 {
             if rest.is_empty() {
                 match pieces.try_next().await? {

@@ -9,22 +9,22 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// It comes before letters and digits in the order of paths: who lists from one of those on passes it over at once.
-pub(crate) const RESERVED: &str = "!geds-key/";
+pub const RESERVED: &str = "!geds-key/";
 /// The first path that is behind all of those.
-pub(crate) const RESERVED_END: &str = "!geds-key0";
+pub const RESERVED_END: &str = "!geds-key0";
 
 /// Whether it is a path, be it under [`RESERVED`] or not.
-pub(crate) fn is_path(text: &str) -> bool {
+pub fn is_path(text: &str) -> bool {
     let is_part = |part: &str| !matches!(part, "" | "." | "..");
     text.split('/').all(is_part) && !text.bytes().any(|b| b.is_ascii_control())
 }
 
 /// Whether a key is its own path.
-pub(crate) fn is_own(key: &str) -> bool {
+pub fn is_own(key: &str) -> bool {
     !key.starts_with(RESERVED) && is_path(key)
 }
 
-pub(crate) fn path_of(key: &str) -> Cow<'_, str> {
+pub fn path_of(key: &str) -> Cow<'_, str> {
     if is_own(key) {
         return Cow::Borrowed(key);
     }
@@ -43,7 +43,7 @@ pub(crate) fn path_of(key: &str) -> Cow<'_, str> {
 }
 
 /// `None`: no key has this path. `path` is one.
-pub(crate) fn key_of(path: &str) -> Option<Cow<'_, str>> {
+pub fn key_of(path: &str) -> Option<Cow<'_, str>> {
     let Some(part) = path.strip_prefix(RESERVED) else {
         return Some(Cow::Borrowed(path));
     };

@@ -12,9 +12,9 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Found, Persist, Tier2};
-use crate::core::index::{BucketName, InS3, Name};
-use crate::error::{Error, Kind, Result};
+use crate::{Found, Persist, Tier2};
+use geds_core::index::{BucketName, InS3, Name};
+use geds_core::{Error, Kind, Result};
 
 const STACK_BYTES: usize = 1 << 20;
 /// So many pieces of an object wait to be sent.
@@ -180,8 +180,8 @@ impl Drop for Thread {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::world;
     use super::*;
+    use crate::testing::world;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn it_has_a_processor_when_nobody_else_wants_it() {

@@ -1,12 +1,12 @@
 //! What keys are called in S3: as they are, but for those that a URL cannot have or that clients change on their way (`a//b`, `../a`).
 //!
-//! Those are where `front::object_store` shows them, under `!geds-key/`. If that is longer than S3's keys may be, it is `!geds-key/%blake3-` and a
+//! Those are where `geds` shows them, under `!geds-key/`. If that is longer than S3's keys may be, it is `!geds-key/%blake3-` and a
 //! digest, which is the path of no key. Either way the exact key is in the metadata, in base64.
 
 use object_store::path::Path;
 
-use crate::core::index::{KEY_BYTES_MAX, Key};
-use crate::core::paths::{RESERVED, is_own, path_of};
+use crate::paths::{RESERVED, is_own, path_of};
+use geds_core::index::{KEY_BYTES_MAX, Key};
 
 #[must_use]
 pub fn path(key: &Key) -> Path {
@@ -37,7 +37,7 @@ pub fn exact(path: &Path, said: &str) -> Option<Key> {
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// The form for URLs, without padding.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for triple in bytes.chunks(3) {
         let mut four = [0; 4];
@@ -51,7 +51,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     text
 }
 
-pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
     for four in text.as_bytes().chunks(4) {
         let mut bits = 0_u32;

@@ -1,91 +1,13 @@
 //! Against an S3 server over real HTTP, with a proxy in between that spoils connections.
 
-pub(crate) mod proxy;
-
-use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::time::Duration;
-
-use ::store::{Credentials, Secret};
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream};
+use geds_core::index::{BucketName, Etag, InS3, Key, NodeId, ObjectId, Precondition};
 use ids::Epoch;
 use object_store::{Attribute, Attributes, ObjectStoreExt as _};
-use s3::users::{User, Users};
-use s3::{Backend as _, Memory, Service, Setup};
-use tokio::net::TcpListener;
 
-use self::proxy::{Fault, Proxy};
+use super::testing::{Fault, LITTLE_PATIENCE, World, world, world_with};
 use super::*;
-use crate::core::index::{BucketName, Etag, InS3, Key, NodeId, ObjectId, Precondition};
-
-/// Where answers do not come.
-pub(crate) const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
-
-pub(crate) struct World {
-    pub tier2: Tier2,
-    pub proxy: Proxy,
-    _service: Service,
-}
-
-/// `retries`: of each request.
-pub(crate) async fn world(retries: usize) -> World {
-    world_with(retries, ::store::s3::Limits::default().patience).await
-}
-
-pub(crate) async fn world_with(retries: usize, patience: Duration) -> World {
-    let backend = Memory::new();
-    let tenant = s3::names::Tenant::new("one").expect("a tenant");
-    let bucket = s3::names::BucketName::new("data").expect("a bucket");
-    backend
-        .create_bucket(&bucket, &tenant)
-        .await
-        .expect("there is none");
-    let user = User {
-        access_key: "KEY".to_owned(),
-        secret: s3::users::Secret::new("secret".to_owned()),
-        tenant,
-    };
-    let setup = Setup {
-        config: s3::Config::default(),
-        users: Users::new([user]),
-        backend: Arc::new(backend),
-        tls: None,
-        counters: s3::Counters::new(&telemetry::Metrics::new()),
-    };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let service = s3::serve(listener.expect("a port"), setup).expect("it serves");
-    let proxy = Proxy::start(service.addr).await;
-    World {
-        tier2: tier2(&format!("http://{}", proxy.addr), retries, patience),
-        proxy,
-        _service: service,
-    }
-}
-
-/// Each request of which has a connection of its own, and so a fault.
-pub(crate) fn tier2(endpoint: &str, retries: usize, patience: Duration) -> Tier2 {
-    let counters = ::store::s3::Counters::new(&telemetry::Metrics::new());
-    let config = ::store::s3::Config {
-        endpoint: Some(endpoint.parse().expect("a URL")),
-        region: "us-east-1".to_owned(),
-        credentials: Credentials {
-            access_key: "KEY".to_owned(),
-            secret: Secret::new("secret"),
-            token: None,
-        },
-        authorities: None,
-        limits: ::store::s3::Limits {
-            patience,
-            bytes_per_second: 8 << 20,
-            idle_connections: 0,
-            retries,
-            ..::store::s3::Limits::default()
-        },
-    };
-    let s3 = ::store::S3::new(config, counters).expect("it opens");
-    Tier2::new(s3, "here")
-}
 
 fn name(key: &str) -> Name {
     Name {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     None,
     /// The request is not passed on, and answered with 503.
     Busy,
@@ -25,7 +25,7 @@ pub(crate) enum Fault {
     Deaf(&'static str),
 }
 
-pub(crate) struct Proxy {
+pub struct Proxy {
     pub addr: SocketAddr,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     is_down: Arc<AtomicBool>,
@@ -33,7 +33,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn start(server: SocketAddr) -> Self {
+    pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port");
         let faults = Arc::<Mutex<VecDeque<Fault>>>::default();
@@ -63,7 +63,7 @@ impl Proxy {
     }
 
     /// Of the next connections. Those after them are not spoiled.
-    pub(crate) fn spoil(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub fn spoil(&self, faults: impl IntoIterator<Item = Fault>) {
         let mut queue = lock(&self.faults);
         assert!(
             queue.is_empty(),
@@ -73,11 +73,11 @@ impl Proxy {
     }
 
     /// Nobody is answered until it is up again.
-    pub(crate) fn set_down(&self, is_down: bool) {
+    pub fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
     }
 
-    pub(crate) fn n_left(&self) -> usize {
+    pub fn n_left(&self) -> usize {
         lock(&self.faults).len()
     }
 }
