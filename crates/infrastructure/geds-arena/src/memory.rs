@@ -4,7 +4,7 @@
 //! they are sealed against shrinking, so nobody takes pages away from under somebody else.
 //!
 //! There are three kinds of access:
-//! - [`Pages`]: an extent that its owner alone may write, and may read as a slice if no other process can write it;
+//! - [`Pages`]: an extent that its owner alone may write, and may read as a slice if no other process can write it, and a [`Part`] of it;
 //! - [`Window`]: bytes that another process has sealed;
 //! - [`Words`]: numbers that processes tell each other, all of them atomics.
 #![expect(
@@ -14,8 +14,9 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -237,6 +238,51 @@ impl Pages {
         // SAFETY: the source is mapped as long as `memory` is, and `into` is elsewhere, since it is exclusive. Whatever another process
         // writes meanwhile, every value of a byte is a byte; no reference to the source is made.
         unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) }
+    }
+}
+
+/// A part of pages that are written to their end. Who looks at it need not look at them first: what says where they are may be in no cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pages: Arc<[Pages]>,
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is a slice of what `pages` has, which can be shared and sent: see `deref`.
+unsafe impl Send for Part {}
+// SAFETY: the same.
+unsafe impl Sync for Part {}
+
+impl Part {
+    /// Of the bytes of one of them; none if there is no such one.
+    pub(crate) fn new(pages: &Arc<[Pages]>, idx: usize, range: Range<usize>) -> Self {
+        let bytes = pages.get(idx).map(Pages::bytes).unwrap_or_default();
+        let bytes = &bytes[range];
+        Self {
+            start: NonNull::from(bytes).cast(),
+            len: bytes.len(),
+            pages: Arc::clone(pages),
+        }
+    }
+
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        let bytes = &self[range];
+        Self {
+            start: NonNull::from(bytes).cast(),
+            len: bytes.len(),
+            pages: Arc::clone(&self.pages),
+        }
+    }
+}
+
+impl Deref for Part {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: it was a slice of `Pages::bytes`. That does not depend on where the `Pages` itself is, but on that it lives, which it does as long
+        // as `pages` has it, and on that no `&mut` of it is made, which takes one that nobody shares: nothing here takes it out of there.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 

@@ -13,7 +13,7 @@ use geds_core::to_usize;
 use super::budget::Charge;
 use super::domain::Domain;
 use super::lock;
-use super::memory::Pages;
+use super::memory::{Pages, Part};
 use geds_core::{Error, Kind, Result};
 
 /// The number of an object in an arena. It is never used again for another one.
@@ -321,6 +321,18 @@ impl Source {
             Self::Other(pieces) => pieces.piece(idx),
         }
     }
+
+    /// The first `len` bytes of a piece.
+    fn view(&self, idx: usize, len: usize) -> View {
+        View(match self {
+            Self::Placed(placement) => Seen::Placed(Part::new(&placement.pages, idx, 0..len)),
+            Self::Other(pieces) => Seen::Other {
+                pieces: Arc::clone(pieces),
+                idx,
+                range: 0..len,
+            },
+        })
+    }
 }
 
 /// An object that is open for reading.
@@ -350,11 +362,7 @@ impl Opened {
     #[must_use]
     pub fn view(&self) -> Option<View> {
         let view = self.views().next();
-        let view = view.unwrap_or_else(|| View {
-            source: self.source.clone(),
-            idx: 0,
-            range: 0..0,
-        });
+        let view = view.unwrap_or_else(|| self.source.view(0, 0));
         (view.len() as u64 == self.len).then_some(view)
     }
 
@@ -375,11 +383,7 @@ impl Opened {
     /// Its pieces, in order.
     pub fn views(&self) -> impl Iterator<Item = View> + '_ {
         let pieces = (0..).map_while(|idx| Some((idx, self.source.piece(idx)?.len())));
-        pieces.map(|(idx, len)| View {
-            source: self.source.clone(),
-            idx,
-            range: 0..len,
-        })
+        pieces.map(|(idx, len)| self.source.view(idx, len))
     }
 
     /// Copies bytes from `position` on; gives their number.
@@ -402,10 +406,16 @@ impl Opened {
 
 /// Bytes of an object, where they lie. Nothing is copied to make one, nor to make `Bytes` of one.
 #[derive(Clone, Debug)]
-pub struct View {
-    source: Source,
-    idx: usize,
-    range: Range<usize>,
+pub struct View(Seen);
+
+#[derive(Clone, Debug)]
+enum Seen {
+    Placed(Part),
+    Other {
+        pieces: Arc<dyn Pieces>,
+        idx: usize,
+        range: Range<usize>,
+    },
 }
 
 /// Bytes that are nobody else's.
@@ -422,12 +432,11 @@ impl View {
     /// Of bytes that lie in no arena.
     pub fn of(bytes: impl Deref<Target = [u8]> + Debug + Send + Sync + 'static) -> Self {
         let range = 0..bytes.len();
-        let source = Source::Other(Arc::new(Own(bytes)));
-        Self {
-            source,
+        Self(Seen::Other {
+            pieces: Arc::new(Own(bytes)),
             idx: 0,
             range,
-        }
+        })
     }
 
     /// A part of it.
@@ -437,14 +446,21 @@ impl View {
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(
-            range.start <= range.end && range.end <= self.range.len(),
+            range.start <= range.end && range.end <= self.len(),
             "a part is inside"
         );
-        Self {
-            source: self.source.clone(),
-            idx: self.idx,
-            range: self.range.start + range.start..self.range.start + range.end,
-        }
+        Self(match &self.0 {
+            Seen::Placed(part) => Seen::Placed(part.slice(range)),
+            Seen::Other {
+                pieces,
+                idx,
+                range: of,
+            } => Seen::Other {
+                pieces: Arc::clone(pieces),
+                idx: *idx,
+                range: of.start + range.start..of.start + range.end,
+            },
+        })
     }
 }
 
@@ -452,9 +468,13 @@ impl Deref for View {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // An object of no bytes has no pieces.
-        let piece = self.source.piece(self.idx).unwrap_or_default();
-        &piece[self.range.clone()]
+        match &self.0 {
+            Seen::Placed(part) => part,
+            // An object of no bytes has no pieces.
+            Seen::Other { pieces, idx, range } => {
+                &pieces.piece(*idx).unwrap_or_default()[range.clone()]
+            }
+        }
     }
 }
 
