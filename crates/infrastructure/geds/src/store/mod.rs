@@ -34,6 +34,7 @@ mod tenants;
 #[cfg(test)]
 pub(crate) mod tests;
 mod warm;
+mod write_back;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -555,7 +556,7 @@ impl Store {
                     self.release(*id);
                     for copy in copies.iter() {
                         if let Residency::S3(at) = copy {
-                            self.doom(*id, &at.name);
+                            self.doom(*id, at);
                         }
                     }
                     self.note_released(*id);

@@ -6,40 +6,51 @@
 //!  released  ──▶ DELETE, if it is still that one      read ──▶ GET of that etag ──▶ to memory
 //! ```
 
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 
-use super::remote::{Requests, in_s3};
+use super::remote::{Doomed, Requests, in_s3};
 use super::tenants::Share;
 use super::{Ack, Reader, Store, now_ms};
 use crate::core::index::{
-    Cause, InS3, Index, Name, ObjectId, Op, Placement, Precondition, Residency,
+    Cause, Etag, InS3, Index, Name, ObjectId, Op, Placement, Precondition, Residency,
 };
 use crate::error::{Error, Kind, Result};
-use crate::tier2::{Found, Persist};
+use crate::tier2::Persist;
 
 /// So many objects are on their way to S3 at once, or are deleted there, and so many are fetched.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 const FETCHED_AT_ONCE: usize = 4;
 /// After so many failures in a row S3 is taken to be out of reach.
-const FAILURES_MAX: usize = 2 * AT_ONCE;
+pub(super) const FAILURES_MAX: usize = 2 * AT_ONCE;
 /// After something has failed, requests wait so long at first, and at most.
-const PAUSE: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The name of an object may change so often while it waits to be brought to S3.
 const NAMES_MAX: usize = 8;
 
 /// What is to be brought to S3, and under which name.
-struct Errand {
-    name: Name,
+pub(super) struct Errand {
+    pub name: Name,
     reader: Reader,
+}
+
+impl Errand {
+    pub(super) fn len(&self) -> u64 {
+        self.reader.len()
+    }
+}
+
+/// Where it is put, if that is as it is to be.
+pub(super) struct Place {
+    name: Name,
+    when: Precondition,
 }
 
 impl Store {
@@ -99,71 +110,6 @@ impl Store {
         );
     }
 
-    async fn write_back(&self, requests: &Requests) {
-        let mut under_way = FuturesUnordered::new();
-        let (mut busy, mut failed) = (BTreeSet::new(), BTreeSet::new());
-        let (mut after, mut pause, mut n_failed) = (None, PAUSE, 0);
-        // When those that have failed are tried again.
-        let mut again = Some(rt::now());
-        loop {
-            if again.is_some_and(|at| at <= rt::now()) {
-                let is_checked = check_buckets(requests).await;
-                again = (!is_checked).then(|| rt::now() + PAUSE_MAX);
-                failed.clear();
-                (after, n_failed) = (None, 0);
-            }
-            while under_way.len() < AT_ONCE && n_failed < FAILURES_MAX {
-                let Some((id, mark)) = requests.dirty_after(after) else {
-                    break;
-                };
-                after = Some(id);
-                if !failed.contains(&id) && busy.insert(id) {
-                    under_way.push(self.try_to_bring(requests, id, mark));
-                }
-            }
-            tokio::select! {
-                Some((id, brought)) = under_way.next() => {
-                    busy.remove(&id);
-                    match brought {
-                        Ok(is_over) => {
-                            (pause, n_failed) = (PAUSE, 0);
-                            // Else it was passed over while it was on its way.
-                            after = after.filter(|_| is_over);
-                        }
-                        Err(error) => {
-                            requests.count_failure();
-                            n_failed += usize::from(error.kind == Kind::Unavailable);
-                            if failed.is_empty() {
-                                // The others until then are counted.
-                                let error = &error as &dyn std::error::Error;
-                                tracing::warn!(?id, error, "bring objects to S3");
-                                again = Some(rt::now() + pause);
-                                pause = (2 * pause).min(PAUSE_MAX);
-                            }
-                            failed.insert(id);
-                        }
-                    }
-                }
-                () = requests.dirty_told.notified() => after = None,
-                () = until(again) => {}
-            }
-        }
-    }
-
-    /// `false`: it was said meanwhile that it is to be there.
-    async fn try_to_bring(
-        &self,
-        requests: &Requests,
-        id: ObjectId,
-        mark: u64,
-    ) -> (ObjectId, Result<bool>) {
-        // A panic over one object is not to be the end of all.
-        let brought = AssertUnwindSafe(self.bring(requests, id, None)).catch_unwind();
-        let panicked = |_| Err(Error::new(Kind::Internal, "bring it to S3"));
-        let brought = brought.await.unwrap_or_else(panicked);
-        (id, brought.map(|()| requests.set_brought(id, mark)))
-    }
-
     /// Has it in S3 under that name, or under any of its names if it is in none yet.
     async fn bring(&self, requests: &Requests, id: ObjectId, as_name: Option<&Name>) -> Result<()> {
         for _ in 0..NAMES_MAX {
@@ -193,35 +139,28 @@ impl Store {
     }
 
     async fn deliver(&self, requests: &Requests, id: ObjectId, errand: &Errand) -> Result<()> {
-        let sent = self.send(requests, id, errand).await;
-        let at = sent.inspect_err(|_| self.doom_attempts(requests, id))?;
-        let size = errand.reader.len();
-        requests.count(|counts| {
-            counts.persisted_objects += 1;
-            counts.persisted_bytes += size;
-        });
+        let first = self.first_place(requests, id, &errand.name)?;
+        // What is in S3 goes with what the index says: that comes first, also why something may be replaced.
+        self.durable().await?;
+        let at = self.send(requests, id, errand, first).await?;
         let store = self.clone();
-        let placed = rt::blocking(move || store.place_persisted(id, &at)).await;
-        placed.map_err(|error| Error::caused(Kind::Unavailable, "say where it is", error))??;
-        // Where it may be besides.
-        for name in requests.attempts(id) {
-            if !self.is_at(id, &name) {
-                requests.doom(id, &name);
-            }
-        }
-        Ok(())
+        let placed = rt::blocking(move || {
+            let placed = store.place_persisted(id, &at);
+            store.keep_disk_room_or_say();
+            placed
+        });
+        let placed = placed.await;
+        placed.map_err(|error| Error::caused(Kind::Unavailable, "say where it is", error))?
     }
 
     /// What was perhaps put to S3 of an object that is gone now is to go there, too.
-    fn doom_attempts(&self, requests: &Requests, id: ObjectId) {
+    pub(super) fn doom_attempts(&self, requests: &Requests, id: ObjectId) {
         if self.0.namespace.read(|index| index.object(id).is_err()) {
-            for name in requests.attempts(id) {
-                requests.doom(id, &name);
-            }
+            doom_all(requests, id, requests.attempts(id));
         }
     }
 
-    fn errand(
+    pub(super) fn errand(
         &self,
         requests: &Requests,
         id: ObjectId,
@@ -241,38 +180,56 @@ impl Store {
         })
     }
 
-    /// Puts it there, in the place of what it replaces, or beside what is not ours to replace.
-    async fn send(&self, requests: &Requests, id: ObjectId, errand: &Errand) -> Result<InS3> {
+    /// Puts it there, in the place of what it replaces, or beside what is not ours to replace. `first`: where it is tried first, of which all that
+    /// it depends on is durable. `None`: S3 is to be asked.
+    pub(super) async fn send(
+        &self,
+        requests: &Requests,
+        id: ObjectId,
+        errand: &Errand,
+        first: Option<Place>,
+    ) -> Result<InS3> {
+        let sent = self.try_to_send(requests, id, errand, first).await;
+        let at = sent.inspect_err(|_| self.doom_attempts(requests, id))?;
+        let size = errand.reader.len();
+        requests.count(|counts| {
+            counts.persisted_objects += 1;
+            counts.persisted_bytes += size;
+            counts.conflicts += u64::from(at.name != errand.name);
+        });
+        Ok(at)
+    }
+
+    async fn try_to_send(
+        &self,
+        requests: &Requests,
+        id: ObjectId,
+        errand: &Errand,
+        first: Option<Place>,
+    ) -> Result<InS3> {
         let there = &requests.remote.background;
         let Errand { name, reader } = errand;
         let doomed = requests.doomed_at(name);
-        // Else it is not there, as far as is known.
-        let mut found = match !doomed.is_empty() || requests.is_unsure(name) {
-            true => there.find(name).await?,
-            false => None,
+        let mut place = match first {
+            Some(place) => place,
+            None => self.find_place(requests, id, name).await?,
         };
         for is_last in [false, true] {
-            let (place, when) = self.place_for(requests, id, name, found)?;
             let what = Persist {
-                name: place.clone(),
+                name: place.name,
                 id,
                 size: reader.len(),
                 attributes: (requests.remote.attributes)(reader.entry()),
-                when,
+                when: place.when,
             };
-            requests.attempt(id, &place);
-            // What is in S3 goes with what the index says: that comes first, also why something may be replaced.
-            self.durable().await?;
             match there.persist(what, reader.stream(0..reader.len())).await {
                 Err(error) if !is_last && matches!(error.kind, Kind::Conflict | Kind::NotFound) => {
-                    found = there.find(name).await?;
+                    place = self.find_place(requests, id, name).await?;
                 }
                 Err(error) => return Err(error),
                 Ok(at) => {
                     if at.name == *name {
                         requests.is_gone(name, &doomed);
-                    } else {
-                        requests.count(|counts| counts.conflicts += 1);
                     }
                     return Ok(at);
                 }
@@ -281,28 +238,64 @@ impl Store {
         unreachable!("the last one returns")
     }
 
+    /// Where an object is to be put, as far as that is known without asking S3: what was put there was told with its etag. If that is not there any
+    /// more, S3 says so.
+    pub(super) fn first_place(
+        &self,
+        requests: &Requests,
+        id: ObjectId,
+        name: &Name,
+    ) -> Result<Option<Place>> {
+        let found = match &requests.doomed_at(name)[..] {
+            _ if requests.is_unsure(name) => return Ok(None),
+            [] => None,
+            [one] => match &one.etag {
+                Some(etag) => Some((Some(one.id), etag.clone())),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        let place = self.place_for(requests, id, name, found)?;
+        requests.attempt(id, &place.name);
+        Ok(Some(place))
+    }
+
+    async fn find_place(&self, requests: &Requests, id: ObjectId, name: &Name) -> Result<Place> {
+        let found = requests.remote.background.find(name).await?;
+        let found = found.map(|found| (found.id, found.etag));
+        let place = self.place_for(requests, id, name, found)?;
+        requests.attempt(id, &place.name);
+        // As in `deliver`.
+        self.durable().await?;
+        Ok(place)
+    }
+
     /// Where an object is to be put, and on which condition.
     fn place_for(
         &self,
         requests: &Requests,
         id: ObjectId,
         name: &Name,
-        found: Option<Found>,
-    ) -> Result<(Name, Precondition)> {
+        found: Option<(Option<ObjectId>, Etag)>,
+    ) -> Result<Place> {
+        let here = |when| Place {
+            name: name.clone(),
+            when,
+        };
         let other = match found {
-            None if !requests.is_unsure(name) => return Ok((name.clone(), Precondition::Absent)),
+            None if !requests.is_unsure(name) => return Ok(here(Precondition::Absent)),
             None => None,
-            Some(found) => {
-                let may_go = found.id.is_some_and(|of| of == id || !self.is_at(of, name));
+            Some((of, etag)) => {
+                let may_go = of.is_some_and(|of| of == id || !self.is_at(of, name));
                 if may_go && !requests.is_unsure(name) {
                     if requests.is_read(name) {
                         let key = &name.key;
                         let what = format!("what `{key}` was before is being read from S3");
                         return Err(Error::new(Kind::Conflict, what));
                     }
-                    return Ok((name.clone(), Precondition::Etag(found.etag)));
+                    return Ok(here(Precondition::Etag(etag)));
                 }
-                found.id
+                of
             }
         };
         let second = requests.remote.tier2.beside(name, id)?;
@@ -310,7 +303,10 @@ impl Store {
             key = %name.key, bucket = %name.bucket, ?other, second = %second.key,
             "something else is in S3 under the key of an object, or will be deleted there, so it is put under a second one"
         );
-        Ok((second, Precondition::Absent))
+        Ok(Place {
+            name: second,
+            when: Precondition::Absent,
+        })
     }
 
     /// Does the index say that it is there?
@@ -324,7 +320,7 @@ impl Store {
     }
 
     /// S3 has it; so memory and disk need not.
-    fn place_persisted(&self, id: ObjectId, at: &InS3) -> Result<()> {
+    pub(super) fn place_persisted(&self, id: ObjectId, at: &InS3) -> Result<()> {
         let inner = &*self.0;
         let before = inner.namespace.read(|index| {
             let object = index.object(id).ok()?;
@@ -335,7 +331,8 @@ impl Store {
             Ok(()) => {}
             Err(error) if error.kind == Kind::NotFound => {
                 // It was replaced or deleted meanwhile.
-                self.doom(id, &at.name);
+                self.doom(id, at);
+                self.note_released(id);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -343,22 +340,33 @@ impl Store {
         if let Some(before) = before.filter(|before| **before != *at) {
             let moved = Residency::S3(before.clone());
             self.place(Op::DropCopy(id, moved, Cause::Moved))?;
-            self.doom(id, &before.name);
+            self.doom(id, &before);
         }
         if let Some(resident) = inner.residents.get(id) {
             resident.share.victims().set_clean(&id);
         }
         inner.on_disk().set_clean(&id);
-        if let Err(error) = self.keep_disk_room() {
-            tracing::warn!(%error, "make room on the disk");
+        if let Some(requests) = &inner.requests {
+            // Where it may be besides.
+            let mut besides = requests.attempts(id);
+            besides.retain(|name| *name != at.name);
+            doom_all(requests, id, besides);
         }
         Ok(())
     }
 
+    /// What came to S3 may leave the disk.
+    pub(super) fn keep_disk_room_or_say(&self) {
+        if let Err(error) = self.keep_disk_room() {
+            tracing::warn!(%error, "make room on the disk");
+        }
+    }
+
     /// Nobody needs it in S3 any more.
-    pub(super) fn doom(&self, id: ObjectId, at: &Name) {
+    pub(super) fn doom(&self, id: ObjectId, at: &InS3) {
         if let Some(requests) = &self.0.requests {
-            requests.doom(id, at);
+            let etag = Some(at.etag.clone());
+            requests.doom(Doomed { id, etag }, &at.name);
         }
     }
 
@@ -407,7 +415,7 @@ impl Store {
         let changing = requests.changing(name);
         let _alone = changing.lock().await;
         let doomed = requests.doomed_at(name);
-        if doomed.iter().all(|id| self.is_at(*id, name)) {
+        if doomed.iter().all(|one| self.is_at(one.id, name)) {
             requests.is_gone(name, &doomed);
             return Ok(true);
         }
@@ -499,6 +507,7 @@ impl Store {
     /// Nobody names it any more, and perhaps nobody tries again to put it there.
     pub(super) fn note_released(&self, id: ObjectId) {
         if let Some(requests) = &self.0.requests {
+            requests.forget(id);
             self.doom_attempts(requests, id);
         }
     }
@@ -556,7 +565,7 @@ impl Store {
 }
 
 /// The name under which an object is to come to S3. `None`: it is there, gone, lost, spent, or does not belong there.
-fn target(
+pub(super) fn target(
     requests: &Requests,
     index: &Index,
     id: ObjectId,
@@ -599,31 +608,11 @@ fn size_of(index: &Index, id: ObjectId) -> u64 {
     entry.map_or(0, |entry| entry.sealed.size)
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => pending().await,
+/// It may be there, and is to go.
+fn doom_all(requests: &Requests, id: ObjectId, at: Vec<Name>) {
+    for name in at {
+        requests.doom(Doomed { id, etag: None }, &name);
     }
-}
-
-/// Finds out of which buckets S3 knows conditions. `false`: of some it is not known, or it knows none.
-async fn check_buckets(requests: &Requests) -> bool {
-    let mut is_well = true;
-    for bucket in requests.remote.buckets.keys() {
-        if requests.is_checked(bucket) {
-            continue;
-        }
-        match requests.remote.background.check(bucket).await {
-            Ok(()) => requests.set_checked(bucket),
-            Err(error) => {
-                is_well = false;
-                requests.count_failure();
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(%bucket, error, "use a bucket of S3");
-            }
-        }
-    }
-    is_well
 }
 
 #[cfg(test)]

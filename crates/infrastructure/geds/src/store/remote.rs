@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,7 +16,7 @@ use object_store::Attributes;
 use tokio::sync::{Notify, Semaphore};
 
 use super::tenants::Share;
-use crate::core::index::{BucketName, Entry, InS3, Name, ObjectId, Placement, Residency};
+use crate::core::index::{BucketName, Entry, Etag, InS3, Name, ObjectId, Placement, Residency};
 use crate::error::{Error, Kind, Result};
 use crate::tier2::{Background, Tier2};
 
@@ -69,15 +69,14 @@ pub struct InRemote {
 #[derive(Debug)]
 pub(super) struct Requests {
     pub remote: Remote,
-    pub on_the_way: Semaphore,
+    pub on_the_way: Arc<Semaphore>,
     counts: Mutex<InRemote>,
-    /// To be brought to S3, the oldest first, and when that was said last, counted.
-    dirty: Mutex<(BTreeMap<ObjectId, u64>, u64)>,
+    dirty: Mutex<Dirty>,
     pub dirty_told: Notify,
     /// May be in S3 at these places, whatever the index says.
     attempted: Mutex<BTreeMap<ObjectId, Vec<Name>>>,
     /// In S3, perhaps, and nobody names them any more.
-    doomed: Mutex<BTreeMap<Name, Vec<ObjectId>>>,
+    doomed: Mutex<BTreeMap<Name, Vec<Doomed>>>,
     pub doomed_told: Notify,
     /// When it was not known whether something was deleted, and so might yet be.
     unsure: Mutex<BTreeMap<Name, Instant>>,
@@ -90,6 +89,33 @@ pub(super) struct Requests {
     changing: Mutex<BTreeMap<Name, Weak<tokio::sync::Mutex<()>>>>,
     reading: Mutex<BTreeMap<Name, Weak<Pinned>>>,
     n_failed: AtomicU64,
+}
+
+/// To be brought to S3.
+#[derive(Debug, Default)]
+struct Dirty {
+    /// When it was said last of each, counted.
+    marks: BTreeMap<ObjectId, u64>,
+    last_mark: u64,
+    /// Those before it were looked at.
+    next: Option<ObjectId>,
+    /// Whoever brings them has nothing to do.
+    is_waited_for: bool,
+}
+
+/// One that is to be brought to S3, and when that was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub id: ObjectId,
+    pub mark: u64,
+}
+
+/// An object that may be in S3, and is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doomed {
+    pub id: ObjectId,
+    /// `None`: nobody knows whether it is there.
+    pub etag: Option<Etag>,
 }
 
 /// An object in S3 that somebody reads: as long as it is pinned, this store puts nothing else in its place.
@@ -110,11 +136,17 @@ impl Remote {
     }
 }
 
+impl Dirty {
+    fn look_again(&mut self, id: ObjectId) {
+        self.next = self.next.map(|next| next.min(id));
+    }
+}
+
 impl Requests {
     pub(super) fn new(remote: Remote) -> Self {
         Self {
             remote,
-            on_the_way: Semaphore::new(ON_THE_WAY_MIB as usize),
+            on_the_way: Arc::new(Semaphore::new(ON_THE_WAY_MIB as usize)),
             counts: Mutex::default(),
             dirty: Mutex::default(),
             dirty_told: Notify::new(),
@@ -133,7 +165,7 @@ impl Requests {
 
     pub(super) fn stats(&self) -> InRemote {
         InRemote {
-            waiting_objects: lock(&self.dirty).0.len() as u64,
+            waiting_objects: lock(&self.dirty).marks.len() as u64,
             doomed_objects: lock(&self.doomed).len() as u64,
             failures: self.n_failed.load(Ordering::Relaxed),
             ..*lock(&self.counts)
@@ -154,31 +186,69 @@ impl Requests {
         u32::try_from(mib).map_or(ON_THE_WAY_MIB / 2, |mib| mib.min(ON_THE_WAY_MIB / 2))
     }
 
+    /// Who brings them hears of it at once only if there was nothing to do: so what is written all the time wakes nobody.
     pub(super) fn bring(&self, id: ObjectId) {
         let mut dirty = lock(&self.dirty);
-        dirty.1 += 1;
-        let mark = dirty.1;
-        dirty.0.insert(id, mark);
+        dirty.last_mark += 1;
+        let mark = dirty.last_mark;
+        dirty.marks.insert(id, mark);
+        dirty.look_again(id);
+        let is_waited_for = std::mem::take(&mut dirty.is_waited_for);
         drop(dirty);
-        self.dirty_told.notify_one();
-    }
-
-    /// It is there, or need not be. `false`: somebody has said since that it is to be, so look again.
-    pub(super) fn set_brought(&self, id: ObjectId, mark: u64) -> bool {
-        let mut dirty = lock(&self.dirty);
-        let is_last = dirty.0.get(&id) == Some(&mark);
-        if is_last {
-            dirty.0.remove(&id);
+        if is_waited_for {
+            self.dirty_told.notify_one();
         }
-        is_last
     }
 
-    /// The next one that is to be brought to S3, with its mark.
-    pub(super) fn dirty_after(&self, after: Option<ObjectId>) -> Option<(ObjectId, u64)> {
-        let after = after.map_or(Unbounded, Excluded);
-        let dirty = lock(&self.dirty);
-        let mut next = dirty.0.range((after, Unbounded));
-        next.next().map(|(id, mark)| (*id, *mark))
+    /// It is there, or need not be, unless somebody has said since that it is to be.
+    pub(super) fn set_brought(&self, wanted: Wanted) {
+        let mut dirty = lock(&self.dirty);
+        match dirty.marks.get(&wanted.id) {
+            Some(mark) if *mark == wanted.mark => {
+                dirty.marks.remove(&wanted.id);
+            }
+            // It was passed over while it was on its way.
+            Some(_) => dirty.look_again(wanted.id),
+            None => {}
+        }
+    }
+
+    /// Nobody names it any more.
+    pub(super) fn forget(&self, id: ObjectId) {
+        lock(&self.dirty).marks.remove(&id);
+    }
+
+    /// The next ones that are to be brought to S3, the oldest first.
+    pub(super) fn next_dirty(
+        &self,
+        n_max: usize,
+        is_fit: impl Fn(ObjectId) -> bool,
+    ) -> Vec<Wanted> {
+        if n_max == 0 {
+            return Vec::new();
+        }
+        let mut dirty = lock(&self.dirty);
+        let from = dirty.next.map_or(Unbounded, Included);
+        let fit = dirty.marks.range((from, Unbounded));
+        let fit = fit.filter(|(id, _)| is_fit(**id));
+        let mut fit = fit.map(|(&id, &mark)| Wanted { id, mark });
+        let wanted: Vec<_> = fit.by_ref().take(n_max).collect();
+        let next = fit.next().map(|wanted| wanted.id);
+        // All there are were looked at: those that come are behind the last one, or said again.
+        let end = dirty.marks.last_key_value().map(|(last, _)| *last);
+        dirty.is_waited_for = wanted.is_empty();
+        dirty.next = next.or(end);
+        wanted
+    }
+
+    /// Has one looked at again that was passed over.
+    pub(super) fn look_again(&self, id: ObjectId) {
+        lock(&self.dirty).look_again(id);
+    }
+
+    /// The same for all of them.
+    pub(super) fn look_at_all_again(&self) {
+        lock(&self.dirty).next = None;
     }
 
     /// It is about to be put there.
@@ -196,24 +266,27 @@ impl Requests {
     }
 
     /// Nobody names it any more.
-    pub(super) fn doom(&self, id: ObjectId, at: &Name) {
+    pub(super) fn doom(&self, one: Doomed, at: &Name) {
         let mut doomed = lock(&self.doomed);
         if doomed.len() >= DOOMED_MAX && !doomed.contains_key(at) {
             tracing::warn!(key = %at.key, bucket = %at.bucket, "too much is to be deleted in S3: this stays there");
             return;
         }
         // All of them together stand for whatever of this store is there.
-        let ids = doomed.entry(at.clone()).or_default();
-        if !ids.contains(&id) {
-            ids.truncate(DOOMED_AT_ONE_MAX - 1);
-            ids.push(id);
+        let there = doomed.entry(at.clone()).or_default();
+        match there.iter_mut().find(|other| other.id == one.id) {
+            Some(same) => same.etag = one.etag.or(same.etag.take()),
+            None => {
+                there.truncate(DOOMED_AT_ONE_MAX - 1);
+                there.push(one);
+            }
         }
         drop(doomed);
         self.doomed_told.notify_one();
     }
 
     /// Those of which one may be there, and is to go.
-    pub(super) fn doomed_at(&self, name: &Name) -> Vec<ObjectId> {
+    pub(super) fn doomed_at(&self, name: &Name) -> Vec<Doomed> {
         lock(&self.doomed).get(name).cloned().unwrap_or_default()
     }
 
@@ -225,12 +298,12 @@ impl Requests {
     }
 
     /// These are not there any more. To be called by who changes what is there.
-    pub(super) fn is_gone(&self, name: &Name, ids: &[ObjectId]) {
+    pub(super) fn is_gone(&self, name: &Name, gone: &[Doomed]) {
         let mut doomed = lock(&self.doomed);
         let Some(left) = doomed.get_mut(name) else {
             return;
         };
-        left.retain(|id| !ids.contains(id));
+        left.retain(|one| gone.iter().all(|gone| gone.id != one.id));
         if left.is_empty() {
             doomed.remove(name);
         } else {

@@ -9,6 +9,7 @@ use super::*;
 use crate::core::index::Class;
 use crate::store::objects::on_disk;
 use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
+use crate::store::write_back::Taken;
 use crate::store::{InRemote, Remote, Scrubbing};
 use crate::tier1;
 use crate::tier2::Background;
@@ -266,6 +267,77 @@ fn what_is_asked_for_again_on_its_way_does_not_wait_for_ever() {
     node.until(|stats| stats.persisted_objects == 2);
     drop(alone);
     assert_eq!(node.until_done().persisted_objects, 3);
+}
+
+#[test]
+fn what_the_index_knows_of_s3_is_not_asked_for() {
+    const REQUESTS: usize = 8;
+    let world = World::new();
+    let node = world.writing_back(&CrashDisk::default());
+    node.put(Class::Ephemeral, "a", b"one");
+    node.until_done();
+    // Each request has one of them.
+    world.s3.proxy.spoil([Fault::None; REQUESTS]);
+    node.put(Class::Ephemeral, "a", b"two");
+    node.until_done();
+    assert_eq!(world.s3.proxy.n_left(), REQUESTS - 1);
+    assert!(world.seen("a").expect("it is there") == b"two"[..]);
+    world.overwrite("a", "theirs");
+    node.put(Class::Ephemeral, "a", b"three");
+    assert_eq!(node.until_done().conflicts, 1);
+    assert!(world.seen("a").expect("it stays") == b"theirs"[..]);
+}
+
+#[test]
+fn many_objects_wait_for_the_log_together() {
+    let world = World::new();
+    let sizes = Sizes {
+        remote: Some(world.remote("acme", true)),
+        ..Sizes::default()
+    };
+    // No requests are made of it.
+    let store = store_of(&CrashDisk::default(), &sizes);
+    let requests = store.0.requests.as_ref().expect("there is S3");
+    requests.set_checked(&name("0").bucket);
+    for n in 0..20 {
+        put_as(
+            Class::Ephemeral,
+            &store,
+            &format!("{n}"),
+            b"one",
+            Precondition::None,
+        )
+        .expect("sealed");
+    }
+    store.barrier().and_then(Ack::wait).expect("kept");
+    let n_syncs = store.stats().log.n_syncs;
+    let chosen = store.take_turn(Vec::new(), requests.next_dirty(20, |_| true));
+    assert!(
+        chosen
+            .iter()
+            .all(|(_, taken)| matches!(taken, Taken::Chosen(_)))
+    );
+    assert_eq!((chosen.len(), store.stats().log.n_syncs), (20, n_syncs));
+    // They are nobody else's until they are there.
+    let again = store.take_turn(
+        Vec::new(),
+        chosen.iter().map(|(wanted, _)| *wanted).collect(),
+    );
+    assert!(again.iter().all(|(_, taken)| matches!(taken, Taken::Later)));
+}
+
+#[test]
+fn what_is_gone_before_it_came_to_s3_does_not_wait() {
+    let world = World::new();
+    let sizes = Sizes {
+        remote: Some(world.remote("acme", true)),
+        ..Sizes::default()
+    };
+    let store = store_of(&CrashDisk::default(), &sizes);
+    for _ in 0..20 {
+        put_as(Class::Ephemeral, &store, "a", b"one", Precondition::None).expect("sealed");
+    }
+    assert_eq!(store.in_remote().expect("there is S3").waiting_objects, 1);
 }
 
 #[test]
