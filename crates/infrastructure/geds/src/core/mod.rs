@@ -1,5 +1,6 @@
 //! Pure state: no I/O, no clock, no threads.
 
+pub(crate) mod pace;
 pub(crate) mod site;
 
 pub(crate) use geds_cache::{flights, known, victims};

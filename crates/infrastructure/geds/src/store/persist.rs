@@ -10,7 +10,7 @@ use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
@@ -509,6 +509,13 @@ impl Store {
         if let Some(requests) = &self.0.requests {
             requests.forget(id);
             self.doom_attempts(requests, id);
+        }
+    }
+
+    /// Somebody has asked at `since`, and can be answered without S3. What comes there is to be brought there so that this does not take longer.
+    pub(crate) fn note_answer(&self, since: Instant) {
+        if let Some(requests) = &self.0.requests {
+            requests.answered(since.elapsed());
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::tenants::Share;
 use crate::core::index::{BucketName, Entry, Etag, InS3, Name, ObjectId, Placement, Residency};
+use crate::core::pace::{self, Answers};
 use crate::error::{Error, Kind, Result};
 use crate::tier2::{Background, Tier2};
 
@@ -88,6 +89,8 @@ pub(super) struct Requests {
     /// Held while something changes in S3.
     changing: Mutex<BTreeMap<Name, Weak<tokio::sync::Mutex<()>>>>,
     reading: Mutex<BTreeMap<Name, Weak<Pinned>>>,
+    /// How long others were answered after, since somebody has looked.
+    answers: Box<[AtomicU32]>,
     n_failed: AtomicU64,
 }
 
@@ -159,6 +162,7 @@ impl Requests {
             checked: Mutex::default(),
             changing: Mutex::default(),
             reading: Mutex::default(),
+            answers: (0..pace::N_BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             n_failed: AtomicU64::new(0),
         }
     }
@@ -178,6 +182,21 @@ impl Requests {
 
     pub(super) fn count_failure(&self) {
         self.n_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody was answered.
+    pub(super) fn answered(&self, after: Duration) {
+        // It orders nothing else.
+        self.answers[pace::bucket(after)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Those that were answered since this was called last.
+    pub(super) fn take_answers(&self) -> Answers {
+        let mut answers = Answers::default();
+        for (n, counted) in answers.0.iter_mut().zip(&self.answers) {
+            *n = counted.swap(0, Ordering::Relaxed);
+        }
+        answers
     }
 
     /// How many permits of `on_the_way` an object takes.

@@ -22,12 +22,13 @@ use super::Store;
 use super::persist::{AT_ONCE, Errand, FAILURES_MAX, PAUSE, PAUSE_MAX, Place, target};
 use super::remote::{Requests, Wanted};
 use crate::core::index::{InS3, Index, ObjectId};
+use crate::core::pace::{Pace, TURN};
 use crate::error::{Error, Kind, Result};
 
 /// When so many have come there, the index is told. The others keep the line busy meanwhile.
 const TOLD_AT_ONCE: usize = AT_ONCE / 2;
-/// Or so much later.
-const TURN: Duration = Duration::from_millis(50);
+/// When the disk or memory is used to more than this, in percent, it is not asked any more what others feel of it.
+const SHORT_PERCENT: u64 = 60;
 
 /// One that is on its way. Nobody else changes what is there under its name.
 pub(super) struct Chosen {
@@ -69,6 +70,9 @@ struct State {
     pause: Duration,
     /// When those that have failed are tried again.
     again: Option<Instant>,
+    pace: Pace,
+    turn_ends: Instant,
+    may_send: bool,
 }
 
 impl Store {
@@ -78,8 +82,13 @@ impl Store {
         let mut delivered = Vec::new();
         loop {
             state.try_again(requests).await;
-            let wanted = state.next(requests, AT_ONCE - sending.len() - delivered.len());
-            if wanted.is_empty() && delivered.is_empty() && sending.is_empty() {
+            let may_send = state.may_send(self, requests);
+            let n_max = match may_send {
+                true => AT_ONCE - sending.len() - delivered.len(),
+                false => 0,
+            };
+            let wanted = state.next(requests, n_max);
+            if may_send && wanted.is_empty() && delivered.is_empty() && sending.is_empty() {
                 tokio::select! {
                     () = requests.dirty_told.notified() => {}
                     () = until(state.again) => {}
@@ -174,6 +183,19 @@ impl Store {
         turn
     }
 
+    fn is_short_of_room(&self) -> bool {
+        let disk = self.0.disk.stats();
+        let memory = self
+            .shares()
+            .iter()
+            .map(|share| share.victims().bytes())
+            .sum::<u64>();
+        let is_short = |used: u64, limit: u64| used > limit / 100 * SHORT_PERCENT;
+        disk.waiting > 0
+            || is_short(disk.used_bytes + disk.apart_bytes, disk.limit_bytes)
+            || is_short(memory, self.0.arena.limit_bytes())
+    }
+
     fn choose(&self, requests: &Requests, wanted: Wanted) -> Result<Taken> {
         let id = wanted.id;
         let name = |index: &Index| target(requests, index, id, None);
@@ -218,7 +240,21 @@ impl State {
             n_failed: 0,
             pause: PAUSE,
             again: Some(rt::now()),
+            pace: Pace::default(),
+            turn_ends: rt::now(),
+            may_send: true,
         }
+    }
+
+    /// Whether something may be sent in this turn.
+    fn may_send(&mut self, store: &Store, requests: &Requests) -> bool {
+        let now = rt::now();
+        if now >= self.turn_ends {
+            self.turn_ends = now + TURN;
+            let is_short = store.is_short_of_room();
+            self.may_send = self.pace.turn(&requests.take_answers(), is_short);
+        }
+        self.may_send
     }
 
     /// Tries those again that have failed, if it is time for it.

@@ -1,7 +1,7 @@
 //! Answers on their way out.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
@@ -63,6 +63,7 @@ impl Outbox {
             outbox: self.clone(),
             request,
             op,
+            since: rt::now(),
             is_answered: false,
         }
     }
@@ -93,6 +94,7 @@ pub(super) struct Asked {
     outbox: Outbox,
     request: u64,
     op: u8,
+    since: Instant,
     is_answered: bool,
 }
 
@@ -111,6 +113,11 @@ impl Drop for Asked {
 }
 
 impl Asked {
+    /// When it was asked.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Its number.
     pub(super) fn request(&self) -> u64 {
         self.request

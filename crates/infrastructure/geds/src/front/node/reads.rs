@@ -40,6 +40,7 @@ pub(super) async fn read_at_once(
         return Some((read, asked));
     };
     let data = collect(reader.pieces(range));
+    session.store.note_answer(asked.since());
     answer(shared, read, reader, data, room, asked).await;
     None
 }

@@ -116,7 +116,14 @@ pub(super) async fn write(
                 state = detached.map(Written::Detached);
                 continue;
             }
-            Step::Seal(seal) => return asked.answer(seal_as(session, written, *seal).await).await,
+            Step::Seal(seal) => {
+                let is_elsewhere = session.store.through(&seal.name.bucket).is_some();
+                let sealed = seal_as(session, written, *seal).await;
+                if !is_elsewhere {
+                    session.store.note_answer(asked.since());
+                }
+                return asked.answer(sealed).await;
+            }
         };
         state = blocking(&session.share.changing, move || written.change(change)).await;
         asked.answer(state.as_ref().map(drop).map_err(again)).await;

@@ -148,7 +148,12 @@ impl Backend for S3 {
         self.store.live()?;
         match self.in_s3(&name.bucket) {
             Some(there) => there.open(name).await,
-            None => self.open_content(name).await,
+            None => {
+                let since = rt::now();
+                let opened = self.open_content(name).await;
+                self.store.note_answer(since);
+                opened
+            }
         }
     }
 
