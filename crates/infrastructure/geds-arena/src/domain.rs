@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use geds_core::extents::PAGE_BYTES;
 use geds_core::sums::CHUNK_BYTES;
+use geds_core::{Error, Kind, Result};
 
 use super::budget::{Budget, Charge};
 use super::memory::{Home, Words};
@@ -13,7 +14,6 @@ use super::object::{Counts, Object, ObjectNo, Placement};
 use super::pool::Pool;
 use super::segments::{Owner, Segments};
 use super::writer::{Writer, Written};
-use geds_core::{Error, Kind, Result};
 
 /// What an object takes beside its pages: itself, what says where they are, and its checksums.
 const OBJECT_BYTES: u64 = 240;

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use geds_core::extents::PAGE_BYTES;
 use geds_core::sums::{CHUNK_BYTES, chunk_of};
 use geds_core::to_usize;
+use geds_core::{Error, Kind, Result};
 
 use super::budget::Charge;
 use super::domain::Domain;
 use super::lock;
 use super::memory::{Pages, Part};
-use geds_core::{Error, Kind, Result};
 
 /// The number of an object in an arena. It is never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use geds_core::extents::{Extent, Extents, SegmentNo};
+use geds_core::{Error, Kind, Result};
 
 use super::budget::Budget;
 use super::lock;
 use super::memory::{Home, Memory, Pages};
 use super::segments::{Owner, Segment, Segments};
-use geds_core::{Error, Kind, Result};
 
 #[derive(Debug)]
 pub(crate) struct Pool {

@@ -9,13 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 
 use geds_core::extents::{PAGE_BYTES, SegmentNo};
+use geds_core::{Error, Kind, Result};
 use rustix::fs::OFlags;
 
 use super::budget::{Budget, Charge};
 use super::memory::{self, Memory};
 use super::pool::Pool;
 use super::{NO_PANIC, lock};
-use geds_core::{Error, Kind, Result};
 
 const THREAD_STACK_BYTES: usize = 128 << 10;
 

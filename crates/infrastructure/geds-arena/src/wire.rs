@@ -5,10 +5,10 @@
 
 use geds_core::extents::{Extent, PAGE_BYTES};
 use geds_core::sums::CHUNK_BYTES;
+use geds_core::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::socket::FDS_MAX;
-use geds_core::{Error, Kind, Result};
 
 pub(crate) const VERSION: u16 = 1;
 

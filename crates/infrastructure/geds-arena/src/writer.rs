@@ -6,9 +6,9 @@ use std::sync::Arc;
 use geds_core::extents::PAGE_BYTES;
 use geds_core::sums::Sums;
 use geds_core::to_usize;
+use geds_core::{Error, Kind, Result};
 
 use super::memory::{Home, Pages};
-use geds_core::{Error, Kind, Result};
 
 /// Copied and summed at a time: short enough to be in the first cache when it is read again.
 const BLOCK_BYTES: usize = 8 << 10;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use geds_core::index::NodeId;
+use geds_core::{Error, Kind, Result};
 use ids::Epoch;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -22,8 +24,6 @@ use crate::wire::proof::{Binding, Meeting};
 use crate::wire::{
     self, Challenge, Header, Hello, Op, Prove, Reply, Request, Watch, Watched, Welcome,
 };
-use geds_core::index::NodeId;
-use geds_core::{Error, Kind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that wait to be sent.

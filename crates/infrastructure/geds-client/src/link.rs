@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use geds_core::{Error, Kind};
 use rustix::net::sockopt;
 use rustls::ConnectionCommon;
 use tokio::io::{
@@ -15,7 +16,6 @@ use tokio_rustls::TlsStream;
 
 use crate::wire::proof::{Binding, LABEL};
 use crate::wire::{BODY_BYTES_MAX, HEADER_BYTES, Header, Op, Reply, describe};
-use geds_core::{Error, Kind};
 
 const BUFFER_BYTES: usize = 64 << 10;
 /// So many pieces are given to the kernel at a time.

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use geds_arena::{Opened, View};
+use geds_core::index::{Entry, Name};
+use geds_core::{Error, Kind, Result};
 
 use crate::Terms;
 use crate::wire::{Attached, Found, Move, Reply as _, Request, SealedAs, local_name};
 use crate::{Acknowledged, Client};
-use geds_arena::{Opened, View};
-use geds_core::index::{Entry, Name};
-use geds_core::{Error, Kind, Result};
 
 /// How often an object is written that has no room. In between the node waits until there is some, which others may take.
 const TRIES: usize = 4;

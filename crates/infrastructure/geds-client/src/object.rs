@@ -6,14 +6,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use geds_core::index::{Entry, Name, Precondition};
+use geds_core::to_usize;
+use geds_core::{Error, Kind, Result};
 use ids::Name as Tenant;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::connection::{Asked, Connection, Ending};
 use crate::wire::{Found, Read, Request};
-use geds_core::index::{Entry, Name, Precondition};
-use geds_core::to_usize;
-use geds_core::{Error, Kind, Result};
 
 /// So much is asked for at a time, and so many pieces ahead.
 pub(super) const PIECE_BYTES: u64 = 1 << 20;

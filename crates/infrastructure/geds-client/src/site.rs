@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use geds_core::Result;
+use geds_core::index::Entry;
 use ids::Name as Tenant;
 
 use crate::connection::Asked;
 use crate::wire::{Reply, Request, Site};
 use crate::{Client, Object};
-use geds_core::Result;
-use geds_core::index::Entry;
 
 impl Client {
     /// Is there nothing to be had from it any more?

@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use geds_core::Result;
+use geds_core::index::{Class, Entry, Name, NodeId};
 use ids::Epoch;
 
 use crate::connection::{Asked, Connection, Ending};
 use crate::wire::{Request, Seal, SealedAs, Write, Written};
 use crate::{Terms, WriterToken};
-use geds_core::Result;
-use geds_core::index::{Class, Entry, Name, NodeId};
 
 /// So much is sent in one frame, and so many frames before the first is answered.
 const FRAME_BYTES: usize = 256 << 10;

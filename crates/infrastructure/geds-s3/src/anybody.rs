@@ -1,13 +1,13 @@
 //! Objects whoever has put them there: S3 says what a name stands for.
 
+use geds_core::index::{BucketName, Etag, Key, Name};
+use geds_core::{Error, Kind, Result};
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, GetOptions};
 use store::s3::{List, Page};
 
 use crate::paths::is_own;
 use crate::{ID, Persist, Tier2, etag, failed};
-use geds_core::index::{BucketName, Etag, Key, Name};
-use geds_core::{Error, Kind, Result};
 
 /// What is there under a name.
 #[derive(Clone, Debug)]

@@ -9,12 +9,12 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use geds_core::index::{BucketName, InS3, Name};
+use geds_core::{Error, Kind, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Found, Persist, Tier2};
-use geds_core::index::{BucketName, InS3, Name};
-use geds_core::{Error, Kind, Result};
 
 const STACK_BYTES: usize = 1 << 20;
 /// So many pieces of an object wait to be sent.

@@ -3,10 +3,10 @@
 //! Those are where `geds` shows them, under `!geds-key/`. If that is longer than S3's keys may be, it is `!geds-key/%blake3-` and a
 //! digest, which is the path of no key. Either way the exact key is in the metadata, in base64.
 
+use geds_core::index::{KEY_BYTES_MAX, Key};
 use object_store::path::Path;
 
 use crate::paths::{RESERVED, is_own, path_of};
-use geds_core::index::{KEY_BYTES_MAX, Key};
 
 #[must_use]
 pub fn path(key: &Key) -> Path {

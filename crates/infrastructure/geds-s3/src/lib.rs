@@ -30,6 +30,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use geds_core::index::{BucketName, Etag, KEY_BYTES_MAX, Key, Name, NodeId, ObjectId};
+use geds_core::{Error, Kind, Result};
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, GetOptions, ObjectStoreExt as _, PutMode, PutMultipartOptions,
@@ -40,8 +42,6 @@ pub use self::anybody::Seen;
 pub use self::background::Background;
 pub use self::persisting::Persist;
 use crate::paths::RESERVED;
-use geds_core::index::{BucketName, Etag, KEY_BYTES_MAX, Key, Name, NodeId, ObjectId};
-use geds_core::{Error, Kind, Result};
 
 /// The user metadata that says which object it is.
 pub const ID: &str = "geds-object";

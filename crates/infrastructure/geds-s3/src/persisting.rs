@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use geds_core::index::{InS3, Name, ObjectId, Precondition};
+use geds_core::{Error, Kind, Result};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{
@@ -12,8 +14,6 @@ use object_store::{
 use store::s3::{Bucket, Upload};
 
 use crate::{ID, KEY, Tier2, etag, failed, keys};
-use geds_core::index::{InS3, Name, ObjectId, Precondition};
-use geds_core::{Error, Kind, Result};
 
 /// From so many bytes on an object is sent in parts, each as large, or larger if there would be too many.
 const PART_BYTES: u64 = 16 << 20;

@@ -5,11 +5,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+use geds_core::index::InS3;
+use geds_core::{Error, Kind, Result};
 use object_store::GetOptions;
 
 use crate::{Tier2, etag, failed, keys};
-use geds_core::index::InS3;
-use geds_core::{Error, Kind, Result};
 
 impl Tier2 {
     /// A part of what was persisted, which is within its size, piece by piece as it comes. Whoever stops before the end has heard no error.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use geds_core::{Error, Kind, Result};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
@@ -16,7 +17,6 @@ use crate::memory::Words;
 use crate::share::lent::{REFUSED, SLOTS, TOLD, WORDS, word_of};
 use crate::socket::{self, PACKET_BYTES_MAX};
 use crate::wire::{self, Reply, Request, Tell, VERSION};
-use geds_core::{Error, Kind, Result};
 
 const THREAD_STACK_BYTES: usize = 64 << 10;
 

@@ -9,6 +9,8 @@ mod space;
 use std::path::Path;
 use std::sync::Arc;
 
+use geds_core::{Error, Kind, Result};
+
 use self::link::Link;
 use self::reading::{Opening, Reading};
 use self::space::Space;
@@ -16,7 +18,6 @@ use super::memory::{Home, Pages};
 use super::object::Opened;
 use super::wire::{Place, Request, Seal, Tell};
 use super::writer::{Writer, Written};
-use geds_core::{Error, Kind, Result};
 
 /// A connection to the agent. What was opened or begun with it goes on when it is dropped.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use geds_core::extents::{PAGE_BYTES, SegmentNo};
+use geds_core::{Error, Kind, Result};
 
 use super::link::{Link, unexpected};
 use super::space::Space;
@@ -14,7 +15,6 @@ use crate::object::{Opened, Pieces};
 use crate::pins::{self, Pin};
 use crate::share::lent::SLOTS;
 use crate::wire::{Place, Reply, Request};
-use geds_core::{Error, Kind, Result};
 
 /// How often an object may be replaced or taken away while it is being opened.
 const TRIES: usize = 16;

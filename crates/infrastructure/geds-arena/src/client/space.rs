@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use geds_core::extents::{Extent, Extents, PAGE_BYTES, SegmentNo};
+use geds_core::{Error, Kind, Result};
 
 use super::link::{Link, unexpected};
 use crate::lock;
 use crate::memory::{Home, Memory, Pages};
 use crate::wire::{Place, Reply, Request};
-use geds_core::{Error, Kind, Result};
 
 /// The first lease; each is twice as long as the one before, up to a segment.
 const PAGES_MIN: u32 = 64;

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use geds_core::{Error, Result};
 use rustix::event::{EventfdFlags, eventfd};
 
 use self::server::Server;
@@ -22,7 +23,6 @@ use self::session::Session;
 use super::domain::Domain;
 use super::object::Object;
 use super::{lock, socket};
-use geds_core::{Error, Result};
 
 const THREAD_STACK_BYTES: usize = 512 << 10;
 

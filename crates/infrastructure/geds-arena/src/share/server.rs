@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use geds_core::extents::SegmentNo;
+use geds_core::{Error, Kind};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{Timespec, epoll as poll};
 use rustix::io::Errno;
@@ -27,7 +28,6 @@ use crate::domain::Domain;
 use crate::memory::Pages;
 use crate::object::WeakObject;
 use crate::socket::PACKET_BYTES_MAX;
-use geds_core::{Error, Kind};
 
 const EVENTS_AT_ONCE: usize = 64;
 const TICK: Timespec = Timespec {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use geds_core::extents::{Extents, PAGE_BYTES, SegmentNo};
+use geds_core::{Error, Kind, Result};
 
 use super::lent::{Grant, Lent, REFUSED, SLOTS, TOLD, WORDS};
 use super::{Admission, ClientNo, Found, Keeper};
@@ -23,7 +24,6 @@ use crate::wire::{
     self, COPY_BYTES_MAX, META_BYTES_MAX, NAME_BYTES_MAX, PLACES_MAX, Place, Reply, Request, Seal,
     Tell, VERSION,
 };
-use geds_core::{Error, Kind, Result};
 
 /// So many packets are taken from one client before another one's turn.
 const PACKETS_AT_ONCE: usize = 64;

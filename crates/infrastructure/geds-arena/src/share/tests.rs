@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use geds_core::extents::{Extent, PAGE_BYTES, SegmentNo};
+use geds_core::{Error, Kind, Result};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -20,7 +21,6 @@ use crate::memory::{Home, Memory, Pages, Words};
 use crate::pins;
 use crate::wire::{self, Place, Reply, Request, Seal, Tell, VERSION};
 use crate::{Arena, Client, Config, Domain, Object, socket};
-use geds_core::{Error, Kind, Result};
 
 const PAGE: usize = 4096;
 const SEGMENT: usize = 256 * PAGE;

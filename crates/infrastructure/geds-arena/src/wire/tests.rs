@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
+use geds_core::Kind;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Reply, Request, Seal, Tell, kind_of, packet, parse};
-use geds_core::Kind;
 
 const PLACE: Place = Place {
     segment: 300,

@@ -1,11 +1,11 @@
 //! Changes of the index. Each is answered when it is durable.
 
+use geds_core::Result;
+use geds_core::index::{BucketName, ConsumerId, Folder, Name, Precondition};
 use serde::{Deserialize, Serialize};
 
 use super::shapes::{TextsV1, WhenV1};
 use super::{Op, check_metadata, decode, encode};
-use geds_core::Result;
-use geds_core::index::{BucketName, ConsumerId, Folder, Name, Precondition};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -1,8 +1,9 @@
 //! The first 32 bytes of a frame.
 
-use super::{BODY_BYTES_MAX, DATA_BYTES_MAX};
 use geds_core::to_usize;
 use geds_core::{Error, Kind, Result};
+
+use super::{BODY_BYTES_MAX, DATA_BYTES_MAX};
 
 const MAGIC: [u8; 4] = *b"GEDS";
 const VERSION: u8 = 1;

@@ -8,13 +8,13 @@
 //!                              ◀──  Welcome: proof, which node it is    (or an error, and the end)
 //! ```
 
+use geds_core::index::NodeId;
+use geds_core::{Error, Kind, Result};
 use ids::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::proof::{Nonce, Proof};
 use super::{Reply, decode, encode};
-use geds_core::index::NodeId;
-use geds_core::{Error, Kind, Result};
 
 /// Of what a client says before it is known.
 pub const HELLO_BODY_BYTES_MAX: usize = 256;

@@ -3,13 +3,13 @@
 
 use std::fmt;
 
+use geds_core::index::{BucketName, Key, Name};
+use geds_core::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::write::TermsV1;
 use super::{Reply, decode, encode};
 use crate::Terms;
-use geds_core::index::{BucketName, Key, Name};
-use geds_core::{Error, Kind, Result};
 
 /// Lets in whom it was given to, once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::shapes::{EntryV1, PlacementV1, TextsV1};
-use super::{Op, Reply, decode, encode};
-use crate::Status;
 use geds_core::index::{
     BucketName, Cursor, Folder, Item, KEY_BYTES_MAX, Key, Name, PAGE_ITEMS_MAX, Page, Prefix,
     Revision,
 };
 use geds_core::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+
+use super::shapes::{EntryV1, PlacementV1, TextsV1};
+use super::{Op, Reply, decode, encode};
+use crate::Status;
 
 /// A page of a list has hardly more, unless one name alone has.
 pub const PAGE_BYTES: usize = 1 << 20;

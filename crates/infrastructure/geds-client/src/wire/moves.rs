@@ -1,12 +1,12 @@
 //! What is to be somewhere else. Each is answered when it is there.
 
+use geds_core::Result;
+use geds_core::index::Name;
 use serde::{Deserialize, Serialize};
 
 use super::shapes::TextsV1;
 use super::{Op, Reply, decode, encode};
 use crate::Condition;
-use geds_core::Result;
-use geds_core::index::Name;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use geds_core::index::{Entry, Name, ObjectId, Precondition};
+use geds_core::{Error, Kind, Result};
 use ids::Name as Tenant;
 use serde::{Deserialize, Serialize};
 
 use super::shapes::{EntryV1, ObjectIdV1, TextsV1, WhenV1};
 use super::{DATA_BYTES_MAX, Op, Reply, decode, encode};
-use geds_core::index::{Entry, Name, ObjectId, Precondition};
-use geds_core::{Error, Kind, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use ids::Epoch;
-use serde::{Deserialize, Serialize};
-
-use super::check_metadata;
 use geds_core::Result;
 use geds_core::index::Tag;
 use geds_core::index::{
     BucketName, Class, ConsumerId, Entry, Etag, Folder, Hints, InS3, Key, Loss, Name, NodeId,
     ObjectId, Placement, Precondition, Prefix, Residency, Revision, Sealed,
 };
+use ids::Epoch;
+use serde::{Deserialize, Serialize};
+
+use super::check_metadata;
 
 /// A bucket, and a key or prefix.
 #[derive(Clone, Copy, Serialize, Deserialize)]

@@ -13,13 +13,13 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use geds_core::index::{self, NodeId, Precondition, Record, Revision};
+use geds_core::{Error, Kind, Result};
 use ids::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::shapes::WhenV1;
 use super::{Op, Reply, decode, encode};
-use geds_core::index::{self, NodeId, Precondition, Record, Revision};
-use geds_core::{Error, Kind, Result};
 
 /// Which incarnation of which node.
 pub type Member = (NodeId, Epoch);

@@ -4,17 +4,17 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use geds_core::index::{
+    BucketName, Class, ConsumerId, Cursor, Entry, Etag, Folder, Hints, InS3, Item, Key, Loss, Name,
+    NodeId, ObjectId, Page, Placement, Precondition, Prefix, Residency, Revision, Scope, Sealed,
+};
+use geds_core::testing::nearly;
 use ids::Epoch;
 use proptest::prelude::*;
 
 use super::site::{Committed, Followed, Joined, Outcome, PieceLen, from_data, to_data};
 use super::*;
 use crate::{Condition, Status, Terms, WriterToken};
-use geds_core::index::{
-    BucketName, Class, ConsumerId, Cursor, Entry, Etag, Folder, Hints, InS3, Item, Key, Loss, Name,
-    NodeId, ObjectId, Page, Placement, Precondition, Prefix, Residency, Revision, Scope, Sealed,
-};
-use geds_core::testing::nearly;
 
 fn bucket() -> BucketName {
     BucketName::new("data").expect("a bucket")

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::shapes::{EntryV1, ObjectIdV1, PlacementV1, TextsV1};
-use super::{Reply, decode, encode};
 use geds_core::index::{
     BucketName, Entry, Folder, Key, Name, ObjectId, Placement, Revision, Scope,
 };
 use geds_core::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+
+use super::shapes::{EntryV1, ObjectIdV1, PlacementV1, TextsV1};
+use super::{Reply, decode, encode};
 
 /// Nobody waits longer for an answer; who wants to know more asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);

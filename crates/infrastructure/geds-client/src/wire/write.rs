@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use geds_core::Result;
+use geds_core::index::{Class, Entry, Name, NodeId};
 use ids::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::shapes::{ClassV1, EntryV1, EtagV1, TextsV1, WhenV1};
 use super::{Op, Reply, check_metadata, decode, encode};
 use crate::{Terms, WriterToken};
-use geds_core::Result;
-use geds_core::index::{Class, Entry, Name, NodeId};
 
 /// What is said of one writer is done in the order in which it is said. After one thing has failed, so does all but its end.
 #[derive(Clone, Debug)]

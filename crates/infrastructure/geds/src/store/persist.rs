@@ -450,8 +450,9 @@ impl Store {
     }
 
     /// They are not there, and whoever starts again need not look.
-    async fn say_deleted(&self, name: &Name, ids: &[ObjectId]) -> Result<()> {
-        let (store, name, ids) = (self.clone(), name.clone(), ids.to_vec());
+    async fn say_deleted(&self, name: &Name, gone: &[Doomed]) -> Result<()> {
+        let (store, name) = (self.clone(), name.clone());
+        let ids: Vec<_> = gone.iter().map(|one| one.id).collect();
         let said = rt::blocking(move || {
             ids.into_iter()
                 .try_for_each(|id| store.place(Op::DeletedInS3(name.clone(), id)))
@@ -536,7 +537,13 @@ impl Store {
         };
         self.0.namespace.read(|index| {
             for (name, id) in index.doomed() {
-                requests.doom(*id, name);
+                requests.doom(
+                    Doomed {
+                        id: *id,
+                        etag: None,
+                    },
+                    name,
+                );
             }
         });
         if !requests.remote.writes_back {
