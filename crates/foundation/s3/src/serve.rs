@@ -34,6 +34,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 4 << 20;
 
 /// All that a server is made of.
+#[derive(Clone)]
 pub struct Setup {
     pub config: Config,
     pub users: Users,

@@ -59,7 +59,7 @@ impl Local {
         match self.memory.open_in_place(&local_name(name)) {
             Ok(found) => Ok(found.map(|(opened, said)| InPlace { opened, said })),
             Err(error) if error.kind == Kind::Unavailable => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 

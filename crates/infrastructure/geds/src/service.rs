@@ -83,10 +83,7 @@ pub struct Service {
 /// # Panics
 /// If the metrics have a node already.
 pub async fn start(config: Config, deps: Deps) -> Result<Service> {
-    let shown = config.tls.as_ref().map(show).transpose()?;
-    let tls = shown.as_ref().map(|(_, tls)| Arc::clone(tls));
-    let s3_doors = doors([config.s3.listen, config.s3.listen_tls], &tls).await?;
-    let node_doors = doors([config.node.listen, config.node.listen_tls], &tls).await?;
+    let doors = Doors::open(&config).await?;
     let front = config.s3();
     let limits = config.node_limits();
     let metrics = deps.metrics.clone();
@@ -99,20 +96,16 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
         face,
         users,
     } = apart(move || recover(&config, &metrics)).await??;
-    let counters = s3::Counters::new(&deps.metrics);
-    let faces = s3_doors.into_iter().map(|(listener, tls)| {
-        let setup = Setup {
-            config: front.clone(),
-            users: users.users().clone(),
-            backend: Arc::<S3>::clone(&face),
-            tls,
-            counters: counters.clone(),
-        };
-        s3::serve(listener, setup).map_err(|error| Error::io("serve S3", error))
-    });
-    let faces = faces.collect::<Result<Vec<_>>>()?;
+    let setup = Setup {
+        config: front,
+        users: users.users().clone(),
+        backend: face,
+        tls: None,
+        counters: s3::Counters::new(&deps.metrics),
+    };
+    let faces = serve_s3(doors.s3, &setup)?;
     let counters = node::Counters::new(&deps.metrics);
-    let nodes = node_doors.into_iter().map(|(listener, tls)| {
+    let nodes = doors.node.into_iter().map(|(listener, tls)| {
         let setup = node::Setup {
             limits,
             users: users.users().clone(),
@@ -137,7 +130,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
     let upkeep = Upkeep::start(Tick {
         store: Store::clone(&store),
         users,
-        shown: shown.map(|(shown, _)| shown),
+        shown: doors.shown,
         health: deps.health,
     })?;
     let [s3, s3_tls] = [0, 1].map(|n| faces.get(n).map(|face| face.addr));
@@ -379,11 +372,44 @@ fn tls_of_site(config: &Config) -> Result<Option<Arc<ClientConfig>>> {
     Ok(Some(config))
 }
 
-/// What is plain, and what is within TLS.
+fn serve_s3(doors: Vec<Door>, setup: &Setup) -> Result<Vec<s3::Service>> {
+    let serve = |(listener, tls)| {
+        let setup = Setup {
+            tls,
+            ..setup.clone()
+        };
+        s3::serve(listener, setup).map_err(|error| Error::io("serve S3", error))
+    };
+    doors.into_iter().map(serve).collect()
+}
+
+/// Where somebody may come in, and what is shown to those who speak TLS: none without a certificate.
+type Door = (TcpListener, Option<Arc<ServerConfig>>);
+
+struct Doors {
+    shown: Option<Shown>,
+    s3: Vec<Door>,
+    node: Vec<Door>,
+}
+
+impl Doors {
+    async fn open(config: &Config) -> Result<Self> {
+        let shown = config.tls.as_ref().map(show).transpose()?;
+        let (shown, tls) = shown.unzip();
+        let Config { s3, node, .. } = config;
+        Ok(Self {
+            shown,
+            s3: doors([s3.listen, s3.listen_tls], tls.as_ref()).await?,
+            node: doors([node.listen, node.listen_tls], tls.as_ref()).await?,
+        })
+    }
+}
+
+/// The plain one first.
 async fn doors(
     [plain, secure]: [SocketAddr; 2],
-    tls: &Option<Arc<ServerConfig>>,
-) -> Result<Vec<(TcpListener, Option<Arc<ServerConfig>>)>> {
+    tls: Option<&Arc<ServerConfig>>,
+) -> Result<Vec<Door>> {
     let mut doors = vec![(listen(plain).await?, None)];
     if let Some(tls) = tls {
         doors.push((listen(secure).await?, Some(Arc::clone(tls))));

@@ -120,15 +120,7 @@ impl Index {
                 object.placement.add(copy);
                 tell_placed(id, object, effects);
             }
-            Op::DropCopy(id, copy, cause) => {
-                // What is damaged there is somebody else's.
-                if cause == Cause::Moved {
-                    self.doom(id, &copy);
-                }
-                let object = self.objects.get_mut(id).expect(CHECKED);
-                object.placement.lose(|other| *other == copy, Loss::Corrupt);
-                tell_placed(id, object, effects);
-            }
+            Op::DropCopy(id, copy, cause) => self.drop_copy(id, &copy, cause, effects),
             Op::NodeJoined(node, epoch) => self.join(node, epoch, effects),
             Op::NodeLost(node, epoch) => self.lose_node(node, epoch, effects),
             Op::ForgetNode(node) => {
@@ -136,6 +128,16 @@ impl Index {
             }
             Op::DeletedInS3(name, id) => self.spare(&(name, id)),
         }
+    }
+
+    fn drop_copy(&mut self, id: ObjectId, copy: &Residency, cause: Cause, effects: &mut Effects) {
+        // What is damaged in S3 is somebody else's.
+        if cause == Cause::Moved {
+            self.doom(id, copy);
+        }
+        let object = self.objects.get_mut(id).expect(CHECKED);
+        object.placement.lose(|other| other == copy, Loss::Corrupt);
+        tell_placed(id, object, effects);
     }
 
     /// Nobody needs a copy any more: if it is in S3, somebody is to delete it there.

@@ -17,6 +17,7 @@ use crate::Tier2;
 /// Where answers do not come.
 pub const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
+#[derive(Debug)]
 pub struct World {
     pub tier2: Tier2,
     pub proxy: Proxy,

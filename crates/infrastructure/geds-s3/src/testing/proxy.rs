@@ -25,6 +25,7 @@ pub enum Fault {
     Deaf(&'static str),
 }
 
+#[derive(Debug)]
 pub struct Proxy {
     pub addr: SocketAddr,
     faults: Arc<Mutex<VecDeque<Fault>>>,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::remote::{Doomed, Requests, in_s3};
 use super::tenants::Share;
@@ -222,11 +222,12 @@ impl Store {
                 attributes: (requests.remote.attributes)(reader.entry()),
                 when: place.when,
             };
-            match there.persist(what, reader.stream(0..reader.len())).await {
+            let pieces = reader.stream(0..reader.len()).map_err(Into::into);
+            match there.persist(what, pieces.boxed()).await {
                 Err(error) if !is_last && matches!(error.kind, Kind::Conflict | Kind::NotFound) => {
                     place = self.find_place(requests, id, name).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
                 Ok(at) => {
                     if at.name == *name {
                         requests.is_gone(name, &doomed);
@@ -441,7 +442,7 @@ impl Store {
             && let Err(error) = there.delete(name).await
         {
             requests.set_unsure(name);
-            return Err(error);
+            return Err(error.into());
         }
         self.say_deleted(name, &doomed).await?;
         requests.is_gone(name, &doomed);

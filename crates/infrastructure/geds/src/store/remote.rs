@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use ids::Name as Tenant;
 use object_store::Attributes;
 use tokio::sync::{Notify, Semaphore};
@@ -404,7 +404,7 @@ impl Pinned {
         let (tier2, at) = (self.remote.tier2.clone(), Arc::clone(&self.at));
         async move {
             let read = tier2.read(&at, range).await;
-            read.map_err(|error| match error.kind {
+            let read = read.map_err(|error| match error.kind {
                 Kind::Conflict | Kind::NotFound => {
                     let what = format!(
                         "read `{}` in `{}` of S3, which somebody else has changed",
@@ -412,8 +412,9 @@ impl Pinned {
                     );
                     Error::caused(Kind::Lost, what, error)
                 }
-                _ => error,
-            })
+                _ => error.into(),
+            });
+            Ok(read?.map_err(Error::from).boxed())
         }
     }
 

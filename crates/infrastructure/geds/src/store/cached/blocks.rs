@@ -265,7 +265,10 @@ impl Open {
         let cache = self.cache();
         count(&cache.counts.passed_blocks, 1);
         let read = cache.config.tier2.read(&self.at, range).await;
-        read.map_err(|error| cache.note_failed(&self.at, error))
+        match read {
+            Ok(pieces) => Ok(pieces.map_err(Error::from).boxed()),
+            Err(error) => Err(cache.note_failed(&self.at, error.into())),
+        }
     }
 }
 

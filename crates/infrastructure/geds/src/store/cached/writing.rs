@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use futures_util::stream::{self, Stream};
 use ids::Name as Tenant;
 
@@ -105,9 +106,10 @@ impl Through<'_> {
         if what.when != Precondition::None {
             self.check_conditions(name).await?;
         }
+        let pieces = pieces.map_err(Into::into);
         let persisted = config.tier2.persist(&what, pieces).await;
         self.cache.forget(name);
-        let persisted = persisted.map_err(|error| unsure("write", name, error))?;
+        let persisted = persisted.map_err(|error| unsure("write", name, error.into()))?;
         self.store.0.counts.sealed(size);
         entry.sealed.id = id_of(&persisted, u64::MAX);
         entry.sealed.etag = persisted.etag;
@@ -137,7 +139,7 @@ impl Through<'_> {
             match deleted {
                 Err(error) if error.kind == Kind::Conflict && n_left > 0 => {}
                 Err(error) if error.kind == Kind::NotFound => return Ok(()),
-                deleted => return deleted.map_err(|error| unsure("delete", name, error)),
+                deleted => return deleted.map_err(|error| unsure("delete", name, error.into())),
             }
         }
         unreachable!("the last one returns")
