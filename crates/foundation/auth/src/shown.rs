@@ -12,6 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::tls::tls13;
+
 /// A certificate and its key, as somebody else has issued them.
 #[derive(Debug)]
 pub struct Shown {
@@ -54,9 +56,7 @@ impl Shown {
     /// What the TLS library says.
     pub fn config(&self) -> io::Result<Arc<ServerConfig>> {
         let provider = Arc::new(ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
+        let config = tls13(ServerConfig::builder_with_provider(provider))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Current>::clone(&self.current));
         Ok(Arc::new(config))

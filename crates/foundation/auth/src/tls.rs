@@ -327,16 +327,21 @@ impl Tls {
     }
 }
 
-/// The side of a party without a certificate that trusts an authority, whose certificate is as [`pem`] shows it. Only servers that admit
+/// The side of a party without a certificate that trusts authorities, whose certificates are as [`pem`] shows them, one or more. Only servers that admit
 /// anonymous callers let it in; who it is, it says within.
 ///
 /// # Errors
 /// When this is no certificate.
 pub fn anonymous_client(authority_pem: &str) -> io::Result<Arc<ClientConfig>> {
-    let authority = ::pem::parse(authority_pem).map_err(io::Error::other)?;
+    let authorities = ::pem::parse_many(authority_pem).map_err(io::Error::other)?;
     let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from(authority.into_contents());
-    roots.add(certificate).map_err(io::Error::other)?;
+    for authority in authorities {
+        let certificate = CertificateDer::from(authority.into_contents());
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    if roots.is_empty() {
+        return Err(io::Error::other("there is no certificate of an authority"));
+    }
     let config = tls13(ClientConfig::builder_with_provider(provider()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -371,7 +376,7 @@ fn answer(config: Arc<ServerConfig>, socket: TcpStream) -> io::Result<Stream> {
     Stream(Side::Server(Box::new(stream))).shake_hands()
 }
 
-fn tls13<S: ConfigSide>(
+pub(crate) fn tls13<S: ConfigSide>(
     builder: ConfigBuilder<S, WantsVersions>,
 ) -> io::Result<ConfigBuilder<S, WantsVerifier>> {
     builder

@@ -2,6 +2,7 @@
 //!
 //! No record tells of them before that. So what a crash leaves of them is free.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -123,6 +124,11 @@ impl Writer {
     /// # Errors
     /// `Unavailable`.
     pub fn finish(mut self) -> Result<Prepared> {
+        if self.is_damaged {
+            let source = Arc::new(io::Error::other("writing over some of it has failed"));
+            let context = "end an object";
+            return Err(Error::Failed { context, source });
+        }
         self.inner.sync(self.growing.places())?;
         let lying = std::mem::take(&mut self.growing).finish();
         Ok(Prepared::lying(Arc::new(lying), &self.inner))

@@ -49,7 +49,7 @@ pub struct Site {
     pub address: Option<SocketAddr>,
 }
 
-/// What a node shows to those who speak TLS with it, and how it knows other nodes. The files are read again when they change.
+/// What a node shows to those who speak TLS with it, and how it knows other nodes. Its certificate and key are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {

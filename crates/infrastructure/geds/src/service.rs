@@ -105,12 +105,14 @@ pub async fn start(config: Config, deps: Deps) -> Result<Service> {
     };
     let faces = serve_s3(doors.s3, &setup)?;
     let counters = node::Counters::new(&deps.metrics);
+    let shared = node::Shared::default();
     let nodes = doors.node.into_iter().map(|(listener, tls)| {
         let setup = node::Setup {
             limits,
             users: users.users().clone(),
             peers: users.peers().clone(),
             store: store.clone(),
+            shared: shared.clone(),
             local: local.clone(),
             tls,
             counters: counters.clone(),

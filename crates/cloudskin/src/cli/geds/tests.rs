@@ -79,6 +79,7 @@ impl World {
             users,
             peers: Users::default(),
             store: Store::open(&config, NodeId(1), disks).expect("it opens"),
+            shared: geds::front::node::Shared::default(),
             local: None,
             tls: None,
             counters: Counters::new(&telemetry::Metrics::new()),

@@ -93,6 +93,7 @@ impl World {
             users,
             peers: Users::default(),
             store: store.clone(),
+            shared: super::node::Shared::default(),
             local: None,
             tls: None,
             counters: super::node::Counters::new(&telemetry::Metrics::new()),

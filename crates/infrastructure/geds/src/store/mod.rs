@@ -566,7 +566,7 @@ impl Store {
                     after: Some(entry),
                     ..
                 } => {
-                    self.note_named(name, entry.sealed.id);
+                    self.note_named(name, &entry.sealed);
                     if entry.hints.readers > 0 {
                         self.note_consumed(entry.sealed.id);
                     }

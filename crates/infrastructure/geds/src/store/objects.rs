@@ -68,6 +68,10 @@ impl Store {
 
     /// Makes one object of others, one after the other, where they lie on the disk of this node. `None`: they do not, or cannot be one.
     pub(crate) fn join(&self, tenant: &Tenant, ids: &[ObjectId]) -> Result<Option<Unnamed>> {
+        // What is to be repaired is read from where it is whole.
+        if ids.iter().any(|id| self.damaged().contains(id)) {
+            return Ok(None);
+        }
         let ids: Vec<_> = ids.iter().map(|id| on_disk(*id)).collect();
         let joined = match self.0.disk.join(&ids, self.room_by()) {
             Err(tier1::Error::NotFound(_)) => None,
@@ -85,6 +89,10 @@ impl Store {
     /// Has it on the disk once more, to try again under another number.
     pub(super) fn prepare_again(&self, id: ObjectId, room_by: Instant) -> Result<Prepared> {
         let (disk, mut position) = (&self.0.disk, 0);
+        // It shares its pages with the one before, if it is long.
+        if let Some(prepared) = disk.join(&[on_disk(id)], room_by)? {
+            return Ok(prepared);
+        }
         let pinned = disk.pin(on_disk(id))?;
         let mut writer = disk.writer();
         let mut buffer = Aligned::zeroed(to_usize(COPIED_BYTES));

@@ -19,7 +19,7 @@ use super::remote::{Doomed, Requests, in_s3};
 use super::tenants::Share;
 use super::{Ack, Reader, Store, now_ms};
 use crate::core::index::{
-    Cause, Etag, InS3, Index, Name, ObjectId, Op, Placement, Precondition, Residency,
+    Cause, Etag, InS3, Index, Name, ObjectId, Op, Placement, Precondition, Residency, Sealed,
 };
 use crate::error::{Error, Kind, Result};
 use crate::tier2::Persist;
@@ -394,7 +394,9 @@ impl Store {
                     Err(error) => {
                         is_well = false;
                         requests.count_failure();
-                        if n_failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                        // What S3 refuses is no reason not to ask for the others.
+                        let is_down = usize::from(error.kind == Kind::Unavailable);
+                        if n_failed.fetch_add(is_down, Ordering::Relaxed) == 0 {
                             let error = &error as &dyn std::error::Error;
                             tracing::warn!(key = %name.key, error, "delete objects in S3");
                         }
@@ -522,12 +524,12 @@ impl Store {
     }
 
     /// What becomes of an object's copy in S3, or in memory and on the disk, is of interest.
-    pub(super) fn note_named(&self, name: &Name, id: ObjectId) {
+    pub(super) fn note_named(&self, name: &Name, sealed: &Sealed) {
         if let Some(requests) = &self.0.requests
             && requests.remote.writes_back
             && requests.remote.has(&name.bucket)
         {
-            requests.bring(id);
+            requests.bring(sealed.id, sealed.size);
         }
     }
 
@@ -558,7 +560,7 @@ impl Store {
                         .into_iter()
                         .any(|name| requests.remote.has(&name.bucket))
                 {
-                    requests.bring(id);
+                    requests.bring(id, size_of(index, id));
                 }
             }
         });
@@ -569,12 +571,12 @@ impl Store {
         let Some(requests) = &self.0.requests else {
             return;
         };
-        let is_to_come = self
-            .0
-            .namespace
-            .read(|index| target(requests, index, id, None).is_some());
-        if is_to_come {
-            requests.bring(id);
+        let size = self.0.namespace.read(|index| {
+            let is_to_come = target(requests, index, id, None).is_some();
+            is_to_come.then(|| size_of(index, id))
+        });
+        if let Some(size) = size {
+            requests.bring(id, size);
         }
     }
 }

@@ -16,7 +16,9 @@ use object_store::Attributes;
 use tokio::sync::{Notify, Semaphore};
 
 use super::tenants::Share;
-use crate::core::index::{BucketName, Entry, Etag, InS3, Name, ObjectId, Placement, Residency};
+use crate::core::index::{
+    BucketName, Entry, Etag, InS3, Name, NodeId, ObjectId, Placement, Residency,
+};
 use crate::core::pace::{self, Answers};
 use crate::error::{Error, Kind, Result};
 use crate::tier2::{Background, Tier2};
@@ -97,8 +99,10 @@ pub(super) struct Requests {
 /// To be brought to S3.
 #[derive(Debug, Default)]
 struct Dirty {
-    /// When it was said last of each, counted.
-    marks: BTreeMap<ObjectId, u64>,
+    /// When it was said last of each, counted, and how long it is.
+    marks: BTreeMap<ObjectId, (u64, u64)>,
+    /// Of all of them.
+    bytes: u64,
     last_mark: u64,
     /// Those before it were looked at.
     next: Option<ObjectId>,
@@ -140,6 +144,12 @@ impl Remote {
 }
 
 impl Dirty {
+    fn forget(&mut self, id: ObjectId) {
+        if let Some((_, bytes)) = self.marks.remove(&id) {
+            self.bytes -= bytes;
+        }
+    }
+
     fn look_again(&mut self, id: ObjectId) {
         self.next = self.next.map(|next| next.min(id));
     }
@@ -206,11 +216,13 @@ impl Requests {
     }
 
     /// Who brings them hears of it at once only if there was nothing to do: so what is written all the time wakes nobody.
-    pub(super) fn bring(&self, id: ObjectId) {
+    pub(super) fn bring(&self, id: ObjectId, bytes: u64) {
         let mut dirty = lock(&self.dirty);
         dirty.last_mark += 1;
         let mark = dirty.last_mark;
-        dirty.marks.insert(id, mark);
+        if dirty.marks.insert(id, (mark, bytes)).is_none() {
+            dirty.bytes += bytes;
+        }
         dirty.look_again(id);
         let is_waited_for = std::mem::take(&mut dirty.is_waited_for);
         drop(dirty);
@@ -223,9 +235,7 @@ impl Requests {
     pub(super) fn set_brought(&self, wanted: Wanted) {
         let mut dirty = lock(&self.dirty);
         match dirty.marks.get(&wanted.id) {
-            Some(mark) if *mark == wanted.mark => {
-                dirty.marks.remove(&wanted.id);
-            }
+            Some((mark, _)) if *mark == wanted.mark => dirty.forget(wanted.id),
             // It was passed over while it was on its way.
             Some(_) => dirty.look_again(wanted.id),
             None => {}
@@ -234,7 +244,7 @@ impl Requests {
 
     /// Nobody names it any more.
     pub(super) fn forget(&self, id: ObjectId) {
-        lock(&self.dirty).marks.remove(&id);
+        lock(&self.dirty).forget(id);
     }
 
     /// The next ones that are to be brought to S3, the oldest first.
@@ -250,7 +260,7 @@ impl Requests {
         let from = dirty.next.map_or(Unbounded, Included);
         let fit = dirty.marks.range((from, Unbounded));
         let fit = fit.filter(|(id, _)| is_fit(**id));
-        let mut fit = fit.map(|(&id, &mark)| Wanted { id, mark });
+        let mut fit = fit.map(|(&id, &(mark, _))| Wanted { id, mark });
         let wanted: Vec<_> = fit.by_ref().take(n_max).collect();
         let next = fit.next().map(|wanted| wanted.id);
         // All there are were looked at: those that come are behind the last one, or said again.
@@ -258,6 +268,14 @@ impl Requests {
         dirty.is_waited_for = wanted.is_empty();
         dirty.next = next.or(end);
         wanted
+    }
+
+    /// How much is to be brought there, and whether all of that is a node's own.
+    pub(super) fn waiting(&self, own: NodeId) -> (u64, bool) {
+        let dirty = lock(&self.dirty);
+        let ends = [dirty.marks.first_key_value(), dirty.marks.last_key_value()];
+        let is_all_own = ends.into_iter().flatten().all(|(id, _)| id.node == own);
+        (dirty.bytes, is_all_own)
     }
 
     /// Has one looked at again that was passed over.

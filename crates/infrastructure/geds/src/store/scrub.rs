@@ -177,7 +177,7 @@ impl Store {
         Ok(Condition::Lost)
     }
 
-    fn damaged(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
+    pub(super) fn damaged(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
         self.0
             .damaged
             .lock()

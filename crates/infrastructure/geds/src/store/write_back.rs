@@ -27,7 +27,7 @@ use crate::error::{Error, Kind, Result};
 
 /// When so many have come there, the index is told. The others keep the line busy meanwhile.
 const TOLD_AT_ONCE: usize = AT_ONCE / 2;
-/// When the disk or memory is used to more than this, in percent, it is not asked any more what others feel of it.
+/// When more than this part of the room, in percent, has what is not in S3 yet, it is not asked any more what others feel of it.
 const SHORT_PERCENT: u64 = 60;
 
 /// One that is on its way. Nobody else changes what is there under its name.
@@ -93,6 +93,9 @@ impl Store {
                     () = requests.dirty_told.notified() => {}
                     () = until(state.again) => {}
                 }
+                // Nothing was sent meanwhile.
+                requests.take_answers();
+                state.turn_ends = rt::now();
                 continue;
             }
             if !wanted.is_empty() || !delivered.is_empty() {
@@ -183,17 +186,16 @@ impl Store {
         turn
     }
 
-    fn is_short_of_room(&self) -> bool {
+    /// Is there to be no rest, whatever others feel?
+    fn is_short_of_room(&self, requests: &Requests) -> bool {
         let disk = self.0.disk.stats();
-        let memory = self
-            .shares()
-            .iter()
-            .map(|share| share.victims().bytes())
-            .sum::<u64>();
-        let is_short = |used: u64, limit: u64| used > limit / 100 * SHORT_PERCENT;
+        let room = disk.limit_bytes.max(self.0.arena.limit_bytes());
+        let (waiting_bytes, is_all_own) = requests.waiting(self.0.node);
+        // How much room other nodes have is not known here; and what comes when the disk is full is waited for.
         disk.waiting > 0
-            || is_short(disk.used_bytes + disk.apart_bytes, disk.limit_bytes)
-            || is_short(memory, self.0.arena.limit_bytes())
+            || !is_all_own
+            || !requests.remote.writes_back
+            || waiting_bytes > room / 100 * SHORT_PERCENT
     }
 
     fn choose(&self, requests: &Requests, wanted: Wanted) -> Result<Taken> {
@@ -251,7 +253,7 @@ impl State {
         let now = rt::now();
         if now >= self.turn_ends {
             self.turn_ends = now + TURN;
-            let is_short = store.is_short_of_room();
+            let is_short = store.is_short_of_room(requests);
             self.may_send = self.pace.turn(&requests.take_answers(), is_short);
         }
         self.may_send

@@ -139,10 +139,11 @@ impl Writer {
     pub fn write_at(&mut self, mut position: u64, mut bytes: &[u8]) -> Result<()> {
         let end = position.checked_add(bytes.len() as u64);
         self.expect(end.ok_or_else(too_long)?)?;
-        if self.head.is_some() {
-            self.lengthen(position)?;
-        }
         while !bytes.is_empty() {
+            // It may have come to be on the disk meanwhile.
+            if self.head.is_some() {
+                self.lengthen(position)?;
+            }
             if let Some(head) = self.head.as_mut().filter(|head| position < head.len()) {
                 let n = to_usize(head.len() - position).min(bytes.len());
                 head.write_at(position, &bytes[..n])?;
@@ -151,7 +152,14 @@ impl Writer {
             }
             let mut n = 0;
             self.with_room(|head_len, piece, tail| {
-                let at = position - head_len;
+                n = 0;
+                // What was in memory has gone to the disk to make room: it is written over there, or lengthened first.
+                let Some(at) = position.checked_sub(head_len) else {
+                    return Ok(());
+                };
+                if piece.is_some() && at > tail.len() {
+                    return Ok(());
+                }
                 let room = piece.map_or(usize::MAX, |piece| to_usize(piece.saturating_sub(at)));
                 n = room.min(bytes.len());
                 tail.write_at(at, &bytes[..n])
@@ -168,6 +176,10 @@ impl Writer {
     /// As [`append`](Self::append), and what the disk says.
     pub fn truncate(&mut self, len: u64) -> Result<()> {
         self.expect(len)?;
+        if self.head.as_ref().is_some_and(|head| len < head.len()) {
+            // What is left of a block comes back to memory: it is to have room there before it is gone.
+            self.with_room(|_, _, tail| tail.reserve(CHUNK_BYTES))?;
+        }
         if let Some(head) = self.head.as_mut().filter(|head| len < head.len()) {
             let rest = head.truncate(len)?;
             self.tail.truncate(0)?;
@@ -260,7 +272,12 @@ impl Writer {
     /// Is so much being written that others may find no memory?
     fn is_crowded(&self) -> bool {
         let most = self.share.domain.limit_bytes() / UNSEALED_PART;
-        self.share.unsealed_bytes() > most
+        self.has_large_disk() && self.share.unsealed_bytes() > most
+    }
+
+    /// Else what is long has its place in memory sooner than there.
+    fn has_large_disk(&self) -> bool {
+        self.store.0.disk.limit_bytes() >= self.share.domain.limit_bytes()
     }
 
     /// Moves what is in memory, as far as it has whole blocks, and keeps so much of its room.
@@ -285,7 +302,11 @@ impl Writer {
     }
 
     fn memory_bytes_max(&self) -> u64 {
-        self.share.domain.limit_bytes() / PART
+        let all = self.share.domain.limit_bytes();
+        match self.has_large_disk() {
+            true => all / PART,
+            false => all,
+        }
     }
 
     fn tail_bytes_max(&self) -> u64 {

@@ -126,10 +126,9 @@ impl Lying {
     /// What others are one after the other, where they lie. `None`: one of them ends within a block, and is not the last.
     pub(crate) fn join(parts: &[Arc<Self>], room: &mut Room) -> Option<Self> {
         let (last, others) = parts.split_last()?;
-        if others
-            .iter()
-            .any(|part| !part.len.is_multiple_of(BLOCK_BYTES))
-        {
+        let is_cut = |part: &Arc<Self>| !part.len.is_multiple_of(BLOCK_BYTES);
+        let is_damaged = |part: &Arc<Self>| part.is_damaged.load(Ordering::Relaxed);
+        if others.iter().any(is_cut) || parts.iter().any(is_damaged) {
             return None;
         }
         let extents = parts.iter().flat_map(|part| part.extents.iter());

@@ -5,6 +5,7 @@
 //! thought dead writes nothing into what its successor goes on with.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,16 +32,16 @@ impl<W> Default for Detached<W> {
 #[derive(Debug)]
 struct Slot<W> {
     tenant: Tenant,
+    /// Counts those who have had it. It changes with the state, and is read without waiting for who writes.
+    turn: AtomicU64,
     state: Mutex<State<W>>,
 }
 
 #[derive(Debug)]
 struct State<W> {
-    /// `None`: it was sealed.
+    /// `None`: it was sealed, or given up.
     writer: Option<W>,
     epoch: Epoch,
-    /// Counts those who have had it.
-    turn: u64,
     /// Since when nobody has it.
     left_at: Option<Instant>,
 }
@@ -66,10 +67,10 @@ impl<W> Detached<W> {
         }
         let slot = Arc::new(Slot {
             tenant: tenant.clone(),
+            turn: AtomicU64::new(0),
             state: Mutex::new(State {
                 writer: Some(writer),
                 epoch: Epoch(0),
-                turn: 0,
                 left_at: None,
             }),
         });
@@ -108,9 +109,8 @@ impl<W> Detached<W> {
                 return Err(Error::new(Kind::Fenced, what));
             }
             state.epoch = epoch;
-            state.turn += 1;
             state.left_at = None;
-            state.turn
+            slot.turn.fetch_add(1, Ordering::SeqCst) + 1
         };
         Ok(Held { token, slot, turn })
     }
@@ -120,15 +120,15 @@ impl<W> Detached<W> {
         let mut gone = Vec::new();
         lock(&self.0).retain(|_, slot| {
             // Somebody is at it.
-            let Ok(state) = slot.state.try_lock() else {
+            let Ok(mut state) = slot.state.try_lock() else {
                 return true;
             };
             let is_left = |at: Instant| now.saturating_duration_since(at) >= LEFT_FOR;
-            let is_kept = state.writer.is_some() && !state.left_at.is_some_and(is_left);
-            if !is_kept {
-                gone.push(Arc::clone(slot));
+            if state.left_at.is_some_and(is_left) {
+                // Somebody who has lost it may still hold the slot.
+                gone.extend(state.writer.take());
             }
-            is_kept
+            state.writer.is_some()
         });
     }
 }
@@ -153,9 +153,13 @@ impl<W> Held<W> {
         Ok(self.own()?.writer.take().expect("it is not sealed"))
     }
 
+    fn has_it(&self) -> bool {
+        self.slot.turn.load(Ordering::SeqCst) == self.turn
+    }
+
     fn own(&self) -> Result<MutexGuard<'_, State<W>>> {
         let state = lock(&self.slot.state);
-        if state.turn == self.turn {
+        if self.has_it() {
             return Ok(state);
         }
         let what = format!("the object is written on with epoch {}", state.epoch.0);
@@ -165,8 +169,12 @@ impl<W> Held<W> {
 
 impl<W> Drop for Held<W> {
     fn drop(&mut self) {
+        // Whoever has taken it may be long at it.
+        if !self.has_it() {
+            return;
+        }
         let mut state = lock(&self.slot.state);
-        if state.turn == self.turn {
+        if self.has_it() {
             state.left_at = Some(rt::now());
         }
     }

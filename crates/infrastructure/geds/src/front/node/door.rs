@@ -38,13 +38,19 @@ struct Inner {
     store: Store,
     local: Option<Arc<Local>>,
     acceptor: Option<TlsAcceptor>,
-    /// What is held for the tenants that are connected.
-    shares: Mutex<BTreeMap<Tenant, Weak<Share>>>,
-    detached: Arc<Detached<Writer>>,
+    shared: Shared,
     /// The secret of those who are no users.
     nobody: String,
     stopped: watch::Receiver<bool>,
     counters: Counters,
+}
+
+/// What the doors of one node have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// What is held for the tenants that are connected.
+    shares: Arc<Mutex<BTreeMap<Tenant, Weak<Share>>>>,
+    detached: Arc<Detached<Writer>>,
 }
 
 /// What a tenant may have at a time, over all of its connections.
@@ -81,8 +87,7 @@ impl Door {
             store: setup.store,
             local: setup.local,
             acceptor: setup.tls.map(TlsAcceptor::from),
-            shares: Mutex::default(),
-            detached: Arc::default(),
+            shared: setup.shared,
             nobody,
             stopped,
             counters: setup.counters,
@@ -94,7 +99,7 @@ impl Door {
         let mut stopped = self.0.stopped.clone();
         let places = Arc::new(Semaphore::new(limits.connections));
         let strangers = Arc::new(Semaphore::new(limits.strangers));
-        let detached = Arc::clone(&self.0.detached);
+        let detached = Arc::clone(&self.0.shared.detached);
         let _sweeping = rt::spawn("geds detached", async move {
             loop {
                 tokio::time::sleep(LEFT_FOR / 10).await;
@@ -171,7 +176,7 @@ impl Door {
             store: self.0.store.clone(),
             local: self.0.local.clone(),
             share: self.share(&tenant),
-            detached: Arc::clone(&self.0.detached),
+            detached: Arc::clone(&self.0.shared.detached),
             tenant,
             is_peer,
             outbox,
@@ -251,7 +256,12 @@ impl Door {
     }
 
     fn share(&self, tenant: &Tenant) -> Arc<Share> {
-        let mut shares = self.0.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self
+            .0
+            .shared
+            .shares
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = shares.get(tenant).and_then(Weak::upgrade) {
             return share;
         }

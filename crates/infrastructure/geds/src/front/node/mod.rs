@@ -41,6 +41,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::door::Door;
+pub use self::door::Shared;
 pub(crate) use self::looks::native;
 pub use self::metrics::Counters;
 use super::local::Local;
@@ -101,6 +102,8 @@ pub struct Setup {
     /// The nodes of the site: who has one of these is trusted with all tenants, and is none.
     pub peers: Users,
     pub store: Store,
+    /// Of all doors of the node.
+    pub shared: Shared,
     /// `None`: no other process comes to the memory.
     pub local: Option<Arc<Local>>,
     /// `None`: whoever can listen to the network can read, and change, what is said. Secrets of users are not sent in either case.

@@ -91,11 +91,17 @@ async fn room(own: &Arc<Semaphore>, tenants: &Arc<Semaphore>, n_bytes: u32) -> R
 
 /// Makes a call that may wait for the disk, or for room.
 pub(super) async fn blocking<T: Send + 'static>(
-    calls: &Semaphore,
+    calls: &Arc<Semaphore>,
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let _call = calls.acquire().await.expect(NEVER_CLOSED);
-    let called = rt::blocking(call).await;
+    let place = place(calls).await;
+    // It goes on when nobody waits for it any more, and has its place until then.
+    let called = rt::blocking(move || {
+        let called = call();
+        drop(place);
+        called
+    });
+    let called = called.await;
     called.map_err(|error| Error::caused(Kind::Unavailable, "wait for the store", error))?
 }
 

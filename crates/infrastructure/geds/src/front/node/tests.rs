@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use wal::testing::CrashDisk;
 
 use self::stranger::Stranger;
-use super::{Counters, Limits, Service, Setup, serve};
+use super::{Counters, Limits, Service, Setup, Shared, serve};
 use crate::arena;
 use crate::client::{Client, Credentials, Event, Position, Tls, Watched, Writer};
 use crate::client::{Kind, Result};
@@ -83,6 +83,7 @@ fn setup_waiting(limits: Limits, remote: Option<Remote>, room_wait: Duration) ->
         peers: Users::default(),
         users: Users::new([user("ACME", "one", "acme"), user("OTHER", "two", "other")]),
         store,
+        shared: Shared::default(),
         local: None,
         tls: None,
         counters: Counters::new(&telemetry::Metrics::new()),

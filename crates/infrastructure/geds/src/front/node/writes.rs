@@ -177,14 +177,13 @@ fn again(error: &Error) -> Error {
 }
 
 async fn seal_as(session: &Session, written: Written, seal: Seal) -> Result<SealedAs> {
-    let writer = blocking(&session.share.changing, move || written.take()).await?;
     let (store, tenant) = (session.store.clone(), session.tenant.clone());
     if let Some(through) = store.through(&seal.name.bucket) {
         let Seal { name, terms, .. } = seal;
         // It goes to S3 from memory.
         let finish = || {
             let store = store.clone();
-            move || store.finish(Class::Ephemeral, writer)
+            move || store.finish(Class::Ephemeral, written.take()?)
         };
         let unnamed = blocking(&session.share.changing, finish()).await?;
         let entry = through.seal(&tenant, &name, unnamed, terms).await?;
@@ -194,8 +193,9 @@ async fn seal_as(session: &Session, written: Written, seal: Seal) -> Result<Seal
         });
     }
     let sealed = blocking(&session.share.changing, move || {
-        let class = seal.class;
-        store.seal(&tenant, &seal.name, (class, writer), seal.terms)
+        // In one go: what was taken and not sealed would be gone with the connection.
+        let writer = (seal.class, written.take()?);
+        store.seal(&tenant, &seal.name, writer, seal.terms)
     });
     let (entry, ack) = sealed.await?;
     // An ephemeral one says that it may be lost. What was too long for memory is none.

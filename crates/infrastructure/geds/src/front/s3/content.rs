@@ -1,6 +1,7 @@
 //! Bytes on their way in and out.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -75,10 +76,12 @@ impl S3 {
         if writer.try_reserve(ahead).is_ok() && writer.try_append(&bytes).is_ok() {
             return Ok(writer);
         }
-        let _turn = self.waiting.acquire().await;
+        let turn = Arc::clone(&self.waiting).acquire_owned().await;
         let appended = rt::blocking(move || {
             writer.reserve(ahead)?;
             writer.append(&bytes)?;
+            // It goes on when its client is gone, and others wait for that.
+            drop(turn);
             Ok::<_, crate::error::Error>(writer)
         });
         Ok(appended

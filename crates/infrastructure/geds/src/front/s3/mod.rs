@@ -29,6 +29,8 @@ pub(super) mod tests;
 mod through;
 mod uploads;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use s3::backend::{
     Backend, Complete, Content, Deletion, Error, ListPage, ListQuery, NewUpload, Put,
@@ -60,7 +62,7 @@ pub struct S3 {
     places: Places,
     commits: Commits,
     /// Of those who write and find no memory.
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
 }
 
 impl S3 {
@@ -77,7 +79,7 @@ impl S3 {
         let face = Self {
             places: Places::new(),
             commits: Commits::start(store.clone())?,
-            waiting: Semaphore::new(WAITING_MAX),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             store,
         };
         if !face.store.is_member() {

@@ -262,7 +262,8 @@ fn what_is_asked_for_again_on_its_way_does_not_wait_for_ever() {
     node.until(|stats| stats.persisted_objects == 1);
     // It is on its way, and waits.
     let status = node.store.status(&tenant("acme"), &name("a"));
-    requests.bring(status.expect("it is there").entry.sealed.id);
+    let sealed = &status.expect("it is there").entry.sealed;
+    requests.bring(sealed.id, sealed.size);
     node.put(Class::Durable, "c", b"three");
     node.until(|stats| stats.persisted_objects == 2);
     drop(alone);

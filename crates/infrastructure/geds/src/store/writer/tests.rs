@@ -66,6 +66,21 @@ fn what_is_longer_than_memory_is_written_as_it_comes_and_kept() {
 }
 
 #[test]
+fn where_the_disk_is_the_smaller_one_what_is_long_stays_in_memory() {
+    let disk = CrashDisk::default();
+    let sizes = Sizes {
+        arena_bytes: 16 * MIB,
+        disk_bytes: 8 * MIB,
+        ..Sizes::default()
+    };
+    let store = store_of(&disk, &sizes);
+    let bytes = content(12 << 20, 3);
+    let put = put_as(Class::Ephemeral, &store, "k", &bytes, Precondition::None);
+    assert_eq!(put.expect("there is room").0.sealed.class, Class::Ephemeral);
+    assert!(read(&store, "k").expect("it is there") == bytes);
+}
+
+#[test]
 fn what_is_not_sealed_is_gone_also_from_the_disk() {
     let disk = CrashDisk::default();
     let store = store_of(&disk, &small());
