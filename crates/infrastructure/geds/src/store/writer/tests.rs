@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use wal::testing::{Call, Choices, CrashDisk};
 
 use crate::core::index::{Class, Precondition};
+use crate::core::to_usize;
 use crate::error::{Error, Kind};
 use crate::store::tests::{Sizes, content, name, put_as, read, store_of, tenant};
 use crate::store::{Ack, Residency, Store, Terms, Writer};
@@ -135,6 +136,37 @@ fn writers_that_fill_memory_go_on_the_disk() {
         let sealed = store.seal(&tenant("acme"), &name(&key), written, Terms::default());
         sealed.expect("there is room").1.wait().expect("durable");
         assert!(read(&store, &key).expect("it is there") == bytes.repeat(2));
+    }
+}
+
+#[test]
+fn what_is_written_over_when_memory_is_full_is_written_over_on_the_disk() {
+    // What lies between is zero, and what is behind the end comes there with a piece of its own.
+    for (position, len) in [(10_000, 2_000_000), (3_000_000, 5), (100_000, 1_000_000)] {
+        let store = store_of(&CrashDisk::default(), &small());
+        let mut writer = writer(&store);
+        let mut expected = content(100_000, 1).to_vec();
+        writer.append(&expected).expect("there is room");
+        // Nothing of this can leave.
+        let mut others: Vec<_> = (0..4).map(|_| self::writer(&store)).collect();
+        let piece = content(256 << 10, 2);
+        for other in &mut others {
+            while other.try_append(&piece).is_ok() {}
+        }
+        let bytes = content(len, 3);
+        writer
+            .write_at(position, &bytes)
+            .expect("there is room on the disk");
+        let position = to_usize(position);
+        expected.resize(expected.len().max(position + len), 0);
+        expected[position..position + len].copy_from_slice(&bytes);
+        let written = (Class::Durable, writer);
+        let sealed = store.seal(&tenant("acme"), &name("k"), written, Terms::default());
+        sealed.expect("there is room").1.wait().expect("durable");
+        assert!(
+            read(&store, "k").expect("it is there") == expected,
+            "{position}"
+        );
     }
 }
 
