@@ -10,7 +10,7 @@
 //!   lost had been "yes" is found out: every object says which one it is ([`ID`]).
 //! - What is read is of the etag that was written, or nothing: whoever overwrites it is noticed.
 //! - Keys that S3 over HTTP cannot have are mapped ([`keys`]).
-//! - What nobody waits for is done when nobody else wants the processor ([`Background`]).
+//! - What nobody waits for is done when nobody else wants the processor ([`Background`]), and with rests, so that nobody feels it ([`pace`]).
 //! - Requests are sent again where that is safe, a bounded number of times ([`store::s3::Limits`]). Nothing is tried again here.
 //!
 //! [`store::s3::Limits`]: store::s3::Limits
@@ -20,10 +20,10 @@
 mod anybody;
 mod background;
 pub mod keys;
+pub mod pace;
 pub mod paths;
 mod persisting;
 mod reading;
-#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

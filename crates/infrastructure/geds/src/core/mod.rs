@@ -1,6 +1,5 @@
 //! Pure state: no I/O, no clock, no threads.
 
-pub(crate) mod pace;
 pub(crate) mod site;
 
 pub(crate) use geds_cache::{flights, known, victims};

@@ -19,8 +19,8 @@ use super::tenants::Share;
 use crate::core::index::{
     BucketName, Entry, Etag, InS3, Name, NodeId, ObjectId, Placement, Residency,
 };
-use crate::core::pace::{self, Answers};
 use crate::error::{Error, Kind, Result};
+use crate::tier2::pace::{self, Answers};
 use crate::tier2::{Background, Tier2};
 
 /// So many objects wait at most to be deleted in S3. More are left there.

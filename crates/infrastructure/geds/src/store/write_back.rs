@@ -22,8 +22,8 @@ use super::Store;
 use super::persist::{AT_ONCE, Errand, FAILURES_MAX, PAUSE, PAUSE_MAX, Place, target};
 use super::remote::{Requests, Wanted};
 use crate::core::index::{InS3, Index, ObjectId};
-use crate::core::pace::{Pace, TURN};
 use crate::error::{Error, Kind, Result};
+use crate::tier2::pace::{Pace, TURN};
 
 /// When so many have come there, the index is told. The others keep the line busy meanwhile.
 const TOLD_AT_ONCE: usize = AT_ONCE / 2;

@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
-use super::to_usize;
+use geds_core::to_usize;
 
 /// So long is a turn.
-pub(crate) const TURN: Duration = Duration::from_millis(50);
+pub const TURN: Duration = Duration::from_millis(50);
 const SENDING_TURNS: u32 = 10;
 const RESTING_TURNS_MIN: u32 = 6;
 const LONGER_MAX: u32 = 6;
@@ -26,10 +26,11 @@ const PERCENTILE: u64 = 99;
 /// Each power of two is so many steps, as a power of two: answers are told apart if one takes an eighth longer.
 const STEPS_LOG: u32 = 3;
 /// More than 18 minutes are as much as that.
-pub(crate) const N_BUCKETS: usize = 40 << STEPS_LOG;
+pub const N_BUCKETS: usize = 40 << STEPS_LOG;
 
 /// The bucket of answers that took so long.
-pub(crate) fn bucket(took: Duration) -> usize {
+#[must_use]
+pub fn bucket(took: Duration) -> usize {
     let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     let ns = ns.max(1 << STEPS_LOG);
     let power = ns.ilog2() - STEPS_LOG;
@@ -40,7 +41,7 @@ pub(crate) fn bucket(took: Duration) -> usize {
 
 /// How many answers took how long.
 #[derive(Clone, Debug)]
-pub(crate) struct Answers(pub [u32; N_BUCKETS]);
+pub struct Answers(pub [u32; N_BUCKETS]);
 
 impl Default for Answers {
     fn default() -> Self {
@@ -80,8 +81,9 @@ impl Answers {
     }
 }
 
+/// Decides it, turn by turn.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub struct Pace {
     calm: Answers,
     loaded: Answers,
     /// Rests are as long as the shortest, times two to the power of this.
@@ -104,7 +106,7 @@ impl Default for Phase {
 
 impl Pace {
     /// A turn is over, in which others were answered. Are things sent in the next one?
-    pub(crate) fn turn(&mut self, answers: &Answers, is_short_of_room: bool) -> bool {
+    pub fn turn(&mut self, answers: &Answers, is_short_of_room: bool) -> bool {
         if is_short_of_room {
             self.phase = Phase::default();
             return true;
