@@ -129,11 +129,12 @@ impl Writer {
     /// The CRC32C of each 64 KiB of what is written.
     #[must_use]
     pub fn sums(&self) -> Box<[u32]> {
-        let sum = |range| {
-            let append = |crc, bytes: &[u8]| crc32c::crc32c_append(crc, bytes);
-            self.slices(range).fold(0, append)
-        };
-        self.sums.clone().finish(self.len, sum)
+        self.sums.clone().finish(self.len, |range| self.sum(range))
+    }
+
+    fn sum(&self, range: Range<u64>) -> u32 {
+        let append = |crc, bytes: &[u8]| crc32c::crc32c_append(crc, bytes);
+        self.slices(range).fold(0, append)
     }
 
     /// Forgets what is written. Of its room, keeps so much.
@@ -153,7 +154,8 @@ impl Writer {
     }
 
     pub(crate) fn finish(mut self) -> Written {
-        let sums = self.sums();
+        let sums = std::mem::take(&mut self.sums);
+        let sums = sums.finish(self.len, |range| self.sum(range));
         self.cut(self.len);
         // Not collected in place: it would keep the room that the pieces had.
         let mut pages = Vec::with_capacity(self.pieces.len());
