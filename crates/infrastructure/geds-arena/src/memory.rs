@@ -1,7 +1,8 @@
 //! Memory that processes share: the only unsafe code of this crate.
 //!
 //! All of it lies in memfds. They are allocated in full when they are made, so a machine without memory is an error and no `SIGBUS`; and
-//! they are sealed against shrinking, so nobody takes pages away from under somebody else.
+//! they are sealed against shrinking, so nobody takes pages away from under somebody else. They are of huge pages, if the kernel has some: who
+//! reads objects here and there waits for half as many page tables then.
 //!
 //! There are three kinds of access:
 //! - [`Pages`]: an extent that its owner alone may write, and may read as a slice if no other process can write it, and a [`Part`] of it;
@@ -21,11 +22,17 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::mm::{MapFlags, ProtFlags};
 
-use geds_core::extents::{Extent, SegmentNo};
+use geds_core::extents::{Extent, PAGE_BYTES, SegmentNo};
 use geds_core::to_usize;
+
+/// Of most processors.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+/// Of Linux; the crate `libc` has them not everywhere.
+const MADV_POPULATE_WRITE: libc::c_int = 23;
+const MADV_COLLAPSE: libc::c_int = 25;
 
 /// A new memfd whose `bytes` are there, and stay.
 pub(crate) fn create(bytes: u64) -> io::Result<OwnedFd> {
@@ -34,9 +41,25 @@ pub(crate) fn create(bytes: u64) -> io::Result<OwnedFd> {
         MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
     )?;
     rustix::fs::ftruncate(&fd, bytes)?;
+    // Without them, it is what it would be otherwise.
+    make_huge(&fd, bytes).unwrap_or_default();
     rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes)?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
     Ok(fd)
+}
+
+/// Has the kernel make huge pages of new memory, as far as it has some. It does so when it is asked to, whatever the machine's setting for shared
+/// memory says (`madvise(2)`, `MADV_COLLAPSE`, since Linux 6.1), but where there is nothing at all it makes none.
+fn make_huge(fd: &OwnedFd, bytes: u64) -> io::Result<()> {
+    let bytes = bytes - bytes % HUGE_PAGE_BYTES;
+    if bytes == 0 {
+        return Ok(());
+    }
+    for at in (0..bytes).step_by(to_usize(HUGE_PAGE_BYTES)) {
+        rustix::fs::fallocate(fd, FallocateFlags::empty(), at, PAGE_BYTES)?;
+    }
+    let map = Map::new(fd, bytes, ProtFlags::READ | ProtFlags::WRITE)?;
+    map.advise(MADV_COLLAPSE, 0, bytes)
 }
 
 /// From here on the memory is written only through mappings that there are already, whoever has its descriptor and whatever rights.
@@ -84,10 +107,94 @@ fn check(fd: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Some memory in the address space of this process, as long as it lives. It begins at a multiple of [`HUGE_PAGE_BYTES`] if it has as many.
+#[derive(Debug)]
+struct Map {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is a place, and gives out nothing but pointers; what is done with them is for who does it to justify.
+unsafe impl Send for Map {}
+// SAFETY: the same.
+unsafe impl Sync for Map {}
+
+impl Map {
+    fn new(fd: impl AsFd, bytes: u64, protection: ProtFlags) -> io::Result<Self> {
+        let huge = to_usize(HUGE_PAGE_BYTES);
+        let len = to_usize(bytes).next_multiple_of(to_usize(PAGE_BYTES));
+        let slack = if len < huge { 0 } else { huge };
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let none = ProtFlags::empty();
+        // SAFETY: a new mapping where the kernel finds room replaces nothing.
+        let all =
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len + slack, none, flags) }?;
+        let before = match slack {
+            0 => 0,
+            _ => all.addr().next_multiple_of(huge) - all.addr(),
+        };
+        // From here on it is dropped if something fails.
+        // SAFETY: `before` is at most `slack`.
+        let start = unsafe { all.cast::<u8>().add(before) };
+        let start = NonNull::new(start).expect("the kernel maps nothing there");
+        let map = Self { start, len };
+        let end = start.as_ptr().wrapping_add(len).cast();
+        // SAFETY: these are the two parts of the mapping that nobody has been told of.
+        unsafe {
+            if before > 0 {
+                rustix::mm::munmap(all, before)?;
+            }
+            if before < slack {
+                rustix::mm::munmap(end, slack - before)?;
+            }
+        }
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: it replaces what was mapped above, all of which is ours, and has been given to nobody yet.
+        unsafe { rustix::mm::mmap(start.as_ptr().cast(), len, protection, flags, fd, 0) }?;
+        Ok(map)
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn as_mut_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    fn advise(&self, advice: libc::c_int, offset: u64, bytes: u64) -> io::Result<()> {
+        let at = self.at(offset, bytes);
+        // SAFETY: the place is in the mapping, and none of what is asked for here changes what is there.
+        match unsafe { libc::madvise(at.cast(), to_usize(bytes), advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Where `bytes` begin that lie in it.
+    fn at(&self, offset: u64, bytes: u64) -> *mut u8 {
+        let end = offset.checked_add(bytes).map(to_usize);
+        assert!(
+            end.is_some_and(|end| end <= self.len),
+            "an extent lies in its segment"
+        );
+        // SAFETY: `offset` is inside of the mapping, or at its end.
+        unsafe { self.start.as_ptr().add(to_usize(offset)) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: whoever has a pointer into it keeps it alive.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+        unmapped.expect("it is mapped");
+    }
+}
+
 /// One segment in the address space of this process.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    map: MmapRaw,
+    map: Map,
     /// Another process can write it too.
     is_foreign: bool,
 }
@@ -97,9 +204,7 @@ impl Memory {
     pub(crate) fn of_ours(fd: impl AsFd, bytes: u64) -> io::Result<Self> {
         check(fd.as_fd(), bytes)?;
         Ok(Self {
-            map: MmapOptions::new()
-                .len(to_usize(bytes))
-                .map_raw(fd.as_fd().as_raw_fd())?,
+            map: Map::new(fd, bytes, ProtFlags::READ | ProtFlags::WRITE)?,
             is_foreign: false,
         })
     }
@@ -108,29 +213,20 @@ impl Memory {
     pub(crate) fn of_others(fd: impl AsFd, bytes: u64) -> io::Result<Self> {
         check(fd.as_fd(), bytes)?;
         Ok(Self {
-            map: MmapOptions::new()
-                .len(to_usize(bytes))
-                .map_raw_read_only(fd.as_fd().as_raw_fd())?,
+            map: Map::new(fd, bytes, ProtFlags::READ)?,
             is_foreign: true,
         })
     }
 
     /// Has the kernel map pages now. Those that it does not are mapped one by one when they are first written.
     pub(crate) fn populate(&self, offset: u64, bytes: u64) {
-        let (offset, bytes) = (to_usize(offset), to_usize(bytes));
-        let populated = self.map.advise_range(Advice::PopulateWrite, offset, bytes);
+        let populated = self.map.advise(MADV_POPULATE_WRITE, offset, bytes);
         populated.unwrap_or_default();
     }
 
     /// Where `bytes` begin that lie in it.
     fn at(&self, offset: u64, bytes: u64) -> *mut u8 {
-        let end = offset.checked_add(bytes).map(to_usize);
-        assert!(
-            end.is_some_and(|end| end <= self.map.len()),
-            "an extent lies in its segment"
-        );
-        // SAFETY: `offset` is inside of the mapping, or at its end.
-        unsafe { self.map.as_mut_ptr().add(to_usize(offset)) }
+        self.map.at(offset, bytes)
     }
 }
 
@@ -322,7 +418,7 @@ impl Deref for Window {
 /// Numbers that processes tell each other.
 #[derive(Debug)]
 pub(crate) struct Words {
-    map: MmapRaw,
+    map: Map,
     len: usize,
 }
 
@@ -342,9 +438,7 @@ impl Words {
     pub(crate) fn map(fd: impl AsFd, len: usize) -> io::Result<Self> {
         let bytes = Self::bytes(len);
         check(fd.as_fd(), bytes)?;
-        let map = MmapOptions::new()
-            .len(to_usize(bytes))
-            .map_raw(fd.as_fd().as_raw_fd())?;
+        let map = Map::new(fd, bytes, ProtFlags::READ | ProtFlags::WRITE)?;
         Ok(Self { map, len })
     }
 }
@@ -355,6 +449,6 @@ impl Deref for Words {
     fn deref(&self) -> &[AtomicU64] {
         // SAFETY: a mapping begins at a page, so it is aligned; it has `len` words, which stay, and is never accessed otherwise in this
         // process. What other processes do to them is what other threads could do, or worse, but every value is one of a word.
-        unsafe { slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+        unsafe { slice::from_raw_parts(self.map.as_mut_ptr().cast(), self.len) }
     }
 }
