@@ -4,8 +4,8 @@
 //! truncated from the front. They share one file and one sync, so many busy logs of a disk cost one.
 //!
 //! ```text
-//!  Log 1 ─┐  append: one copy        wal-sync: write, sync, is the      Ticket: durable,
-//!  Log 2 ─┼─▶ bounded queue ────────▶ claim still there? mark ─────────▶ at this position
+//!  Log 1 ─┐  append: one copy        who waits, or wal-sync: write,    Ticket: durable,
+//!  Log 2 ─┼─▶ bounded queue ────────▶ sync, is the claim there? mark ─▶ at this position
 //!  Log 3 ─┘                          segments: zeroed, recycled
 //! ```
 //!
@@ -134,7 +134,7 @@ pub trait DurableLog: Send + Sync + fmt::Debug {
     fn epoch(&self) -> Epoch;
 
     /// Appends one record, the parts one after the other; it may be empty. Waits only for room in the queue. The record is durable when
-    /// its ticket says so. Records of one caller, and of callers that wait for each other, are in order.
+    /// its ticket says so; it may not be written before somebody waits for it, awaits it, or drops it. Records of one caller, and of callers that wait for each other, are in order.
     ///
     /// # Errors
     /// [`Error::TooLarge`]; [`Error::Full`], [`Error::Fenced`], [`Error::Failed`], [`Error::Closed`]: it will not be appended.

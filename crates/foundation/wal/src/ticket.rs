@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use crate::wal::Shared;
 use crate::{Error, Position, lock, wait};
 
 /// Records that share one write, and so one fate.
@@ -44,24 +45,41 @@ impl Batch {
 
 /// The promise that a record will be durable. To be waited for with [`wait`](Ticket::wait), or awaited; dropping it takes nothing back. Tickets
 /// of one log are kept in the order of their records.
+///
+/// Nothing is written on account of it as long as it is only kept: who appends several records, and then waits for the last one, waits for one sync.
 #[derive(Debug)]
 #[must_use = "a record is durable only when its ticket says so"]
 pub struct Ticket {
     pub(crate) batch: Arc<Batch>,
     pub(crate) position: Position,
     pub(crate) end: Position,
+    /// Until somebody has been told that it is to be kept.
+    shared: Option<Arc<Shared>>,
     /// Where its waker is in the batch's list.
     waker_idx: Option<usize>,
 }
 
 impl Ticket {
+    /// Of a batch that is over, or being written.
     pub(crate) fn new(batch: Arc<Batch>, position: Position, end: Position) -> Self {
         Self {
             batch,
             position,
             end,
+            shared: None,
             waker_idx: None,
         }
+    }
+
+    pub(crate) fn queued(
+        shared: &Arc<Shared>,
+        batch: Arc<Batch>,
+        position: Position,
+        end: Position,
+    ) -> Self {
+        let mut ticket = Self::new(batch, position, end);
+        ticket.shared = Some(Arc::clone(shared));
+        ticket
     }
 
     /// Where the record will be, if it will be.
@@ -70,11 +88,14 @@ impl Ticket {
         self.position
     }
 
-    /// Waits until the record is durable, and says where it is.
+    /// Waits until the record is durable, and says where it is. If nobody writes to the disk, this thread does.
     ///
     /// # Errors
     /// When it is not, or may not be: [`Error::Full`], [`Error::Fenced`], [`Error::Failed`]. Every later record has the same fate.
-    pub fn wait(self) -> Result<Position, Error> {
+    pub fn wait(mut self) -> Result<Position, Error> {
+        if let Some(shared) = self.shared.take() {
+            shared.lead(&self.batch);
+        }
         let mut progress = self.batch.progress();
         loop {
             if let Some(outcome) = &progress.outcome {
@@ -84,10 +105,23 @@ impl Ticket {
         }
     }
 
+    /// Lets it go where a later record of the same owner has a ticket, too: whoever waits for that writes both.
+    pub fn leave_to_later(mut self) {
+        self.shared = None;
+    }
+
     fn result(&self, outcome: &Outcome) -> Result<Position, Error> {
         match &outcome.error {
             Some(error) if self.end > outcome.synced => Err(error.clone()),
             _ => Ok(self.position),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.call(&self.batch);
         }
     }
 }
@@ -109,6 +143,10 @@ impl Future for Ticket {
                 self.waker_idx = Some(progress.wakers.len());
                 progress.wakers.push(waker.clone());
             }
+        }
+        drop(progress);
+        if let Some(shared) = self.shared.take() {
+            shared.call(&batch);
         }
         Poll::Pending
     }

@@ -1,14 +1,24 @@
-//! The queue before the engine, and the thread that empties it.
+//! The queue before the engine, and who empties it.
 //!
-//! "Sync when idle": as soon as there is something to write and nothing is being written, it is written and synced. What is appended meanwhile
-//! waits and goes with the next sync, all logs together. So one appender waits for one sync, and many share one, without any timer.
+//! "Sync when idle": as soon as somebody wants to know a record durable and nothing is being written, it is written and synced. What is appended
+//! meanwhile waits and goes with the next sync, all logs together. So one appender waits for one sync, and many share one, without any timer.
+//!
+//! Who waits with nothing else to do writes one batch itself, if nobody does: two threads that wake each other would take as long again as some disks
+//! take to sync. What is queued after that, and what nobody waits for, is for the thread of the log.
+//!
+//! ```text
+//!            │ the engine is free              │ somebody writes
+//!  wait      │ write and sync, on this thread  │ wait for the batch
+//!  poll,drop │ wake the thread of the log      │ (who writes wakes it at the end)
+//! ```
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use ids::Epoch;
 
@@ -33,13 +43,13 @@ pub struct Wal {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     epoch: Epoch,
     view: Arc<View>,
     queue_bytes: usize,
     record_bytes_max: u64,
     queue: Mutex<Queue>,
-    /// There is something to do.
+    /// There is something to do for the thread of the log.
     work: Condvar,
     /// There may be room in the queue, or an end to waiting for it.
     room: Condvar,
@@ -54,6 +64,8 @@ struct Queue {
     batch: Arc<Batch>,
     /// The batch that the engine has.
     writing: Option<Arc<Batch>>,
+    /// As long as nobody writes, and the owner has not ended.
+    writer: Option<Box<Writer>>,
     /// Where each log begins; every [`Log`] is in it.
     starts: BTreeMap<LogId, Position>,
     /// Of `starts`, what the engine has not been told.
@@ -61,8 +73,39 @@ struct Queue {
     /// Why nothing is appended any more.
     refusal: Option<Error>,
     is_closing: bool,
+    /// The thread of the log waits for something to do.
     is_syncer_idle: bool,
     n_syncs: u64,
+}
+
+/// Who has it writes.
+#[derive(Debug)]
+struct Writer {
+    engine: Engine,
+    /// Of the batch that is being written.
+    records: Vec<u8>,
+    ask_for_spare: SyncSender<()>,
+}
+
+impl Writer {
+    /// Has the next segment made, if it is time for it.
+    fn want_spare(&mut self) {
+        if self.engine.wants_spare() {
+            // If the channel is full, it has been asked.
+            self.ask_for_spare.try_send(()).ok();
+        }
+    }
+}
+
+impl Queue {
+    fn has_work(&self) -> bool {
+        !self.records.is_empty() || !self.truncations.is_empty()
+    }
+
+    /// Is there nobody any more who could write?
+    fn has_ended(&self) -> bool {
+        !matches!(self.refusal, None | Some(Error::Full | Error::Closed))
+    }
 }
 
 impl Wal {
@@ -86,6 +129,7 @@ impl Wal {
             synced: engine.synced(),
             batch: Arc::default(),
             writing: None,
+            writer: None,
             starts: starts.map(|(log, kept)| (*log, kept.start)).collect(),
             truncations: BTreeMap::new(),
             refusal: None,
@@ -117,8 +161,15 @@ impl Wal {
         let body = move || make_spares(&spares, &asked);
         self.threads
             .push(rt::thread("wal-spares".into(), STACK_BYTES, body)?);
+        let mut writer = Writer {
+            engine,
+            records: Vec::with_capacity(self.shared.queue_bytes),
+            ask_for_spare: ask,
+        };
+        writer.want_spare();
+        self.shared.queue().writer = Some(Box::new(writer));
         let shared = Arc::clone(&self.shared);
-        let body = move || Ending(&shared).run(engine, &ask);
+        let body = move || shared.keep_writing();
         self.threads
             .push(rt::thread("wal-sync".into(), STACK_BYTES, body)?);
         Ok(())
@@ -212,73 +263,83 @@ fn make_spares(spares: &Spares, asked: &Receiver<()>) {
     }
 }
 
-/// If the syncer panics, nobody is left waiting.
-struct Ending<'a>(&'a Shared);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let cause = std::io::Error::other("the thread has panicked");
-            let synced = self.0.queue().synced;
-            self.0.finish(synced, during("sync the log", Err(cause)));
-        }
-    }
-}
-
-impl Ending<'_> {
-    fn run(self, mut engine: Engine, ask_for_spare: &SyncSender<()>) {
-        let shared = self.0;
-        let mut records = Vec::with_capacity(shared.queue_bytes);
-        loop {
-            if engine.wants_spare() {
-                // If the channel is full, it has been asked.
-                ask_for_spare.try_send(()).ok();
-            }
-            let Some(truncations) = shared.next(&mut records) else {
-                // If that fails, they are as after a crash.
-                engine.close().ok();
-                return;
-            };
-            for (log, before) in truncations {
-                engine.truncate(log, before);
-            }
-            let result = engine.commit(&mut records);
-            let is_over = !matches!(result, Ok(()) | Err(Error::Full));
-            shared.finish(engine.synced(), result);
-            if is_over {
-                return;
-            }
-        }
-    }
-}
-
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         lock(&self.queue)
     }
 
-    /// Waits for something to write, puts it into `records`, and returns what to truncate. `None`: the log is closed.
-    fn next(&self, records: &mut Vec<u8>) -> Option<BTreeMap<LogId, Position>> {
-        records.clear();
-        let mut queue = self.queue();
-        while queue.records.is_empty() && queue.truncations.is_empty() {
-            if queue.is_closing {
-                return None;
+    /// What the thread of the log does: writes what others leave to it, until the log is closed or its owner has ended.
+    fn keep_writing(&self) {
+        loop {
+            let mut queue = self.queue();
+            let writer = loop {
+                let is_wanted = queue.has_work() || queue.is_closing;
+                if is_wanted && let Some(writer) = queue.writer.take() {
+                    break writer;
+                }
+                if queue.has_ended() {
+                    return;
+                }
+                queue.is_syncer_idle = true;
+                queue = wait(&self.work, queue);
+                queue.is_syncer_idle = false;
+            };
+            if !queue.has_work() {
+                drop(queue);
+                // If that fails, they are as after a crash.
+                writer.engine.close().ok();
+                return;
             }
-            queue.is_syncer_idle = true;
-            queue = wait(&self.work, queue);
-            queue.is_syncer_idle = false;
+            self.write(writer, queue);
         }
-        mem::swap(records, &mut queue.records);
+    }
+
+    /// Writes the batch if nobody writes. It is over then, or somebody else is at it.
+    pub(crate) fn lead(&self, batch: &Arc<Batch>) {
+        let mut queue = self.queue();
+        if !Arc::ptr_eq(&queue.batch, batch) {
+            return;
+        }
+        if let Some(writer) = queue.writer.take() {
+            self.write(writer, queue);
+        }
+    }
+
+    /// Somebody wants to know what becomes of the batch, or does not, and will not wait for it.
+    pub(crate) fn call(&self, batch: &Arc<Batch>) {
+        let queue = self.queue();
+        if Arc::ptr_eq(&queue.batch, batch) {
+            self.wake_syncer(&queue);
+        }
+    }
+
+    /// Writes and syncs what is queued.
+    fn write(&self, mut writer: Box<Writer>, mut queue: MutexGuard<'_, Queue>) {
+        writer.records.clear();
+        mem::swap(&mut writer.records, &mut queue.records);
         queue.writing = Some(mem::take(&mut queue.batch));
         let truncations = mem::take(&mut queue.truncations);
         drop(queue);
         self.room.notify_all();
-        Some(truncations)
+        // Nobody is left waiting, whatever happens.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            for (log, before) in truncations {
+                writer.engine.truncate(log, before);
+            }
+            let result = writer.engine.commit(&mut writer.records);
+            writer.want_spare();
+            result
+        }));
+        let result = result.unwrap_or_else(|_| {
+            let cause = std::io::Error::other("a thread has panicked");
+            during("sync the log", Err(cause))
+        });
+        self.finish(writer, result);
     }
 
-    /// Tells what has become of the batch that is being written. After an error that is also the fate of all that is queued.
-    fn finish(&self, synced: Position, result: Result<(), Error>) {
+    /// Tells what has become of the batch that was written. After an error that is also the fate of all that is queued.
+    fn finish(&self, writer: Box<Writer>, result: Result<(), Error>) {
+        let synced = writer.engine.synced();
         let mut queue = self.queue();
         queue.synced = synced;
         queue.n_syncs += u64::from(result.is_ok());
@@ -293,7 +354,17 @@ impl Shared {
             queue.tail = synced;
             refused = Some(mem::take(&mut queue.batch));
         }
+        let mut ended = None;
+        match &result {
+            Ok(()) | Err(Error::Full) => queue.writer = Some(writer),
+            Err(_) => ended = Some(writer),
+        }
+        if queue.has_work() || queue.is_closing || ended.is_some() {
+            self.wake_syncer(&queue);
+        }
         drop(queue);
+        // What it closes is not closed under the lock.
+        drop(ended);
         if refused.is_some() {
             self.room.notify_all();
         }
@@ -308,29 +379,8 @@ impl Shared {
         queue.records.len() + n_bytes <= self.queue_bytes
     }
 
-    fn push(
-        &self,
-        mut queue: MutexGuard<'_, Queue>,
-        log: LogId,
-        (len, crc): (u32, u32),
-        parts: &[&[u8]],
-    ) -> Result<Ticket, Error> {
-        if let Some(refusal) = &queue.refusal {
-            return Err(refusal.clone());
-        }
-        let position = queue.tail;
-        format::push(&mut queue.records, (log, position), (len, crc), parts);
-        let end = Position(position.0 + RECORD_HEAD_BYTES as u64 + u64::from(len));
-        queue.tail = end;
-        let ticket = Ticket::new(Arc::clone(&queue.batch), position, end);
-        self.wake_syncer(queue);
-        Ok(ticket)
-    }
-
-    fn wake_syncer(&self, queue: MutexGuard<'_, Queue>) {
-        let is_idle = queue.is_syncer_idle;
-        drop(queue);
-        if is_idle {
+    fn wake_syncer(&self, queue: &Queue) {
+        if queue.is_syncer_idle {
             self.work.notify_one();
         }
     }
@@ -355,6 +405,23 @@ impl Log {
             _ => Err(Error::TooLarge { max }),
         }
     }
+
+    fn push(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        (len, crc): (u32, u32),
+        parts: &[&[u8]],
+    ) -> Result<Ticket, Error> {
+        if let Some(refusal) = &queue.refusal {
+            return Err(refusal.clone());
+        }
+        let position = queue.tail;
+        format::push(&mut queue.records, (self.id, position), (len, crc), parts);
+        let end = Position(position.0 + RECORD_HEAD_BYTES as u64 + u64::from(len));
+        queue.tail = end;
+        let batch = Arc::clone(&queue.batch);
+        Ok(Ticket::queued(&self.shared, batch, position, end))
+    }
 }
 
 impl DurableLog for Log {
@@ -366,24 +433,29 @@ impl DurableLog for Log {
         let (measure, n_bytes) = self.measure(parts)?;
         let mut queue = self.shared.queue();
         while queue.refusal.is_none() && !self.shared.has_room(&queue, n_bytes) {
+            self.shared.wake_syncer(&queue);
             queue = wait(&self.shared.room, queue);
         }
-        self.shared.push(queue, self.id, measure, parts)
+        self.push(queue, measure, parts)
     }
 
     fn try_append(&self, parts: &[&[u8]]) -> Result<Ticket, Error> {
         let (measure, n_bytes) = self.measure(parts)?;
         let queue = self.shared.queue();
         if queue.refusal.is_none() && !self.shared.has_room(&queue, n_bytes) {
+            self.shared.wake_syncer(&queue);
             return Err(Error::Busy);
         }
-        self.shared.push(queue, self.id, measure, parts)
+        self.push(queue, measure, parts)
     }
 
     fn barrier(&self) -> Ticket {
         let queue = self.shared.queue();
         let batch = match &queue.writing {
-            _ if !queue.records.is_empty() => Arc::clone(&queue.batch),
+            _ if !queue.records.is_empty() => {
+                let batch = Arc::clone(&queue.batch);
+                return Ticket::queued(&self.shared, batch, queue.tail, queue.tail);
+            }
             Some(writing) => Arc::clone(writing),
             None => {
                 let batch = Batch::default();
@@ -429,7 +501,7 @@ impl DurableLog for Log {
         if before > queue.starts[&self.id] {
             queue.starts.insert(self.id, before);
             queue.truncations.insert(self.id, before);
-            self.shared.wake_syncer(queue);
+            self.shared.wake_syncer(&queue);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future as _;
 use std::ops::ControlFlow;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,6 +12,8 @@ use std::thread;
 
 use crate::testing::{Call, CrashDisk};
 use crate::{Config, Directory, Disk, DurableLog as _, Error, Log, LogId, Ticket, Wal};
+
+const OK: &str = "it works";
 
 /// Holds a call of that kind, after `n_before` others: says when it has come, and waits to be told to go on.
 fn hold(disk: &CrashDisk, kind: Call, n_before: usize) -> (Receiver<()>, SyncSender<()>) {
@@ -38,6 +40,14 @@ fn open(disk: &CrashDisk) -> (Wal, Log) {
     (wal, log)
 }
 
+/// Has the thread of the log begin with a record.
+fn begin(log: &Log, body: &[u8]) -> Ticket {
+    let mut ticket = log.append(&[body]).expect("queued");
+    let polled = Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    ticket
+}
+
 /// Closes it, and lets the disk go on when that has begun.
 fn close(wal: Wal, log: &Log, go: &SyncSender<()>) {
     let closing = thread::scope(|scope| {
@@ -57,7 +67,7 @@ fn what_many_logs_append_during_a_sync_shares_the_next_one() {
     let (wal, log) = open(&disk);
     let (has_come, go) = hold(&disk, Call::IsLinked, 0);
     let n_syncs = wal.stats().n_syncs;
-    let first = log.append(&[b"first"]).expect("it works");
+    let first = begin(&log, b"first");
     has_come.recv().expect("it is synced");
     let logs = (0..30).map(|id| wal.log(LogId(id)).expect("a log"));
     let tickets = logs.map(|log| log.append(&[b"later"]).expect("it works"));
@@ -72,11 +82,58 @@ fn what_many_logs_append_during_a_sync_shares_the_next_one() {
 }
 
 #[test]
+fn who_waits_for_the_last_record_waits_for_one_sync() {
+    let disk = CrashDisk::default();
+    let (wal, log) = open(&disk);
+    let n_syncs = wal.stats().n_syncs;
+    let kept = log.append(&[b"kept"]).expect("queued");
+    let other = wal.log(LogId(1)).expect("a log");
+    other.append(&[b"other"]).and_then(Ticket::wait).expect(OK);
+    assert_eq!(wal.stats().n_syncs, n_syncs + 1);
+    kept.wait().expect(OK);
+    log.barrier().wait().expect(OK);
+    assert_eq!(wal.stats().n_syncs, n_syncs + 1);
+}
+
+/// Whoever began to write, be it a thread that waits or that of the log, what has come meanwhile is written, also if nobody waits for it.
+#[test]
+fn what_nobody_waits_for_is_written_too() {
+    let disk = CrashDisk::default();
+    let (wal, log) = open(&disk);
+    let written = || {
+        while wal.stats().queued_bytes > 0 {
+            thread::yield_now();
+        }
+    };
+    drop(log.append(&[b"alone"]).expect("queued"));
+    written();
+    let (has_come, go) = hold(&disk, Call::IsLinked, 0);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| log.append(&[b"waits"]).and_then(Ticket::wait));
+        has_come.recv().expect("it is synced");
+        drop(log.append(&[b"meanwhile"]).expect("queued"));
+        go.send(()).expect("it is held");
+        waits.join().expect("no panic").expect(OK);
+    });
+    written();
+    let kept = log.append(&[b"kept"]).expect("queued");
+    let mut n_records = 0;
+    log.append(&[b"last"]).and_then(Ticket::wait).expect(OK);
+    log.read(log.start(), &mut |_, _| {
+        n_records += 1;
+        ControlFlow::Continue(())
+    })
+    .expect(OK);
+    assert_eq!(n_records, 5);
+    drop(kept);
+}
+
+#[test]
 fn who_is_fenced_while_it_closes_says_so() {
     let disk = CrashDisk::default();
     let (wal, log) = open(&disk);
     let (has_come, go) = hold(&disk, Call::IsLinked, 0);
-    let late = log.append(&[b"late"]).expect("queued");
+    let late = begin(&log, b"late");
     has_come.recv().expect("it is synced");
     let later = log.append(&[b"later"]).expect("queued");
     let _new = open(&disk);
@@ -141,13 +198,13 @@ fn a_ticket_keeps_one_waker() {
     let (_wal, log) = open(&disk);
     let (has_come, go) = hold(&disk, Call::IsLinked, 0);
     let mut ticket = pin!(log.append(&[b"record"]).expect("queued"));
-    has_come.recv().expect("it is synced");
     let woken: [Arc<Woken>; 3] = Default::default();
     for woken in &woken {
         let waker = Waker::from(Arc::clone(woken));
         let poll = ticket.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(poll.is_pending());
     }
+    has_come.recv().expect("it is synced");
     go.send(()).expect("it is held");
     while woken[2].0.load(Ordering::Relaxed) == 0 {
         thread::yield_now();

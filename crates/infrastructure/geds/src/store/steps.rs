@@ -49,7 +49,7 @@ impl Store {
             None => (Class::Ephemeral, Backing::Dirty),
         };
         let mut expires_at_ms = None;
-        let mut sealed = None;
+        let (mut sealed, mut put) = (None, None);
         let committed = inner.namespace.commit_with(|index| {
             let terms = terms(index)?;
             expires_at_ms = terms.expires_at_ms;
@@ -61,9 +61,8 @@ impl Store {
             let record = index.decide(command).map_err(Error::from)?;
             sealed = Some(id);
             if let Some(prepared) = prepared {
-                let put = inner.disk.put_prepared(on_disk(id), prepared);
-                // The record of the name is behind this one in the same log, and so is its ticket.
-                drop(put.map_err(Error::from)?);
+                let ticket = inner.disk.put_prepared(on_disk(id), prepared);
+                put = Some(ticket.map_err(Error::from)?);
             }
             // Whoever sees the name finds the data.
             if let Some(object) = object {
@@ -81,6 +80,10 @@ impl Store {
             }
         }
         let committed = committed?;
+        if let Some(put) = put {
+            // The record of the name is behind this one in the same log, and so is its ticket.
+            put.leave_to_later();
+        }
         if let Some(id) = sealed
             && class == Class::Durable
         {
