@@ -29,14 +29,12 @@ use crate::front::{self, node};
 use crate::index::NodeId;
 use crate::metrics;
 use crate::site::member::{Member, OWNER as NODE};
-use crate::site::owner::Owner;
 use crate::site::peers::Peers;
 use crate::site::{self, Role};
 use crate::store::{Disks, Store};
 use crate::tasks::{Tick, Upkeep};
 use crate::tier1::Drive;
 use crate::users::Watched;
-use crate::wire::site::SiteId;
 
 /// Where processes of the machine come to the node's memory, in its directory.
 const MEMORY: &str = "memory.sock";
@@ -233,11 +231,11 @@ fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
         of_store.remote = Some(remote);
         of_store.cached = cached;
     }
-    let node = match member {
-        None => NODE,
-        Some((member, _)) => of_store.member.insert(member).node(),
+    let (node, role) = match member {
+        None => (NODE, Role::Owner),
+        Some((member, _)) => (of_store.member.insert(member).node(), Role::Member),
     };
-    let known = site::read(&config.dir, Role::of(config))?;
+    let known = site::read(&config.dir, role)?;
     let store = Store::open(&of_store, node, disks)?;
     let face = Arc::new(S3::open(store.clone())?);
     let local = match store.is_member() {
@@ -245,7 +243,7 @@ fn recover(config: &Config, metrics: &Metrics) -> Result<Recovered> {
         true => None,
         false => {
             let peers = Peers::new(users.as_peer(), tls_of_site(config)?, runtime);
-            begin_site(&config.dir, known, &store, peers)?;
+            site::begin(&config.dir, known, &store, peers)?;
             let local = Local::start(&config.dir.join(MEMORY), store.clone())?;
             Some(Arc::new(local))
         }
@@ -292,22 +290,6 @@ fn of_member(
         runtime,
     });
     Ok((member, user))
-}
-
-/// Makes the node one that others may follow.
-fn begin_site(dir: &Path, known: Option<SiteId>, store: &Store, peers: Arc<Peers>) -> Result<()> {
-    let id = match known {
-        Some(id) => id,
-        None => {
-            let mut id = SiteId::default();
-            rt::fill_random(&mut id);
-            site::write(dir, Role::Owner, id)?;
-            id
-        }
-    };
-    store.set_peers(Arc::clone(&peers));
-    store.set_owner(Arc::new(Owner::new(id, store, peers)));
-    Ok(())
 }
 
 /// What goes on in the background as long as the node is one of a site, which listens there if it is a member.

@@ -30,9 +30,12 @@ mod tests;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::config::Config;
+use self::owner::Owner;
+use self::peers::Peers;
 use crate::error::{Error, Kind, Result};
+use crate::store::Store;
 use crate::wire::site::SiteId;
 
 /// In the directory of a node: of which site it is, and what it is there.
@@ -47,13 +50,6 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    pub(crate) fn of(config: &Config) -> Self {
-        match config.site {
-            None => Self::Owner,
-            Some(_) => Self::Member,
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Owner => "owner",
@@ -92,11 +88,35 @@ pub(crate) fn read(dir: &Path, role: Role) -> Result<Option<SiteId>> {
     Ok(Some(number.to_be_bytes()))
 }
 
+/// Makes the node of a directory one that others may follow. `known`: of which site it is, as [`read`] has said.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn begin(
+    dir: &Path,
+    known: Option<SiteId>,
+    store: &Store,
+    peers: Arc<Peers>,
+) -> Result<()> {
+    let id = match known {
+        Some(id) => id,
+        None => {
+            let mut id = SiteId::default();
+            rt::fill_random(&mut id);
+            write(dir, Role::Owner, id)?;
+            id
+        }
+    };
+    store.set_peers(Arc::clone(&peers));
+    store.set_owner(Arc::new(Owner::new(id, store, peers)));
+    Ok(())
+}
+
 /// Says durably of which site a directory is.
 ///
 /// # Errors
 /// Those of the system.
-pub(crate) fn write(dir: &Path, role: Role, id: SiteId) -> Result<()> {
+fn write(dir: &Path, role: Role, id: SiteId) -> Result<()> {
     let path = dir.join(FILE);
     let partial = path.with_added_extension("partial");
     let text = format!("{} {:032x}\n", role.name(), u128::from_be_bytes(id));
