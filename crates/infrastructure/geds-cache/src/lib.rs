@@ -5,7 +5,7 @@
 //! - [`flights`]: what is being fetched, each thing once.
 //!
 //! # What it is not
-//! It has no bytes of objects and makes no request: `geds` does, and asks here.
+//! It has no bytes of objects and makes no request: `geds-store` does, and asks here.
 //!
 //! # What it guarantees
 //! Each of them does what a naive model of a few lines does, whatever comes in whatever order: that is what their tests compare. What they

@@ -411,3 +411,6 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     let done = rt::blocking(work).await;
     done.map_err(|error| Error::io("wait for a thread", error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,8 @@ use ids::Name as Tenant;
 
 use super::node::native;
 use crate::arena::{self, Admission, ClientNo, Domain, Keeper, Object, Share};
-use crate::core::index::Name;
 use crate::error::{Error, Kind, Result};
+use crate::index::Name;
 use crate::store::{Store, Terms};
 use crate::wire::{Attached, Found, Reply, SealedAs, Token, name_of};
 

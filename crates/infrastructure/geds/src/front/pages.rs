@@ -1,7 +1,7 @@
 //! Pages of names, each of one revision, and where the next begins as text.
 
-use crate::core::index::{self, Cursor, Index, KEY_BYTES_MAX, Page, Query, Revision};
 use crate::error::Result;
+use crate::index::{self, Cursor, Index, KEY_BYTES_MAX, Page, Query, Revision};
 
 /// What was at a revision that is not known any more is listed as it is now, from the same key on.
 pub(super) fn page(

@@ -15,9 +15,10 @@ use super::object_store::{Bucket, all_attributes_of, metadata_of};
 use super::s3::S3;
 use super::s3::tests::client::Client;
 use crate::client;
-use crate::core::index::{Class, Folder, Item, NodeId, Precondition, Prefix, Revision};
 use crate::error::Kind;
-use crate::store::tests::{bucket, name};
+use crate::index::{
+    BucketName, Class, Folder, Item, Key, Name, NodeId, Precondition, Prefix, Revision,
+};
 use crate::store::{Cached, Disks, Policy, Store, Terms};
 use crate::tier2::testing as behind;
 
@@ -29,6 +30,17 @@ struct World {
     _serving: ::s3::Service,
     node: client::Client,
     _door: super::node::Service,
+}
+
+fn bucket(name: &str) -> BucketName {
+    BucketName::new(name).expect("a bucket")
+}
+
+fn name(key: &str) -> Name {
+    Name {
+        bucket: bucket("data"),
+        key: Key::new(key).expect("a key"),
+    }
 }
 
 fn folder(prefix: &str) -> Folder {

@@ -4,9 +4,9 @@ use ids::Name as Tenant;
 
 use super::outbox::Asked;
 use super::session::{Session, blocking};
-use crate::core::index::{Index, Name, Op};
 use crate::error::{Error, Kind, Result};
 use crate::front::s3::with_native_metadata;
+use crate::index::{Index, Name, Op};
 use crate::store::{Ack, Store};
 use crate::wire::Change;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::outbox::Asked;
 use super::session::Session;
-use crate::core::index::{Cursor, Entry, Item, Page, Query, Revision};
 use crate::error::{Error, Kind, Result};
 use crate::front::s3::native_metadata;
+use crate::index::{Cursor, Entry, Item, Page, Query, Revision};
 use crate::store::{Stats, Status, Store};
 use crate::wire::{Buckets, Listed, Look, PAGE_BYTES, Statistics};
 

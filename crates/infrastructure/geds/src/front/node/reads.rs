@@ -9,8 +9,8 @@ use ids::Name as Tenant;
 use super::looks::native;
 use super::outbox::{Asked, Room};
 use super::session::{Shared, blocking};
-use crate::core::index::{Entry, Name, Precondition};
 use crate::error::{Error, Kind, Result};
+use crate::index::{Entry, Name, Precondition};
 use crate::store::{Pieces, Reader, Store};
 use crate::wire::{Found, Read};
 

@@ -21,11 +21,11 @@ use super::{Counters, Limits, Service, Setup, Shared, serve};
 use crate::arena;
 use crate::client::{Client, Credentials, Event, Position, Tls, Watched, Writer};
 use crate::client::{Kind, Result};
-use crate::core::index::{
+use crate::front::s3::meta::Head;
+use crate::index::{
     BucketName, Class, ConsumerId, Cursor, Folder, Item, Key, Name, NodeId, Placement,
     Precondition, Prefix, Residency, Revision, Scope,
 };
-use crate::front::s3::meta::Head;
 use crate::store::{self, Disks, Remote, Store, Terms};
 use crate::wire::{DATA_BYTES_MAX, HEADER_BYTES, Header, Op};
 

@@ -6,8 +6,8 @@ use super::door::end_of;
 use super::looks::native;
 use super::outbox::Asked;
 use super::session::{Session, Shared};
-use crate::core::index::{self, Change, Index, Revision};
 use crate::error::{Error, Kind, Result};
+use crate::index::{self, Change, Index, Revision};
 use crate::wire::{EVENTS_MAX, Event, PAGE_BYTES, Position, Watch, Watched};
 
 /// What an event takes beside its name and metadata, at most, but for consumers and copies.

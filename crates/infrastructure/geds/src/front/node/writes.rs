@@ -11,8 +11,8 @@ use super::detached::Held;
 use super::looks::native;
 use super::outbox::{Asked, Room};
 use super::session::{Session, blocking};
-use crate::core::index::Class;
 use crate::error::{Error, Result};
+use crate::index::Class;
 use crate::store::Writer;
 use crate::wire::{self, Seal, SealedAs};
 

@@ -3,7 +3,7 @@
 use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectMeta, PutMode, Result};
 
-use crate::core::index::{Entry, Etag, Precondition};
+use crate::index::{Entry, Etag, Precondition};
 
 /// As HTTP and S3 tell it.
 pub(super) fn quoted(entry: &Entry) -> String {

@@ -3,9 +3,9 @@
 use ids::Name as Tenant;
 
 use super::Bucket;
-use crate::core::index::{Index, Name, Op, Precondition};
 use crate::error::{Error, Kind, Result};
 use crate::front::s3::meta;
+use crate::index::{Index, Name, Op, Precondition};
 use crate::store::{Ack, Store, Terms, now_ms};
 
 /// Both names are in one bucket. `when` says of the second what must hold.

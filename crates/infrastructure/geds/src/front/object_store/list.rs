@@ -11,10 +11,10 @@ use object_store::{Error, Extensions, ListResult, ObjectMeta, Result};
 
 use super::reading::meta_of;
 use super::{Bucket, generic, told};
-use crate::core::index::{Cursor, Folder, Item, Key, Prefix, Query};
-use crate::core::paths::{RESERVED, RESERVED_END, is_own, is_path, path_of};
 use crate::error;
 use crate::front::pages::{page, parse, render};
+use crate::index::{Cursor, Folder, Item, Key, Prefix, Query};
+use crate::tier2::paths::{RESERVED, RESERVED_END, is_own, is_path, path_of};
 
 const PAGE_ITEMS_MAX: usize = 1000;
 /// So many keys are looked at before others may change the index.

@@ -41,11 +41,11 @@ use self::conditions::quoted;
 pub use self::scheme::Buckets;
 use self::upload::InOrder;
 use super::s3::{S3, meta};
-use crate::core::index::{BucketName, Class, Entry, Index, Key, Name, Precondition};
-use crate::core::paths;
 use crate::error::{self, Kind};
+use crate::index::{BucketName, Class, Entry, Index, Key, Name, Precondition};
 use crate::store::{Store, Terms, Through, Writer};
 use crate::tier2::keys;
+use crate::tier2::paths;
 
 /// So many are deleted at once.
 const DELETIONS_MAX: usize = 16;

@@ -10,10 +10,10 @@ use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta
 
 use super::conditions::{check_read, quoted};
 use super::{Bucket, attributes, extensions, generic, told};
-use crate::core::index::Entry;
-use crate::core::to_usize;
 use crate::front::s3::meta;
+use crate::index::Entry;
 use crate::store::Reader;
+use geds_core::to_usize;
 
 pub(super) fn meta_of(location: Path, entry: &Entry) -> ObjectMeta {
     ObjectMeta {

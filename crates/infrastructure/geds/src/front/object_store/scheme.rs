@@ -7,8 +7,8 @@ use ids::Name as Tenant;
 use url::Url;
 
 use super::Bucket;
-use crate::core::index::BucketName;
 use crate::front::s3::S3;
+use crate::index::BucketName;
 
 /// The buckets of a tenant by URL, for who registers it.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use object_store::{
 use wal::testing::CrashDisk;
 
 use super::*;
-use crate::core::index::{Folder, Prefix};
 use crate::front::s3::tests::{World, world_with};
+use crate::index::{Folder, Prefix};
 
 const ARENA_BYTES: u64 = 256 << 20;
 

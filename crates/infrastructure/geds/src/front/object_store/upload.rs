@@ -18,7 +18,7 @@ use s3::object::{self, Part, UploadChecksum};
 use tokio::sync::Mutex;
 
 use super::{Bucket, attributes, extensions, generic, told};
-use crate::core::index::{Class, Name};
+use crate::index::{Class, Name};
 use crate::store::{Terms, Writer};
 
 /// One writer's parts. Where each lies is known when it is made, so each is written there at once, whichever comes first. They are in the

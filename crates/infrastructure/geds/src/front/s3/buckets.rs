@@ -6,8 +6,8 @@ use s3::object::{Bucket, Tags};
 
 use super::meta::{BucketTags, Incarnation, time};
 use super::{S3, places};
-use crate::core::index::{self, Class, Index, Op};
 use crate::error::Kind;
+use crate::index::{self, Class, Index, Op};
 use crate::store::{Store, Terms};
 
 /// Of a bucket that is there.

@@ -11,7 +11,7 @@ use s3::backend::{Content, Error};
 use s3::body::{Body, Piece, Verified};
 
 use super::S3;
-use crate::core::index::Class;
+use crate::index::Class;
 use crate::store::{Reader, Unnamed, Writer};
 
 /// So much memory at most is taken ahead for a body that has said how long it is.

@@ -7,8 +7,8 @@ use super::S3;
 use super::meta::{BucketTags, Incarnation};
 use super::places::Places;
 use super::uploads::is_over;
-use crate::core::index::{BucketName, Folder, Index, Name, Op};
 use crate::error;
+use crate::index::{BucketName, Folder, Index, Name, Op};
 use crate::store::Store;
 
 pub(super) enum Left {

@@ -6,9 +6,9 @@ use s3::names::{BucketName, Key};
 use super::buckets::find;
 use super::meta::{etag_of, head_of, modified_of};
 use super::{S3, places};
-use crate::core::index::successor;
-use crate::core::index::{Cursor, Folder, Item, Prefix, Query, Revision};
 use crate::front::pages::{page, parse, render};
+use crate::index::successor;
+use crate::index::{Cursor, Folder, Item, Prefix, Query, Revision};
 
 impl S3 {
     pub(super) fn list(

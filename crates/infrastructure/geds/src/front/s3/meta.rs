@@ -7,8 +7,8 @@ use s3::checksum::{Checksum, ObjectChecksum};
 use s3::names::{Etag, Key, PartNumber, UploadId};
 use s3::object::{Attributes, Class, Object, Part, Tags, UploadChecksum};
 
-use crate::core::index::Tag;
-use crate::core::index::{self, Bucket, Entry};
+use crate::index::Tag;
+use crate::index::{self, Bucket, Entry};
 
 /// Of an object, without its parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

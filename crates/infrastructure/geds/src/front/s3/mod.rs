@@ -249,26 +249,3 @@ impl Backend for S3 {
         self.abort(upload).await
     }
 }
-
-/// What the store says that the face has not looked at itself.
-impl From<error::Error> for Error {
-    fn from(error: error::Error) -> Self {
-        let text = match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
-        match error.kind {
-            Kind::NotFound => Self::NoSuchKey,
-            // It was somebody else's meanwhile.
-            Kind::Denied => Self::NoSuchBucket,
-            Kind::Conflict => Self::Changed,
-            Kind::Exhausted => Self::Exhausted(text),
-            Kind::Unavailable | Kind::Fenced => Self::Unavailable(text),
-            Kind::Lost => Self::Lost(text),
-            Kind::Invalid | Kind::Corrupt | Kind::Internal => Self::Internal {
-                context: "the store does not do what S3 asks".to_owned(),
-                source: Some(error.into()),
-            },
-        }
-    }
-}

@@ -13,8 +13,8 @@ use super::buckets::{check, find};
 use super::content::Opened;
 use super::meta::{Head, Incarnation, all_of, class_of, etag_of, object_of};
 use super::places;
-use crate::core::index::{self, Entry, Index, Op, Placement};
 use crate::error;
+use crate::index::{self, Entry, Index, Op, Placement};
 use crate::store::{Ack, Store, Terms, entry_of, now_ms};
 
 /// What there is under a name of a bucket that is there.

@@ -14,8 +14,8 @@ use ids::Name as Tenant;
 use s3::backend::Error;
 use s3::names::{PartNumber, UploadId};
 
-use crate::core::index::{BucketName, Folder, Key, Name, Prefix};
 use crate::error::{self, Kind};
+use crate::index::{BucketName, Folder, Key, Name, Prefix};
 use crate::store;
 
 /// S3 does not allow two dots in a row.

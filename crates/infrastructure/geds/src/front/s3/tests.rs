@@ -13,7 +13,7 @@ use wal::testing::{Choices, CrashDisk};
 use self::client::Client;
 use super::*;
 use crate::arena;
-use crate::core::index::{self, Class, NodeId, Precondition};
+use crate::index::{self, Class, NodeId, Precondition};
 use crate::store::{self, Disks, Terms};
 
 const ARENA_BYTES: u64 = 64 << 20;

@@ -13,9 +13,9 @@ use super::meta::{Head, etag_of, head_of, object_of};
 use super::places::Places;
 use super::uploads::Completing;
 use super::{S3, places};
-use crate::core::index::{self, Class, Folder, Op, Prefix, Query};
 use crate::error::{self, Kind};
 use crate::front::pages::render;
+use crate::index::{self, Class, Folder, Op, Prefix, Query};
 use crate::store::{Store, Terms, Through, Writing};
 
 /// So many are deleted at once.

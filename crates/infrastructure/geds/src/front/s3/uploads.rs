@@ -15,9 +15,9 @@ use super::meta::{
 };
 use super::objects::check_precondition;
 use super::places::{self, Places};
-use crate::core::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
 use crate::error::{self, Kind};
 use crate::front::pages::page;
+use crate::index::{self, Class, Entry, Index, Item, ObjectId, Op, PAGE_ITEMS_MAX, Query};
 use crate::store::{Reader, Store, Terms, Unnamed};
 
 /// An upload that is going on, and where.

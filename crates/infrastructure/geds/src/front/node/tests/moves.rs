@@ -4,9 +4,9 @@ use object_store::Attributes;
 use tokio::runtime::Handle;
 
 use super::{World, bucket, get, kind, name, put, setup_with, world, world_of};
-use crate::core::index::{Name, NodeId, Residency};
 use crate::error::Kind;
 use crate::front::node::Limits;
+use crate::index::{Name, NodeId, Residency};
 use crate::store::{self, Remote};
 use crate::tier2::Background;
 use crate::tier2::testing as s3;

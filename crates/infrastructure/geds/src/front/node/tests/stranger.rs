@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{connect, get, name, put, setup, start, world, world_with};
-use crate::core::index::Precondition;
 use crate::error::Kind;
 use crate::front::node::Limits;
+use crate::index::Precondition;
 use crate::wire::proof::Meeting;
 use crate::wire::{
     BODY_BYTES_MAX, Challenge, DATA_BYTES_MAX, HEADER_BYTES, Header, Hello, Op, Prove, Read, Reply,

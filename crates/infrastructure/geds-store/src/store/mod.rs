@@ -32,7 +32,7 @@ mod stats;
 mod steps;
 mod tenants;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod warm;
 mod write_back;
 mod writer;
@@ -49,8 +49,7 @@ pub use geds_client::{Condition, Status, Terms};
 
 pub use self::ack::Ack;
 use self::cached::Cache;
-pub use self::cached::{BLOCK_BYTES, Cached, InCache, Policy};
-pub(crate) use self::cached::{Through, Writing};
+pub use self::cached::{BLOCK_BYTES, Cached, InCache, Policy, Through, Writing};
 pub use self::memory::Moved;
 pub use self::objects::Unnamed;
 use self::reader::Content;
@@ -62,8 +61,7 @@ use self::scrub::Scrubber;
 pub use self::scrub::{Scrubbed, Scrubbing};
 use self::stats::Counts;
 pub use self::stats::{OfSite, Stats};
-pub use self::tenants::tenant;
-pub(crate) use self::tenants::{OWN, PEER, peer};
+pub use self::tenants::{OWN, PEER, peer, tenant};
 use self::tenants::{Share, Shares};
 use self::warm::Warm;
 pub use self::writer::Writer;
@@ -100,7 +98,7 @@ pub struct Config {
     /// All that is on the disk is looked at so often, by [`Store::maintain`].
     pub scrub_every: Duration,
     /// `None`: the node owns its names.
-    pub(crate) member: Option<Arc<Member>>,
+    pub member: Option<Arc<Member>>,
 }
 
 impl Default for Config {
@@ -610,8 +608,11 @@ impl Inner {
     }
 }
 
-/// What a name has been given.
-pub(crate) fn entry_of<'a>(
+/// What a name has been given by changes.
+///
+/// # Errors
+/// `Internal`: nothing.
+pub fn entry_of<'a>(
     changes: impl IntoIterator<Item = &'a Change>,
     name: &Name,
 ) -> Result<Arc<Entry>> {
@@ -644,7 +645,9 @@ fn check(tenant: &Tenant, name: &BucketName, bucket: &Bucket) -> Result<()> {
     }
 }
 
-pub(crate) fn now_ms() -> u64 {
+/// Since 1970: so the index says when something was made.
+#[must_use]
+pub fn now_ms() -> u64 {
     let since = rt::wall().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -27,7 +27,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 const PIECES_AHEAD: usize = 4;
 
 /// The other nodes, and the connections to them: one each, for any number of reads.
-pub(crate) struct Peers {
+pub struct Peers {
     addrs: Mutex<BTreeMap<NodeId, SocketAddr>>,
     connections: Mutex<BTreeMap<NodeId, Connecting>>,
     credentials: Mutex<Option<Credentials>>,
@@ -47,7 +47,9 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(
+    /// Knows none yet. Without a credential none of them is asked.
+    #[must_use]
+    pub fn new(
         credentials: Option<Credentials>,
         tls: Option<Arc<ClientConfig>>,
         runtime: tokio::runtime::Handle,
@@ -64,7 +66,7 @@ impl Peers {
     }
 
     /// How this node shows that it is of the site.
-    pub(crate) fn set_credentials(&self, credentials: Option<Credentials>) {
+    pub fn set_credentials(&self, credentials: Option<Credentials>) {
         *lock(&self.credentials) = credentials;
     }
 

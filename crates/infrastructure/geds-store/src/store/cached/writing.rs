@@ -20,7 +20,7 @@ const LOOKS_MAX: usize = 4;
 
 /// What is to be written.
 #[derive(Debug)]
-pub(crate) struct Writing {
+pub struct Writing {
     pub size: u64,
     pub metadata: Box<[u8]>,
     pub when: Precondition,
@@ -31,7 +31,7 @@ impl Through<'_> {
     ///
     /// # Errors
     /// `Conflict` when it is not as the terms say; `Unavailable`: whether it is there is not known; what else S3 says.
-    pub(crate) async fn seal(
+    pub async fn seal(
         &self,
         tenant: &Tenant,
         name: &Name,
@@ -76,7 +76,7 @@ impl Through<'_> {
     ///
     /// # Errors
     /// Those of the pieces, and as [`seal`](Self::seal).
-    pub(crate) async fn write(
+    pub async fn write(
         &self,
         tenant: &Tenant,
         name: &Name,
@@ -121,14 +121,11 @@ impl Through<'_> {
         self.cache.entry(name, Etag::digest([0; 16]), size)
     }
 
+    /// Takes a name away, and what it stands for.
+    ///
     /// # Errors
     /// `NotFound`; `Conflict` when it is not as `when` says; `Unavailable`: whether it is gone is not known; what else S3 says.
-    pub(crate) async fn delete(
-        &self,
-        tenant: &Tenant,
-        name: &Name,
-        when: &Precondition,
-    ) -> Result<()> {
+    pub async fn delete(&self, tenant: &Tenant, name: &Name, when: &Precondition) -> Result<()> {
         self.check(tenant, &name.bucket)?;
         for n_left in (0..LOOKS_MAX).rev() {
             let entry = self.ask(name).await?;
@@ -149,7 +146,7 @@ impl Through<'_> {
     ///
     /// # Errors
     /// `Invalid`: the other bucket is not S3's; as [`copy`](Store::copy_content) and [`delete`](Self::delete).
-    pub(crate) async fn rename(
+    pub async fn rename(
         &self,
         tenant: &Tenant,
         [from, to]: [&Name; 2],
@@ -198,7 +195,7 @@ impl Store {
     ///
     /// # Errors
     /// `Conflict` when it is not as `when` says, or was changed meanwhile; what else S3 says.
-    pub(crate) async fn copy_content(
+    pub async fn copy_content(
         &self,
         tenant: &Tenant,
         (reader, to): (&Reader, &Name),

@@ -99,7 +99,8 @@ impl Reader {
     }
 
     /// Is S3 its authority, so that reading may wait for it?
-    pub(crate) fn is_cached(&self) -> bool {
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
         matches!(self.0.content, Content::Cached(_))
     }
 

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 
 pub(super) use self::blocks::Open;
 use self::blocks::{Flight, id_of, is_block};
-pub(crate) use self::writing::Writing;
+pub use self::writing::Writing;
 use super::reader::Content;
 use super::{Reader, Status, Store, check};
 use crate::core::flights::Flights;
@@ -187,7 +187,7 @@ impl Cache {
 
 /// A bucket of S3, for who speaks to the store.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Through<'a> {
+pub struct Through<'a> {
     store: &'a Store,
     cache: &'a Cache,
     policy: &'a Policy,
@@ -195,7 +195,8 @@ pub(crate) struct Through<'a> {
 
 impl Store {
     /// The authority of a bucket, if it is S3. `None`: it is the index.
-    pub(crate) fn through(&self, bucket: &BucketName) -> Option<Through<'_>> {
+    #[must_use]
+    pub fn through(&self, bucket: &BucketName) -> Option<Through<'_>> {
         let cache = self.0.cache.as_ref()?;
         Some(Through {
             store: self,
@@ -204,9 +205,11 @@ impl Store {
         })
     }
 
+    /// Is the index the authority of a bucket?
+    ///
     /// # Errors
     /// `Invalid`: S3 is asked for what is in this bucket.
-    pub(crate) fn check_index(&self, bucket: &BucketName) -> Result<()> {
+    pub fn check_index(&self, bucket: &BucketName) -> Result<()> {
         if self.through(bucket).is_none() {
             return Ok(());
         }
@@ -218,7 +221,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`; `Lost`; what S3 says.
-    pub(crate) async fn open_anywhere(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
+    pub async fn open_anywhere(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         match self.through(&name.bucket) {
             Some(through) => through.open(tenant, name).await,
             None => self.open_at_a_node(tenant, name).await,
@@ -268,9 +271,11 @@ impl Store {
 }
 
 impl Through<'_> {
+    /// What a name stands for, and where of that is a copy.
+    ///
     /// # Errors
     /// `NotFound`; what S3 says.
-    pub(crate) async fn status(&self, tenant: &Tenant, name: &Name) -> Result<Status> {
+    pub async fn status(&self, tenant: &Tenant, name: &Name) -> Result<Status> {
         self.check(tenant, &name.bucket)?;
         let entry = self.entry(name).await?;
         let at = InS3 {
@@ -288,7 +293,7 @@ impl Through<'_> {
     ///
     /// # Errors
     /// `NotFound`; what S3 says.
-    pub(crate) async fn open(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
+    pub async fn open(&self, tenant: &Tenant, name: &Name) -> Result<Reader> {
         self.check(tenant, &name.bucket)?;
         self.store.0.counts.opened();
         for n_left in (0..OPENED_MAX).rev() {

@@ -67,7 +67,10 @@ impl Store {
     }
 
     /// Makes one object of others, one after the other, where they lie on the disk of this node. `None`: they do not, or cannot be one.
-    pub(crate) fn join(&self, tenant: &Tenant, ids: &[ObjectId]) -> Result<Option<Unnamed>> {
+    ///
+    /// # Errors
+    /// `Exhausted` when there is no room on the disk; what the disk says.
+    pub fn join(&self, tenant: &Tenant, ids: &[ObjectId]) -> Result<Option<Unnamed>> {
         // What is to be repaired is read from where it is whole.
         if ids.iter().any(|id| self.damaged().contains(id)) {
             return Ok(None);

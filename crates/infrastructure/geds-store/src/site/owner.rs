@@ -31,7 +31,7 @@ const ALL: Revision = Revision(u64::MAX);
 
 /// What an owner knows of its members.
 #[derive(Debug)]
-pub(crate) struct Owner {
+pub struct Owner {
     site: SiteId,
     node: NodeId,
     /// Held while a node joins.
@@ -125,7 +125,7 @@ impl Owner {
     }
 
     /// Says that members are lost when their time is over. Ends never.
-    pub(crate) async fn watch_leases(self: Arc<Self>, store: Store) {
+    pub async fn watch_leases(self: Arc<Self>, store: Store) {
         loop {
             tokio::time::sleep(TICK).await;
             let expired = self.state().leases.expired(rt::now());
@@ -160,8 +160,12 @@ impl Owner {
         self.look_again(&state);
     }
 
-    /// Waits for the log.
-    pub(crate) fn join(
+    /// Lets a node begin a membership, whose last one had the epoch `former`. Waits for the log.
+    ///
+    /// # Errors
+    /// `Invalid`: it is the owner's number, or the node is of another site. `Conflict`: a node of that number may be there still. `Exhausted`: too many
+    /// join at once. What the log says.
+    pub fn join(
         &self,
         store: &Store,
         (node, former): (NodeId, Option<Epoch>),
@@ -208,8 +212,11 @@ impl Owner {
         })
     }
 
-    /// A part of a piece of the names.
-    pub(crate) fn names(&self, member: Member, piece: u64, from: u64) -> Result<(PieceLen, Bytes)> {
+    /// A part of a piece of the names, for who has joined and does not follow yet, and how long the piece is.
+    ///
+    /// # Errors
+    /// `Fenced`: the membership is over. `Invalid`: there is no such piece.
+    pub fn names(&self, member: Member, piece: u64, from: u64) -> Result<(PieceLen, Bytes)> {
         let (node, epoch) = member;
         let pieces = {
             let mut state = self.state();
@@ -227,8 +234,11 @@ impl Owner {
         Ok((PieceLen(len), bytes.slice(from..until)))
     }
 
-    /// What comes after `applied`, when there is something, or a little later.
-    pub(crate) async fn follow(
+    /// What comes after `applied`, when there is something, or a little later. `peers`: the version of the other members that is known.
+    ///
+    /// # Errors
+    /// `Fenced`: the membership is over.
+    pub async fn follow(
         &self,
         store: &Store,
         member: Member,
@@ -282,12 +292,10 @@ impl Owner {
     }
 
     /// Waits until all who answer know of what was committed until then, and, if that is wanted, it is durable.
-    pub(crate) async fn confirm(
-        &self,
-        store: &Store,
-        revision: Revision,
-        is_durable: bool,
-    ) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the log says; `Unavailable`: the node ends.
+    pub async fn confirm(&self, store: &Store, revision: Revision, is_durable: bool) -> Result<()> {
         if let Some(seen) = self.seen_later(revision) {
             until_seen(seen, revision).await?;
         }
@@ -301,7 +309,10 @@ impl Owner {
     }
 
     /// It ends in order.
-    pub(crate) async fn leave(&self, store: &Store, member: Member) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Fenced`: the membership is over.
+    pub async fn leave(&self, store: &Store, member: Member) -> Result<()> {
         let (node, epoch) = member;
         if !self.state().leases.left(node, epoch) {
             return Err(fenced(member));
@@ -369,7 +380,10 @@ impl Store {
     }
 
     /// Carries out what a member wants, if what it has seen of it is so yet.
-    pub(crate) fn commit_of_member(
+    ///
+    /// # Errors
+    /// Why the index refuses it; what the log says.
+    pub fn commit_of_member(
         &self,
         (node, epoch): Member,
         base: Option<Revision>,

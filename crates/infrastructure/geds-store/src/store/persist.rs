@@ -517,7 +517,7 @@ impl Store {
     }
 
     /// Somebody has asked at `since`, and can be answered without S3. What comes there is to be brought there so that this does not take longer.
-    pub(crate) fn note_answer(&self, since: Instant) {
+    pub fn note_answer(&self, since: Instant) {
         if let Some(requests) = &self.0.requests {
             requests.answered(since.elapsed());
         }

@@ -40,22 +40,28 @@ const ANSWER: Duration = Duration::from_secs(3);
 const PIECE_BYTES_MAX: u64 = 5 << 30;
 
 /// The owner's node has this number, and no other.
-pub(crate) const OWNER: NodeId = NodeId(1);
+pub const OWNER: NodeId = NodeId(1);
 
 /// What a member needs to be one.
 #[derive(Clone, Debug)]
-pub(crate) struct Setup {
+pub struct Setup {
+    /// The number of the node, which is not that of the [`OWNER`].
     pub node: NodeId,
+    /// Where the owner speaks the node protocol.
     pub owner: SocketAddr,
+    /// How it shows that it is of the site.
     pub credentials: Credentials,
     /// How it speaks with other nodes, if not in the clear.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Of the node.
     pub dir: PathBuf,
+    /// Where who may wait for others is waited for. Not a runtime of one thread.
     pub runtime: tokio::runtime::Handle,
 }
 
+/// The node as one of a site.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub struct Member {
     setup: Setup,
     /// Where others find this node.
     addr: OnceLock<SocketAddr>,
@@ -63,7 +69,7 @@ pub(crate) struct Member {
     /// `None`: it is not a member at the moment.
     session: watch::Sender<Option<Arc<Session>>>,
     turns: Arc<Turns>,
-    pub peers: Arc<Peers>,
+    pub(crate) peers: Arc<Peers>,
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +104,9 @@ pub(crate) struct Numbers {
 }
 
 impl Member {
-    pub(crate) fn new(setup: Setup) -> Arc<Self> {
+    /// It is one from [`run`](Self::run) on.
+    #[must_use]
+    pub fn new(setup: Setup) -> Arc<Self> {
         let peers = Peers::new(
             Some(setup.credentials.clone()),
             setup.tls.clone(),
@@ -114,7 +122,9 @@ impl Member {
         })
     }
 
-    pub(crate) fn node(&self) -> NodeId {
+    /// Its number.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
         self.setup.node
     }
 
@@ -199,8 +209,8 @@ impl Member {
         reached.map(drop).map_err(|_| over())
     }
 
-    /// Is a member as long as this goes on.
-    pub(crate) async fn run(self: Arc<Self>, store: Store, addr: SocketAddr) {
+    /// Is a member as long as this goes on. `addr`: where others find this node.
+    pub async fn run(self: Arc<Self>, store: Store, addr: SocketAddr) {
         self.addr.get_or_init(|| addr);
         let mut pause = PAUSE;
         let mut is_told = false;
@@ -232,7 +242,7 @@ impl Member {
     }
 
     /// Says that it answers nobody any more.
-    pub(crate) async fn leave(&self) {
+    pub async fn leave(&self) {
         self.state().is_told = false;
         let session = self.session.send_replace(None);
         if let Some(session) = session {

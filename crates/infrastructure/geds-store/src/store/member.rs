@@ -33,14 +33,16 @@ impl Store {
     ///
     /// # Errors
     /// `Unavailable`: it has lost touch with the node that owns them.
-    pub(crate) fn live(&self) -> Result<(), Error> {
+    pub fn live(&self) -> Result<(), Error> {
         match &self.0.member {
             None => Ok(()),
             Some(member) => member.check_lease(self.0.namespace.last()),
         }
     }
 
-    pub(crate) fn is_member(&self) -> bool {
+    /// Does another node own its names?
+    #[must_use]
+    pub fn is_member(&self) -> bool {
         self.0.member.is_some()
     }
 
@@ -49,15 +51,21 @@ impl Store {
         self.0.owner.set(owner).expect("it is said once");
     }
 
-    pub(crate) fn owner(&self) -> Option<&Arc<Owner>> {
+    /// Who speaks with the members of the site, if this node owns its names and there may be some.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Arc<Owner>> {
         self.0.owner.get()
     }
 
-    pub(crate) fn member(&self) -> Option<&Arc<Member>> {
+    /// Who speaks with the owner of the names, if that is another node.
+    #[must_use]
+    pub fn member(&self) -> Option<&Arc<Member>> {
         self.0.member.as_ref()
     }
 
-    pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
+    /// The other nodes of the site, if there may be some.
+    #[must_use]
+    pub fn peers(&self) -> Option<&Arc<Peers>> {
         self.0.peers.get()
     }
 

@@ -134,12 +134,17 @@ impl Shares {
 }
 
 /// Whose buckets hold what the faces of the store have to remember. No user is of this tenant.
-pub(crate) const OWN: &str = "geds-own";
+pub const OWN: &str = "geds-own";
 
 /// Nodes of the site, which are of no tenant.
-pub(crate) const PEER: &str = "geds-peer";
+pub const PEER: &str = "geds-peer";
 
-pub(crate) fn peer() -> Tenant {
+/// The name of [`PEER`].
+///
+/// # Panics
+/// Never: it is one.
+#[must_use]
+pub fn peer() -> Tenant {
     PEER.parse().expect("it is a name")
 }
 

@@ -1,7 +1,7 @@
 //! Several nodes with one namespace.
 //!
 //! One node of a site owns the index; the others are members. A member follows the records of the owner and has a replica of the index: what a name
-//! stands for is looked up there, without asking anybody, as long as it has a lease (see [`core::site`](crate::core::site)).
+//! stands for is looked up there, without asking anybody, as long as it has a lease (see `core::site`).
 //!
 //! ```text
 //!  client ─▶ member ─ Commit ─▶ owner: decide, log, apply ─ records ─▶ each member: apply, and say so with the next call
@@ -19,13 +19,11 @@
 //! - Data goes from node to node when it is read ([`peers`]): an object has a number, and never changes.
 //! - A node of the site is trusted with all tenants: it asks for the bytes of an object in the name of the tenant that it acts for.
 //!
-//! Read [`core::site`](crate::core::site), `wire/site.rs`, then `owner`, `member`, `peers`; what a store does as a member is in `store/member.rs`.
+//! Read `core/site`, `wire/site.rs` of geds-client, then `owner`, `member`, `peers`; what a store does as a member is in `store/member.rs`.
 
-pub(crate) mod member;
-pub(crate) mod owner;
-pub(crate) mod peers;
-#[cfg(test)]
-mod tests;
+pub mod member;
+pub mod owner;
+pub mod peers;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -44,8 +42,10 @@ const FILE: &str = "site";
 /// What a directory is. One that has objects of a member is of no use to an owner, who would let go what its index does not know, and the other
 /// way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
+    /// Of the index.
     Owner,
+    /// It follows the owner.
     Member,
 }
 
@@ -62,7 +62,7 @@ impl Role {
 ///
 /// # Errors
 /// `Invalid`: it is of a node of another kind.
-pub(crate) fn read(dir: &Path, role: Role) -> Result<Option<SiteId>> {
+pub fn read(dir: &Path, role: Role) -> Result<Option<SiteId>> {
     let path = dir.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -92,12 +92,7 @@ pub(crate) fn read(dir: &Path, role: Role) -> Result<Option<SiteId>> {
 ///
 /// # Errors
 /// Those of the system.
-pub(crate) fn begin(
-    dir: &Path,
-    known: Option<SiteId>,
-    store: &Store,
-    peers: Arc<Peers>,
-) -> Result<()> {
+pub fn begin(dir: &Path, known: Option<SiteId>, store: &Store, peers: Arc<Peers>) -> Result<()> {
     let id = match known {
         Some(id) => id,
         None => {
@@ -126,4 +121,22 @@ fn write(dir: &Path, role: Role, id: SiteId) -> Result<()> {
         durable::publish(&file, &partial, &path)
     };
     write().map_err(|error| Error::io(format!("write {}", path.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_stays_what_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(read(dir.path(), Role::Owner).expect("new"), None);
+        let id = [7; 16];
+        write(dir.path(), Role::Member, id).expect("written");
+        assert_eq!(read(dir.path(), Role::Member).expect("it is"), Some(id));
+        let other = read(dir.path(), Role::Owner).expect_err("it is a member's");
+        assert_eq!(other.kind, Kind::Invalid);
+        fs::write(dir.path().join(FILE), "member x").expect("written");
+        assert!(read(dir.path(), Role::Member).is_err());
+    }
 }

@@ -14,12 +14,7 @@ impl Through<'_> {
     ///
     /// # Errors
     /// What S3 says.
-    pub(crate) async fn list(
-        &self,
-        tenant: &Tenant,
-        query: &Query<'_>,
-        from: &str,
-    ) -> Result<Page> {
+    pub async fn list(&self, tenant: &Tenant, query: &Query<'_>, from: &str) -> Result<Page> {
         let bucket = &query.folder.bucket;
         self.check(tenant, bucket)?;
         let after = before(from);

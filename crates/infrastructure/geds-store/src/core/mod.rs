@@ -4,4 +4,3 @@ pub(crate) mod site;
 
 pub(crate) use geds_cache::{flights, known, victims};
 pub(crate) use geds_core::{index, sums, to_usize};
-pub(crate) use geds_s3::paths;

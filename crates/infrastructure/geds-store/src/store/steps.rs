@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `terms`, and when they are not as things are. Nothing was changed then, and what was written is gone.
-    pub(crate) fn seal_with<E: From<Error>>(
+    pub fn seal_with<E: From<Error>>(
         &self,
         name: &Name,
         unnamed: Unnamed,
@@ -149,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `op`, and why the index refuses it: nothing was changed.
-    pub(crate) fn change_with<E: From<Error>>(
+    pub fn change_with<E: From<Error>>(
         &self,
         mut op: impl FnMut(&Index) -> Result<Option<Op>, E>,
     ) -> Result<(Arc<[Change]>, Ack), E> {

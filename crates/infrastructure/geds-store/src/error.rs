@@ -16,17 +16,18 @@ pub struct Error(geds_core::Error);
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// One without a cause.
     pub fn new(kind: Kind, context: impl Into<String>) -> Self {
         Self(geds_core::Error::new(kind, context))
     }
 
     /// What the system refuses. `doing` in the present tense: "map a segment".
-    pub(crate) fn io(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+    pub fn io(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self(geds_core::Error::io(doing, source))
     }
 
-    /// `doing` in the present tense.
-    pub(crate) fn caused(
+    /// What something else has caused. `doing` in the present tense.
+    pub fn caused(
         kind: Kind,
         doing: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
@@ -84,5 +85,28 @@ impl From<wal::Error> for Error {
 impl From<tier1::Error> for Error {
     fn from(error: tier1::Error) -> Self {
         Self::caused(error.kind(), "the disk tier", error)
+    }
+}
+
+/// What the store says that a face has not looked at itself. The mapping is that of the S3 face, and has to be where the type is.
+impl From<Error> for s3::backend::Error {
+    fn from(error: Error) -> Self {
+        let text = match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        match error.kind {
+            Kind::NotFound => Self::NoSuchKey,
+            // It was somebody else's meanwhile.
+            Kind::Denied => Self::NoSuchBucket,
+            Kind::Conflict => Self::Changed,
+            Kind::Exhausted => Self::Exhausted(text),
+            Kind::Unavailable | Kind::Fenced => Self::Unavailable(text),
+            Kind::Lost => Self::Lost(text),
+            Kind::Invalid | Kind::Corrupt | Kind::Internal => Self::Internal {
+                context: "the store does not do what S3 asks".to_owned(),
+                source: Some(error.into()),
+            },
+        }
     }
 }

@@ -46,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`; `Denied`.
-    pub(crate) fn open_here(&self, tenant: &Tenant, id: ObjectId) -> Result<Reader> {
+    pub fn open_here(&self, tenant: &Tenant, id: ObjectId) -> Result<Reader> {
         self.live()?;
         self.0.namespace.read(|index| {
             let object = index.object(id)?;

@@ -17,11 +17,11 @@ pub(super) fn tenant(name: &str) -> Tenant {
     name.parse().expect("a tenant")
 }
 
-pub(crate) fn bucket(name: &str) -> BucketName {
+pub(super) fn bucket(name: &str) -> BucketName {
     BucketName::new(name).expect("a bucket")
 }
 
-pub(crate) fn name(key: &str) -> Name {
+pub(super) fn name(key: &str) -> Name {
     Name {
         bucket: bucket("data"),
         key: Key::new(key).expect("a key"),

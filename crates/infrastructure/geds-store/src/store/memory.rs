@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// `Exhausted`: there is none, or was none in time.
-    pub(crate) fn make_room_for(&self, tenant: &Tenant, bytes: u64) -> Result<()> {
+    pub fn make_room_for(&self, tenant: &Tenant, bytes: u64) -> Result<()> {
         let share = self.share(tenant)?;
         let mut written = share.domain.writer();
         self.with_room(&share, |_| Ok(written.reserve(bytes)?))?;

@@ -14,7 +14,7 @@ impl Store {
     ///
     /// # Errors
     /// When there is no memory.
-    pub(crate) fn lend(&self, tenant: &Tenant) -> Result<Domain> {
+    pub fn lend(&self, tenant: &Tenant) -> Result<Domain> {
         let share = self.share(tenant)?;
         self.0.shares.set_shared(&share);
         Ok(share.domain.clone())
@@ -24,7 +24,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`; `Denied`.
-    pub(crate) fn check_name(&self, tenant: &Tenant, name: &Name) -> Result<()> {
+    pub fn check_name(&self, tenant: &Tenant, name: &Name) -> Result<()> {
         self.check(tenant, &name.bucket)
     }
 
@@ -32,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// `Conflict` when it is not as the terms say; nothing was changed then.
-    pub(crate) fn seal_object(
+    pub fn seal_object(
         &self,
         tenant: &Tenant,
         name: &Name,
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`open_object`](Self::open_object).
-    pub(crate) fn find_in_memory(
+    pub fn find_in_memory(
         &self,
         tenant: &Tenant,
         name: &Name,
