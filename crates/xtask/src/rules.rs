@@ -17,6 +17,7 @@ pub(crate) struct Rules {
     pub(crate) banned: Vec<String>,
     pub(crate) licences: Vec<String>,
     pub(crate) unsafe_crates: Vec<String>,
+    pub(crate) generated: Vec<String>,
     pub(crate) budgets: Budgets,
 }
 
@@ -48,6 +49,7 @@ impl Rules {
                 ("banned", "crates", Value::List(l)) => rules.banned = l,
                 ("licences", "allowed", Value::List(l)) => rules.licences = l,
                 ("unsafe", "crates", Value::List(l)) => rules.unsafe_crates = l,
+                ("generated", "files", Value::List(l)) => rules.generated = l,
                 ("budgets", key, Value::Number(n)) => *rules.budgets.field(key)? = n,
                 _ => bail!("unexpected `{key}` in [{table}]"),
             }
@@ -157,6 +159,7 @@ mod tests {
         );
         assert!(rules.outside["xtask"].is_empty());
         assert!(rules.budgets.linked_crates > 0);
+        assert!(rules.generated.iter().all(|file| file.ends_with(".rs")));
     }
 
     #[test]

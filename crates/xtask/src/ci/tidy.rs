@@ -18,8 +18,9 @@ const EMPTY_NAMES: [&str; 6] = ["common", "helper", "helpers", "prelude", "util"
 pub(super) fn check(files: &[File], rules: &Rules) -> Complaints {
     let mut complaints = Complaints::new();
     for file in files {
-        // Neither is written by hand.
-        if file.path == "Cargo.lock" || file.path == "LICENSE" {
+        // None is written by hand.
+        let is_given = file.path == "Cargo.lock" || file.path == "LICENSE";
+        if is_given || rules.generated.contains(&file.path) {
             continue;
         }
         let mut found = every_text(file);
@@ -234,6 +235,14 @@ mod tests {
     fn complaints(path: &str, text: &str) -> Complaints {
         let rules = Rules::parse("[unsafe]\ncrates = [\"wasm\"]").expect("well-formed");
         check(&[file(path, text)], &rules)
+    }
+
+    #[test]
+    fn what_is_generated_is_not_tidied() {
+        let rules = Rules::parse("[generated]\nfiles = [\"a/made.rs\"]").expect("well-formed");
+        let untidy = |path| [file(path, "x \n")];
+        assert_eq!(check(&untidy("a/made.rs"), &rules), Complaints::new());
+        assert_eq!(check(&untidy("b/made.rs"), &rules).len(), 1);
     }
 
     #[test]
