@@ -361,6 +361,11 @@ fn counts_and_lengths_within_commands_are_not_believed() {
         check(5, &[0; 36], claimed, length);
         check(83, &[0; 16], claimed, length);
     }
+    // One element more than there can be in the 20 bytes that follow.
+    for (type_id, before, one_more) in [(78, 12, 3), (90, 10, 11), (75, 8, 3), (91, 10, 3)] {
+        let before = vec![0; before];
+        check(type_id, &before, one_more, Flaw::Count(one_more));
+    }
     check(5, &[0; 32], 3, Flaw::NotAnEvent(3));
     // A key that says another length than it has.
     check(
