@@ -97,7 +97,7 @@ impl From<index::Error> for Error {
             | E::Sealed(_)
             | E::LastCopy => Kind::Conflict,
             E::Fenced { .. } => Kind::Fenced,
-            E::Limit { .. } => Kind::Exhausted,
+            E::Limit { .. } | E::OwnerFull { .. } => Kind::Exhausted,
             E::Corrupt(_) => Kind::Corrupt,
         };
         Self::new(kind, error.to_string())

@@ -21,6 +21,9 @@ pub struct Config {
     pub dir: PathBuf,
     /// Who may come in: see [`users`](crate::users). Without it, `users` in the directory.
     pub users: Option<PathBuf>,
+    /// What all objects of one tenant may have, wherever they are; those of buckets whose authority is S3 do not count. The node that owns the names of a site
+    /// says it for all.
+    pub tenant_limit: Option<ByteSize>,
     pub memory: Memory,
     pub disk: Disk,
     pub log: Log,
@@ -336,7 +339,9 @@ impl Config {
             tenant_bytes: self.memory.tenant_limit.map_or(0, |limit| limit.0),
             room_wait: self.memory.room_wait,
         };
-        config.namespace.limits.metadata_bytes_max = METADATA_BYTES_MAX;
+        let limits = &mut config.namespace.limits;
+        limits.metadata_bytes_max = METADATA_BYTES_MAX;
+        limits.owned_bytes_max = self.tenant_limit.map_or(u64::MAX, |limit| limit.0);
         config
     }
 

@@ -274,8 +274,8 @@ impl Index {
     ) -> Option<Arc<Entry>> {
         let after = after.map(Arc::new);
         // One allocation for each text, whoever keeps it.
-        let (bucket, _) = self.buckets.get_key_value(&name.bucket).expect(CHECKED);
-        let bucket = bucket.clone();
+        let (bucket, of) = self.buckets.get_key_value(&name.bucket).expect(CHECKED);
+        let (bucket, owner) = (bucket.clone(), of.owner.clone());
         let names = &mut self.buckets.get_mut(&bucket).expect(CHECKED).names;
         let (key, before) = match (names.entry(name.key), after.clone()) {
             (Slot::Vacant(slot), Some(after)) => {
@@ -299,6 +299,11 @@ impl Index {
             let object = object.expect("it was sealed");
             object.names.insert(name.clone());
         }
+        let [less, more] = [&before, &after].map(|entry| {
+            let size = entry.as_ref().map_or(0, |entry| entry.sealed.size);
+            u128::from(size)
+        });
+        self.own(&owner, less, more);
         if let Some(before) = &before {
             self.names_bytes -= name_bytes(&name, before);
             let id = before.sealed.id;
@@ -314,6 +319,22 @@ impl Index {
             after,
         });
         before
+    }
+
+    /// What an owner's names stand for has become other bytes.
+    pub(crate) fn own(&mut self, owner: &ids::Name, less: u128, more: u128) {
+        match self.owned_bytes.get_mut(owner) {
+            Some(bytes) => {
+                *bytes = *bytes - less + more;
+                if *bytes == 0 {
+                    self.owned_bytes.remove(owner);
+                }
+            }
+            None if more > 0 => {
+                self.owned_bytes.insert(owner.clone(), more);
+            }
+            None => {}
+        }
     }
 
     fn lose(&mut self, is_lost: impl Fn(&Residency) -> bool, loss: Loss, effects: &mut Effects) {

@@ -225,6 +225,9 @@ pub enum Error {
     Fenced { node: NodeId, epoch: Epoch },
     #[error("at most {max} {what}")]
     Limit { what: &'static str, max: usize },
+    /// Until some of its names are deleted.
+    #[error("what `{owner}` has may be {max} bytes at most")]
+    OwnerFull { owner: ids::Name, max: u64 },
     /// Pages or changes after that revision cannot be told any more: list again.
     #[error("only what happened after revision {oldest} is known")]
     Compacted { oldest: Revision },

@@ -164,6 +164,7 @@ impl Index {
         if !rows.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(Error::Corrupt("names that are not in order"));
         }
+        let mut bytes = 0;
         for (key, entry) in &rows {
             let object = self.objects.get_mut(entry.sealed.id);
             let object = object.ok_or(Error::Corrupt("a name of no object"))?;
@@ -173,11 +174,14 @@ impl Index {
             };
             self.names_bytes += name_bytes(&name, entry);
             object.names.insert(name);
+            bytes += u128::from(entry.sealed.size);
         }
         let found = self.buckets.get_mut(&bucket);
         let bucket = found.ok_or(Error::Corrupt("names of no bucket"))?;
+        let owner = bucket.owner.clone();
         // Made like that, the map has full leaves.
         bucket.names = rows.into_iter().collect();
+        self.own(&owner, 0, bytes);
         Ok(())
     }
 }

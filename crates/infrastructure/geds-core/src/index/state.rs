@@ -30,6 +30,8 @@ pub struct Index {
     pub(crate) doomed: BTreeSet<(Name, ObjectId)>,
     /// See [`Limits::names_bytes_max`].
     pub(crate) names_bytes: usize,
+    /// See [`Self::owned_bytes`]. Who owns nothing is not in it.
+    pub(crate) owned_bytes: BTreeMap<ids::Name, u128>,
     pub(crate) history: History,
 }
 
@@ -49,6 +51,10 @@ pub struct Limits {
     pub consumers_max: usize,
     /// How many names one command may rename or delete.
     pub transaction_names_max: usize,
+    /// What the names of one owner may stand for.
+    pub owned_bytes_max: u64,
+    /// An owner without that limit.
+    pub unlimited_owner: Option<ids::Name>,
     /// The memory of the changes that are kept, roughly. It has room for the largest rename, unless keys or metadata are long.
     pub history_bytes_max: usize,
 }
@@ -64,6 +70,8 @@ impl Default for Limits {
             copies_max: 32,
             consumers_max: 1_000,
             transaction_names_max: 100_000,
+            owned_bytes_max: u64::MAX,
+            unlimited_owner: None,
             history_bytes_max: 128 << 20,
         }
     }
@@ -118,6 +126,7 @@ impl Index {
             last_epoch: Epoch(0),
             doomed: BTreeSet::new(),
             names_bytes: 0,
+            owned_bytes: BTreeMap::new(),
         }
     }
 
@@ -139,6 +148,13 @@ impl Index {
     }
 
     /// Of the last record.
+    /// What the names in all buckets of an owner stand for, in bytes. What has several names counts as often.
+    #[must_use]
+    pub fn owned_bytes(&self, owner: &ids::Name) -> u64 {
+        let bytes = self.owned_bytes.get(owner).copied().unwrap_or(0);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
@@ -278,6 +294,7 @@ impl Index {
             }
             Op::Seal(seal) => {
                 within(seal.copies.len(), limits.copies_max, "copies")?;
+                self.limit_owner(&seal.name, seal.sealed.size)?;
                 metadata(&seal.metadata)
             }
             Op::SetMetadata(_, bytes) => metadata(bytes),
@@ -296,7 +313,9 @@ impl Index {
                 metadata: own,
                 ..
             } => {
-                let names = &self.object(self.entry(from)?.sealed.id)?.names;
+                let sealed = &self.entry(from)?.sealed;
+                self.limit_owner(to, sealed.size)?;
+                let names = &self.object(sealed.id)?.names;
                 let n_names = names.len() + usize::from(!names.contains(to));
                 within(n_names, limits.names_max, "names of one object")?;
                 metadata(own.as_deref().unwrap_or_default())
@@ -310,6 +329,24 @@ impl Index {
             }
             _ => Ok(()),
         }
+    }
+
+    /// May a name stand for so many bytes?
+    fn limit_owner(&self, name: &Name, bytes: u64) -> Result<(), Error> {
+        let owner = &self.bucket(&name.bucket)?.owner;
+        let limits = &self.limits;
+        let before = self.entry(name).map_or(0, |entry| entry.sealed.size);
+        let others = self.owned_bytes(owner).saturating_sub(before);
+        let max = limits.owned_bytes_max;
+        // Less than before is always allowed, or nobody could come below a limit that is lower than it was.
+        if limits.unlimited_owner.as_ref() == Some(owner)
+            || bytes <= before
+            || others.saturating_add(bytes) <= max
+        {
+            return Ok(());
+        }
+        let owner = owner.clone();
+        Err(Error::OwnerFull { owner, max })
     }
 
     /// Whether it can be done, and if so, whether it changes anything.

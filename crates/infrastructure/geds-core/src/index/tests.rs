@@ -226,6 +226,12 @@ impl World {
         assert_eq!(objects.collect::<BTreeMap<_, _>>(), model.data);
         let doomed = self.index.doomed().cloned();
         assert!(doomed.eq(model.doomed.iter().cloned()));
+        let mut owned_bytes = BTreeMap::new();
+        for (name, entry) in model.names.iter().filter(|(_, entry)| entry.sealed.size > 0) {
+            let owner = model.buckets[&name.bucket].owner.clone();
+            *owned_bytes.entry(owner).or_default() += u128::from(entry.sealed.size);
+        }
+        assert_eq!(self.index.owned_bytes, owned_bytes);
         for (id, object) in self.index.objects() {
             assert_eq!(object.names(), names_of[&id]);
         }
@@ -276,6 +282,7 @@ impl World {
         }
         assert!(index.pieces().eq(self.index.pieces()));
         assert_eq!(index.names_bytes, self.index.names_bytes);
+        assert_eq!(index.owned_bytes, self.index.owned_bytes);
         self.index = index;
         self.check_state();
     }
@@ -862,6 +869,45 @@ fn an_index_that_is_full_takes_no_names_and_gives_them_back() {
     execute(&mut index, Op::Seal(Box::new(seal("z", 4)))).expect("there is room");
     execute(&mut index, Op::DeletePrefix(folder(""))).expect("there are some");
     assert_eq!(index.names_bytes, 0);
+}
+
+#[test]
+fn an_owner_has_no_more_bytes_than_it_may() {
+    let mut index = small(Limits::default());
+    let acme = owner("acme");
+    let most = index.owned_bytes(&acme);
+    index.limits.owned_bytes_max = most;
+    let sized = |key, serial, size| {
+        let mut seal = seal(key, serial);
+        seal.sealed.size = size;
+        Op::Seal(Box::new(seal))
+    };
+    let refused = |index: &mut Index, op| {
+        let refused = execute(index, op);
+        assert!(matches!(refused, Err(Error::OwnerFull { .. })), "{refused:?}");
+    };
+    refused(&mut index, sized("z", 4, 1));
+    refused(&mut index, sized("z", 4, u64::MAX));
+    refused(&mut index, sized("y", 4, 6));
+    refused(&mut index, copy("y", "z", None));
+    execute(&mut index, sized("z", 4, 0)).expect("it takes nothing");
+    execute(&mut index, sized("y", 5, 5)).expect("it takes the place of as much");
+    let renamed = Op::Rename {
+        from: name("y"),
+        to: name("yy"),
+    };
+    execute(&mut index, renamed).expect("it is there already");
+    // A limit that is lower now is no reason to refuse what makes it less.
+    index.limits.owned_bytes_max = 0;
+    execute(&mut index, sized("yy", 6, 4)).expect("less than before");
+    refused(&mut index, sized("yy", 7, 5));
+    index.limits.unlimited_owner = Some(acme.clone());
+    execute(&mut index, sized("yy", 7, u64::MAX)).expect("no limit");
+    execute(&mut index, copy("yy", "zz", None)).expect("no limit");
+    assert_eq!(index.owned_bytes(&acme), u64::MAX);
+    execute(&mut index, Op::DeletePrefix(folder(""))).expect("there are some");
+    assert_eq!(index.owned_bytes(&acme), 0);
+    assert!(index.owned_bytes.is_empty());
 }
 
 #[test]

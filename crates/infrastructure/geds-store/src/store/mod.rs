@@ -185,7 +185,9 @@ impl Store {
         let [records, snapshots] = [wal.log(RECORDS)?, wal.log(SNAPSHOTS)?];
         let objects = Arc::new(wal.log(OBJECTS)?);
         let disk = tier1::Store::open(&config.tier1, disks.objects, objects)?;
-        let names = config.namespace.clone();
+        let mut names = config.namespace.clone();
+        // Parts of uploads are of the store: what they become is a tenant's.
+        names.limits.unlimited_owner = Some(tenants::own());
         let warm = Arc::new(Warm::default());
         let shares = Arc::new(Shares::default());
         let observer = {

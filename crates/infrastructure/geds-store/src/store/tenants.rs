@@ -136,6 +136,10 @@ impl Shares {
 /// Whose buckets hold what the faces of the store have to remember. No user is of this tenant.
 pub const OWN: &str = "geds-own";
 
+pub(super) fn own() -> Tenant {
+    OWN.parse().expect("it is a name")
+}
+
 /// Nodes of the site, which are of no tenant.
 pub const PEER: &str = "geds-peer";
 
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn what_belongs_to_the_store_is_not_for_tenants() {
         let acme = tenant("acme").expect("a tenant");
-        let own: Tenant = OWN.parse().expect("a name");
+        let own = own();
         for text in [OWN, PEER, "Acme", "a_b", "-a", ""] {
             assert_eq!(tenant(text).expect_err(text).kind, Kind::Invalid);
         }

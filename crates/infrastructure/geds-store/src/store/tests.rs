@@ -38,6 +38,7 @@ fn folder(prefix: &str) -> Folder {
 pub(super) struct Sizes {
     pub arena_bytes: u64,
     pub tenant_bytes: u64,
+    pub owned_bytes_max: u64,
     pub disk_bytes: u64,
     pub room_wait: Duration,
     pub remote: Option<Remote>,
@@ -49,6 +50,7 @@ impl Default for Sizes {
         Self {
             arena_bytes: 64 << 20,
             tenant_bytes: 0,
+            owned_bytes_max: u64::MAX,
             disk_bytes: 64 << 20,
             room_wait: Duration::from_secs(60),
             remote: None,
@@ -59,7 +61,7 @@ impl Default for Sizes {
 
 /// With the bucket `data` of `acme`.
 pub(super) fn store_of(disk: &CrashDisk, sizes: &Sizes) -> Store {
-    let config = Config {
+    let mut config = Config {
         arena: arena::Config {
             limit_bytes: sizes.arena_bytes,
             segment_bytes: 1 << 20,
@@ -80,6 +82,7 @@ pub(super) fn store_of(disk: &CrashDisk, sizes: &Sizes) -> Store {
         cached: sizes.cached.clone(),
         ..Config::default()
     };
+    config.namespace.limits.owned_bytes_max = sizes.owned_bytes_max;
     let store = Store::open(&config, NodeId(1), Disks::both(disk)).expect("it opens");
     match store.create_bucket(&tenant("acme"), &bucket("data")) {
         Ok(ack) => ack.wait().expect("durable"),

@@ -206,6 +206,23 @@ fn a_tenant_at_its_limit_moves_its_own() {
 }
 
 #[test]
+fn a_tenant_has_no_more_than_it_may() {
+    let sizes = Sizes {
+        owned_bytes_max: 1_000_000,
+        ..small()
+    };
+    let store = store_of(&CrashDisk::default(), &sizes);
+    put(&store, 1, 600_000).expect("within the limit");
+    let refused = put(&store, 2, 400_001).expect_err("one byte too much");
+    assert_eq!(refused.kind, Kind::Exhausted);
+    assert!(refused.to_string().contains("acme"), "{refused}");
+    put(&store, 2, 400_000).expect("within the limit");
+    let deleted = store.delete(&tenant("acme"), &name("key-1"), Precondition::None);
+    deleted.expect("it is there").wait().expect("durable");
+    put(&store, 3, 600_000).expect("there is room again");
+}
+
+#[test]
 fn what_is_relocated_outlives_the_node() {
     let disk = CrashDisk::default();
     let before = store_of(&disk, &small());
