@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ids::Name as Tenant;
 
+use super::Store;
+use super::disk_reader::OnDisk;
 use super::reader::{Content, Reader};
 use super::remote::in_s3;
-use super::{Store, objects};
 use crate::core::index::{Entry, Name, ObjectId, Placement, Residency};
 use crate::error::{Error, Kind, Result};
 use crate::site::member::OWNER;
@@ -102,7 +103,7 @@ impl Store {
         }
         if placement.copies().contains(&Residency::Disk(inner.node)) {
             inner.on_disk().touch(&id);
-            return Ok(Some(Content::Disk(inner.disk.pin(objects::on_disk(id))?)));
+            return Ok(Some(Content::Disk(OnDisk::new(self, id)?)));
         }
         match (in_s3(placement), &inner.requests) {
             (Some(at), Some(requests)) => Ok(Some(Content::S3(requests.pin(at)))),

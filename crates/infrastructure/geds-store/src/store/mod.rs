@@ -17,6 +17,7 @@
 
 mod ack;
 mod cached;
+mod disk_reader;
 mod disk_room;
 mod elsewhere;
 mod local;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::cached::Open;
+use super::disk_reader::OnDisk;
 use super::remote::{Arriving, Pinned};
 use super::residents::Resident;
 use crate::arena::{Object, View};
@@ -15,7 +16,7 @@ use crate::core::to_usize;
 use crate::core::victims::Heat;
 use crate::error::{Error, Kind, Result};
 use crate::site::peers::Elsewhere;
-use crate::tier1::{self, Aligned};
+use crate::tier1::Aligned;
 
 /// So much of an object is read from the disk at once.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -37,7 +38,7 @@ struct Read {
 #[derive(Debug)]
 pub(super) enum Content {
     Memory(Arc<Resident>),
-    Disk(tier1::Pinned),
+    Disk(OnDisk),
     S3(Arc<Pinned>),
     /// S3 is its authority, and has it in blocks, some of which are in memory.
     Cached(Arc<Open>),
@@ -176,7 +177,7 @@ impl Reader {
     pub fn read_at(&self, position: u64, into: &mut [u8]) -> Result<usize> {
         match &self.0.content {
             Content::Memory(resident) => Ok(resident.opened.read_at(position, into)),
-            Content::Disk(pinned) => Ok(pinned.read_at(position, into)?),
+            Content::Disk(pinned) => pinned.read_at(position, into),
             Content::S3(pinned) => {
                 let n = to_usize(self.len().saturating_sub(position)).min(into.len());
                 Arriving::fill(
@@ -249,7 +250,7 @@ impl Iterator for Pieces {
                 let until = (start + 1).next_multiple_of(PIECE_BYTES).min(end);
                 let mut bytes = Aligned::zeroed(to_usize(until - start));
                 let read = pinned.read_at(start, &mut bytes);
-                read.map(|_| View::of(bytes)).map_err(Into::into)
+                read.map(|_| View::of(bytes))
             }
             Content::S3(pinned) => next_from(&mut self.arriving, || pinned.pieces(start..end)),
             Content::Cached(open) => {

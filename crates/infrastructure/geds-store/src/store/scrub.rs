@@ -129,6 +129,14 @@ impl Store {
         Ok(Condition::Unreadable)
     }
 
+    /// Does the same about an object of which a block was read that is damaged.
+    pub(super) fn mend_named(&self, id: ObjectId) -> Result<()> {
+        match self.0.disk.scrub_one(on_disk(id))? {
+            Some(damage) => self.mend(id, &damage).map(drop),
+            None => Ok(()),
+        }
+    }
+
     fn mend(&self, id: ObjectId, damage: &Damage) -> Result<Condition> {
         if let Some(resident) = self.0.residents.get(id) {
             self.damaged().insert(id);

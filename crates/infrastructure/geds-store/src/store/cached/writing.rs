@@ -12,6 +12,7 @@ use super::{Through, id_of, lock};
 use crate::core::index::{Entry, Etag, InS3, Name, ObjectId, Precondition};
 use crate::core::victims::Backing;
 use crate::error::{Error, Kind, Result};
+use crate::store::disk_reader::OnDisk;
 use crate::store::{Class, Content, Reader, Store, Terms, Unnamed, now_ms};
 use crate::tier2::Persist;
 
@@ -52,7 +53,7 @@ impl Through<'_> {
         let Some(object) = object else {
             let pinned = prepared.and_then(|prepared| prepared.pin());
             let pinned = pinned.expect("what is not in memory is on the disk");
-            let content = Content::Disk(pinned);
+            let content = Content::Disk(OnDisk::unnamed(pinned));
             let reader = Reader::new(self.unnamed(name, size).into(), content);
             let pieces = reader.stream(0..size);
             return self.write(tenant, name, writing, pieces).await;

@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use wal::testing::{Choices, CrashDisk};
 
 use super::*;
-use crate::core::index::Class;
+use crate::core::index::{Class, Residency};
 use crate::store::objects::on_disk;
 use crate::store::tests::{Sizes, bucket, content, name, put_as, read, store_of, tenant};
 use crate::store::write_back::Taken;
@@ -478,13 +478,11 @@ fn a_name_that_moves_keeps_its_object() {
     assert!(read(&node.store, "b").expect("it is there") == b"first");
 }
 
-#[test]
-fn what_is_damaged_on_the_disk_is_read_from_s3() {
-    let world = World::new();
+/// A node with an object that is on its disk, with a flipped bit, and in S3.
+fn with_damage(world: &World, bytes: &[u8]) -> Node {
     let disk = CrashDisk::default();
     let node = world.writing_back(&disk);
-    let bytes = content(200_000, 1);
-    node.put(Class::Durable, "a", &bytes);
+    node.put(Class::Durable, "a", bytes);
     node.until_done();
     drop(node);
     let node = world.writing_back(&disk);
@@ -492,6 +490,36 @@ fn what_is_damaged_on_the_disk_is_read_from_s3() {
     let id = on_disk(status.expect("it is there").entry.sealed.id);
     let (file, offset) = tier1::testing::locate(&node.store.0.disk, id, 100_000);
     disk.flip(&file, offset, 4);
+    node
+}
+
+#[test]
+fn who_reads_what_is_damaged_on_the_disk_is_given_what_is_in_s3() {
+    let world = World::new();
+    let bytes = content(200_000, 1);
+    let node = with_damage(&world, &bytes);
+    let reader = node.store.open_object(&tenant("acme"), &name("a"));
+    let reader = reader.expect("it is there");
+    let mut part = vec![0; 150_000];
+    world.s3.proxy.set_down(true);
+    let unread = reader.read_at(70_000, &mut part).expect_err("nobody has it");
+    assert_eq!(unread.kind, Kind::Unavailable);
+    world.s3.proxy.set_down(false);
+    for _ in 0..2 {
+        let n = reader.read_at(70_000, &mut part).expect("it is in S3");
+        assert!(part[..n] == bytes[70_000..]);
+    }
+    let status = node.store.status(&tenant("acme"), &name("a"));
+    let copies = status.expect("it is there").placement.copies().to_vec();
+    assert!(matches!(&copies[..], [Residency::S3(_)]), "{copies:?}");
+    assert!(read(&node.store, "a").expect("it is there") == bytes);
+}
+
+#[test]
+fn what_is_damaged_on_the_disk_is_read_from_s3() {
+    let world = World::new();
+    let bytes = content(200_000, 1);
+    let node = with_damage(&world, &bytes);
     let scrubbed = node.store.scrub(&mut Scrubbing::default(), u64::MAX);
     let scrubbed = scrubbed.expect("it works");
     assert_eq!((scrubbed.repaired.len(), scrubbed.lost.len()), (1, 0));
