@@ -1,6 +1,7 @@
 //! The way from a sync back to those who wait for it.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -35,7 +36,10 @@ impl Batch {
         let wakers = std::mem::take(&mut progress.wakers);
         drop(progress);
         self.is_over.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        for waker in wakers {
+            // What somebody else does there is not to end the log.
+            catch_unwind(AssertUnwindSafe(|| waker.wake())).ok();
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

@@ -216,6 +216,14 @@ impl Wal {
         Ok(())
     }
 
+    /// Has what is queued written now: for who lets another thread or task wait for it.
+    pub fn start_writing(&self) {
+        let queue = self.shared.queue();
+        if queue.has_work() {
+            self.shared.wake_syncer(&queue);
+        }
+    }
+
     /// Goes on after [`Error::Full`]. To be called by who has seen that error, and has seen to it that nobody goes on appending as if
     /// the records that were refused were there.
     pub fn resume(&self) {
@@ -248,10 +256,12 @@ impl Drop for Wal {
         drop(queue);
         self.shared.work.notify_all();
         self.shared.room.notify_all();
-        // In this order the syncer ends, and with it the channel that the other thread waits for.
         for thread in self.threads.drain(..).rev() {
             // One that has panicked has said so, and has ended the owner.
             thread.join().ok();
+            // The thread of the log has ended, or was never there. With what writes goes the channel that the other thread waits for.
+            let writer = self.shared.queue().writer.take();
+            drop(writer);
         }
     }
 }

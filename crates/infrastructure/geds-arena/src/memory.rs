@@ -19,8 +19,9 @@ use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -34,21 +35,41 @@ const HUGE_PAGE_BYTES: u64 = 2 << 20;
 const MADV_POPULATE_WRITE: libc::c_int = 23;
 const MADV_COLLAPSE: libc::c_int = 25;
 
+/// The kernel may look long for huge pages when it has none: so it is not asked again for so long.
+const NO_HUGE_PAGES_FOR: Duration = Duration::from_secs(60);
+
+/// Whether the kernel has huge pages.
+#[derive(Debug, Default)]
+pub(crate) struct HugePages {
+    none_until: Mutex<Option<Instant>>,
+}
+
+impl HugePages {
+    /// Has the kernel make huge pages of new memory, if it has some. Without them, it is what it would be otherwise.
+    fn make(&self, fd: &OwnedFd, bytes: u64) {
+        let mut none_until = super::lock(&self.none_until);
+        let now = rt::now();
+        if none_until.is_none_or(|until| until <= now) {
+            let made = make_huge(fd, bytes);
+            *none_until = made.is_err().then_some(now + NO_HUGE_PAGES_FOR);
+        }
+    }
+}
+
 /// A new memfd whose `bytes` are there, and stay.
-pub(crate) fn create(bytes: u64) -> io::Result<OwnedFd> {
+pub(crate) fn create(bytes: u64, huge_pages: &HugePages) -> io::Result<OwnedFd> {
     let fd = rustix::fs::memfd_create(
         c"geds-arena",
         MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
     )?;
     rustix::fs::ftruncate(&fd, bytes)?;
-    // Without them, it is what it would be otherwise.
-    make_huge(&fd, bytes).unwrap_or_default();
+    huge_pages.make(&fd, bytes);
     rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes)?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
     Ok(fd)
 }
 
-/// Has the kernel make huge pages of new memory, as far as it has some. It does so when it is asked to, whatever the machine's setting for shared
+/// The kernel does so when it is asked to, whatever the machine's setting for shared
 /// memory says (`madvise(2)`, `MADV_COLLAPSE`, since Linux 6.1), but where there is nothing at all it makes none.
 fn make_huge(fd: &OwnedFd, bytes: u64) -> io::Result<()> {
     let bytes = bytes - bytes % HUGE_PAGE_BYTES;
@@ -133,25 +154,25 @@ impl Map {
             0 => 0,
             _ => all.addr().next_multiple_of(huge) - all.addr(),
         };
-        // From here on it is dropped if something fails.
         // SAFETY: `before` is at most `slack`.
         let start = unsafe { all.cast::<u8>().add(before) };
         let start = NonNull::new(start).expect("the kernel maps nothing there");
-        let map = Self { start, len };
         let end = start.as_ptr().wrapping_add(len).cast();
+        // If that fails, some addresses are not used again.
         // SAFETY: these are the two parts of the mapping that nobody has been told of.
         unsafe {
             if before > 0 {
-                rustix::mm::munmap(all, before)?;
+                rustix::mm::munmap(all, before).unwrap_or_default();
             }
             if before < slack {
-                rustix::mm::munmap(end, slack - before)?;
+                rustix::mm::munmap(end, slack - before).unwrap_or_default();
             }
         }
         let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // If that fails, there may be nothing any more, or already somebody else's: it is not unmapped then.
         // SAFETY: it replaces what was mapped above, all of which is ours, and has been given to nobody yet.
         unsafe { rustix::mm::mmap(start.as_ptr().cast(), len, protection, flags, fd, 0) }?;
-        Ok(map)
+        Ok(Self { start, len })
     }
 
     fn len(&self) -> usize {
@@ -185,9 +206,9 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
+        // A process that has all mappings it may have cannot split one: it keeps this one then.
         // SAFETY: whoever has a pointer into it keeps it alive.
-        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
-        unmapped.expect("it is mapped");
+        unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) }.unwrap_or_default();
     }
 }
 
@@ -424,7 +445,7 @@ pub(crate) struct Words {
 
 impl Words {
     pub(crate) fn create(len: usize) -> io::Result<(Self, OwnedFd)> {
-        let fd = create(Self::bytes(len))?;
+        let fd = create(Self::bytes(len), &HugePages::default())?;
         // Nobody who gets them can close them to others.
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SEAL)?;
         Ok((Self::map(&fd, len)?, fd))

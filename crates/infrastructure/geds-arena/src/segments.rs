@@ -13,7 +13,7 @@ use geds_core::{Error, Kind, Result};
 use rustix::fs::OFlags;
 
 use super::budget::{Budget, Charge};
-use super::memory::{self, Memory};
+use super::memory::{self, HugePages, Memory};
 use super::pool::Pool;
 use super::{NO_PANIC, lock};
 
@@ -28,9 +28,9 @@ struct Spare {
 }
 
 impl Spare {
-    fn make(bytes: u64, charge: Charge) -> Result<Self> {
+    fn make(bytes: u64, charge: Charge, huge_pages: &HugePages) -> Result<Self> {
         let make = || {
-            let fd = memory::create(bytes)?;
+            let fd = memory::create(bytes, huge_pages)?;
             let memory = Memory::of_ours(&fd, bytes)?;
             Ok(Self { fd, memory, charge })
         };
@@ -149,6 +149,7 @@ impl Segments {
             budget: Arc::clone(&budget),
             segment_bytes,
             wanted: spares,
+            huge_pages: HugePages::default(),
         });
         let thread = rt::thread("geds-segments".to_owned(), THREAD_STACK_BYTES, {
             let spares = Arc::clone(&spares);
@@ -182,7 +183,10 @@ impl Segments {
             let charge = domain.charge(self.segment_bytes)?;
             let spare = match self.spares.take() {
                 Some(spare) => spare,
-                None => Spare::make(self.segment_bytes, self.budget.charge(self.segment_bytes)?)?,
+                None => {
+                    let charge = self.budget.charge(self.segment_bytes)?;
+                    Spare::make(self.segment_bytes, charge, &self.spares.huge_pages)?
+                }
             };
             // A count orders nothing else.
             let no = SegmentNo(self.last_no.fetch_add(1, Ordering::Relaxed) + 1);
@@ -250,6 +254,7 @@ struct Spares {
     budget: Arc<Budget>,
     segment_bytes: u64,
     wanted: usize,
+    huge_pages: HugePages,
 }
 
 #[derive(Debug, Default)]
@@ -291,7 +296,7 @@ impl Spares {
             };
             state.is_making = true;
             drop(state);
-            let spare = Spare::make(self.segment_bytes, charge);
+            let spare = Spare::make(self.segment_bytes, charge, &self.huge_pages);
             if let Ok(spare) = &spare {
                 spare.memory.populate(0, self.segment_bytes);
             }

@@ -189,7 +189,7 @@ fn segments_that_make_no_sense_are_refused() {
 #[test]
 fn the_kernel_tells_who_else_has_memory_and_keeps_them_from_writing() {
     use rustix::fs::OFlags;
-    let fd = memory::create(PAGE_BYTES).expect("there is memory");
+    let fd = memory::create(PAGE_BYTES, &memory::HugePages::default()).expect("there is memory");
     let ours = Memory::of_ours(&fd, PAGE_BYTES).expect("it is mapped");
     assert!(memory::alone(&fd));
     let writer = memory::reopen(&fd, OFlags::RDWR).expect("it opens");

@@ -21,7 +21,7 @@ pub struct Config {
     pub dir: PathBuf,
     /// Who may come in: see [`users`](crate::users). Without it, `users` in the directory.
     pub users: Option<PathBuf>,
-    /// What all objects of one tenant may have, wherever they are; those of buckets whose authority is S3 do not count. The node that owns the names of a site
+    /// What all objects of one tenant may have, wherever they are; parts of uploads and buckets whose authority is S3 do not count. The node that owns the names of a site
     /// says it for all.
     pub tenant_limit: Option<ByteSize>,
     pub memory: Memory,

@@ -147,7 +147,6 @@ impl Index {
         self.names_bytes
     }
 
-    /// Of the last record.
     /// What the names in all buckets of an owner stand for, in bytes. What has several names counts as often.
     #[must_use]
     pub fn owned_bytes(&self, owner: &ids::Name) -> u64 {
@@ -155,6 +154,7 @@ impl Index {
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
+    /// Of the last record.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
@@ -249,10 +249,10 @@ impl Index {
         let Command { by, when, op } = command;
         self.hear(by, &op)?;
         let changes_something = self.check(&op)?;
+        self.compare(&when, &op)?;
         if changes_something {
             self.limit(&op)?;
         }
-        self.compare(&when, &op)?;
         let revision = self.revision.next();
         Ok(changes_something.then_some(Record { revision, op }))
     }
@@ -302,6 +302,9 @@ impl Index {
                 let n_consumers = self.entry(name)?.hints.consumers.len();
                 within(n_consumers + 1, limits.consumers_max, "consumers")
             }
+            Op::RenamePrefix { from, to } if !self.is_of_one([&from.bucket, &to.bucket])? => {
+                Err(Error::Invalid("the buckets belong to two owners"))
+            }
             Op::DeletePrefix(folder) | Op::RenamePrefix { from: folder, .. } => {
                 let max = limits.transaction_names_max;
                 let n_names = self.folder(folder)?.take(max + 1).count();
@@ -320,6 +323,10 @@ impl Index {
                 within(n_names, limits.names_max, "names of one object")?;
                 metadata(own.as_deref().unwrap_or_default())
             }
+            // Else what it is would count for somebody who has not asked for it.
+            Op::Rename { from, to } if !self.is_of_one([&from.bucket, &to.bucket])? => {
+                Err(Error::Invalid("the buckets belong to two owners"))
+            }
             Op::AddCopy(id, _) => {
                 let n_copies = self.object(*id)?.placement.copies().len();
                 within(n_copies + 1, limits.copies_max, "copies")
@@ -329,6 +336,10 @@ impl Index {
             }
             _ => Ok(()),
         }
+    }
+
+    fn is_of_one(&self, [one, other]: [&BucketName; 2]) -> Result<bool, Error> {
+        Ok(self.bucket(one)?.owner == self.bucket(other)?.owner)
     }
 
     /// May a name stand for so many bytes?

@@ -169,10 +169,17 @@ impl Store {
         let revision = self.0.namespace.last();
         match (owner.seen_later(revision), self.0.peers.get()) {
             (Some(seen), Some(peers)) => {
+                // Not only when others have seen it.
+                self.start_writing();
                 Ack::shared(ticket, (seen, revision), peers.runtime().clone())
             }
             _ => Ack::new(ticket),
         }
+    }
+
+    /// Has what was committed written to the log now: for who lets a task wait for it, later.
+    pub fn start_writing(&self) {
+        self.0.wal.start_writing();
     }
 
     /// All that was committed until now is durable when it is kept.

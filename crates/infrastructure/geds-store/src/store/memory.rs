@@ -35,6 +35,9 @@ const HIGH_PERCENT: u64 = 90;
 const LOW_PERCENT: u64 = 80;
 /// Longer objects stay on the disk when they are read, until somebody writes them anew.
 const PROMOTED_BYTES_MAX: u64 = 16 << 20;
+/// A tenant that has all but one of so many parts of what it may have is to have what is spent deleted; so many objects at once.
+const OWNED_PARTS: u64 = 8;
+const DELETED_MAX: usize = 10_000;
 /// So many objects wait at most to be brought back to memory. More are not.
 const WANTED_MAX: usize = 256;
 
@@ -302,6 +305,29 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Deletes what is spent of tenants that have nearly as much as they may: nobody else may need its room. Looks at all their names.
+    pub(super) fn delete_spent_of_full(&self) -> Result<()> {
+        let now_ms = now_ms();
+        let spent = self.0.namespace.read(|index| {
+            let limits = index.limits();
+            let enough = limits.owned_bytes_max / OWNED_PARTS * (OWNED_PARTS - 1);
+            let is_full = |owner: &Tenant| {
+                limits.unlimited_owner.as_ref() != Some(owner)
+                    && index.owned_bytes(owner) > enough
+            };
+            let buckets = index.buckets().filter(|(_, bucket)| is_full(&bucket.owner));
+            let names = buckets.filter_map(|(name, _)| index.names(name).ok());
+            let entries = names.flat_map(|names| names.values());
+            let spent = entries.filter(|entry| entry.hints.is_spent(now_ms));
+            let ids = spent.map(|entry| entry.sealed.id);
+            ids.take(DELETED_MAX).collect::<Vec<_>>()
+        });
+        for id in spent {
+            self.delete_spent(id, now_ms)?;
+        }
+        Ok(())
     }
 
     /// Moves objects to the disk, and forgets them when they are there. Gives how many bytes of memory that has freed. What does not go stays.

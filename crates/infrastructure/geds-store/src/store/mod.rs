@@ -507,7 +507,7 @@ impl Store {
     }
 
     /// What is to be done from time to time: goes on after the disk was full, makes room in memory before somebody needs it, brings back what was
-    /// read from the disk, looks for damage there, and makes a snapshot of the index if one pays. To be called about once a second.
+    /// read from the disk, deletes what is spent of tenants at their limit, looks for damage, and makes a snapshot of the index if one pays. To be called about once a second.
     ///
     /// # Errors
     /// `Exhausted` while the disk is full; `Corrupt` when a restart would fail; what the log says.
@@ -518,8 +518,13 @@ impl Store {
         let short = self.shorten_log();
         let room = self.keep_disk_room().and(self.keep_room());
         self.promote_wanted();
+        let deleted = match self.0.member {
+            // The owner of the names does it.
+            Some(_) => Ok(()),
+            None => self.delete_spent_of_full(),
+        };
         let scrubbed = self.scrub_on();
-        resumed.and(short).and(room).and(scrubbed)
+        resumed.and(short).and(room).and(deleted).and(scrubbed)
     }
 
     /// What waits for S3, and what was done there. `None`: nothing of it is in S3.

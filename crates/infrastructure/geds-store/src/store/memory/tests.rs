@@ -220,6 +220,36 @@ fn a_tenant_has_no_more_than_it_may() {
     let deleted = store.delete(&tenant("acme"), &name("key-1"), Precondition::None);
     deleted.expect("it is there").wait().expect("durable");
     put(&store, 3, 600_000).expect("there is room again");
+    // What is spent makes room when the store is next looked after.
+    let consumed = store.consume(&tenant("acme"), &name("key-3"), ConsumerId(1));
+    consumed.expect("it is there").wait().expect("durable");
+    store.maintain().expect("it works");
+    put(&store, 4, 600_000).expect_err("nobody has said that it is read once");
+}
+
+#[test]
+fn what_is_spent_makes_room_for_its_tenant() {
+    let sizes = Sizes {
+        owned_bytes_max: 1_000_000,
+        ..small()
+    };
+    let store = store_of(&CrashDisk::default(), &sizes);
+    let mut writer = store.writer(&tenant("acme")).expect("memory");
+    writer.append(&content(900_000, 1)).expect("there is room");
+    let terms = Terms {
+        readers: 1,
+        ..Terms::default()
+    };
+    let written = (Class::Ephemeral, writer);
+    let sealed = store.seal(&tenant("acme"), &name("once"), written, terms);
+    drop(sealed.expect("within the limit"));
+    store.maintain().expect("it works");
+    put(&store, 2, 200_000).expect_err("it was not read yet");
+    let consumed = store.consume(&tenant("acme"), &name("once"), ConsumerId(1));
+    consumed.expect("it is there").wait().expect("durable");
+    put(&store, 2, 200_000).expect_err("it is not looked for each time");
+    store.maintain().expect("it works");
+    put(&store, 2, 200_000).expect("there is room");
 }
 
 #[test]

@@ -19,7 +19,11 @@ pub(super) async fn change(session: &Session, change: Change, asked: Asked) {
             .await;
     }
     // The queue of the log may be full.
-    let call = move || commit(&store, &tenant, change);
+    let call = move || {
+        let committed = commit(&store, &tenant, change);
+        store.start_writing();
+        committed
+    };
     let result = match blocking(&session.share.changing, call).await {
         Ok(ack) => ack.await,
         Err(error) => Err(error),

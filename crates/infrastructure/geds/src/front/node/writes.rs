@@ -195,7 +195,9 @@ async fn seal_as(session: &Session, written: Written, seal: Seal) -> Result<Seal
     let sealed = blocking(&session.share.changing, move || {
         // In one go: what was taken and not sealed would be gone with the connection.
         let writer = (seal.class, written.take()?);
-        store.seal(&tenant, &seal.name, writer, seal.terms)
+        let sealed = store.seal(&tenant, &seal.name, writer, seal.terms);
+        store.start_writing();
+        sealed
     });
     let (entry, ack) = sealed.await?;
     // An ephemeral one says that it may be lost. What was too long for memory is none.

@@ -28,6 +28,7 @@ impl Commits {
         let work = move || {
             while let Some(job) = queue.blocking_recv() {
                 job(&store);
+                store.start_writing();
             }
         };
         let thread = rt::thread("s3 commits".to_owned(), STACK_BYTES, work);
