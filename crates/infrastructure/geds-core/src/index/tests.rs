@@ -227,7 +227,11 @@ impl World {
         let doomed = self.index.doomed().cloned();
         assert!(doomed.eq(model.doomed.iter().cloned()));
         let mut owned_bytes = BTreeMap::new();
-        for (name, entry) in model.names.iter().filter(|(_, entry)| entry.sealed.size > 0) {
+        for (name, entry) in model
+            .names
+            .iter()
+            .filter(|(_, entry)| entry.sealed.size > 0)
+        {
             let owner = model.buckets[&name.bucket].owner.clone();
             *owned_bytes.entry(owner).or_default() += u128::from(entry.sealed.size);
         }
@@ -884,7 +888,10 @@ fn an_owner_has_no_more_bytes_than_it_may() {
     };
     let refused = |index: &mut Index, op| {
         let refused = execute(index, op);
-        assert!(matches!(refused, Err(Error::OwnerFull { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::OwnerFull { .. })),
+            "{refused:?}"
+        );
     };
     refused(&mut index, sized("z", 4, 1));
     refused(&mut index, sized("z", 4, u64::MAX));

@@ -314,8 +314,7 @@ impl Store {
             let limits = index.limits();
             let enough = limits.owned_bytes_max / OWNED_PARTS * (OWNED_PARTS - 1);
             let is_full = |owner: &Tenant| {
-                limits.unlimited_owner.as_ref() != Some(owner)
-                    && index.owned_bytes(owner) > enough
+                limits.unlimited_owner.as_ref() != Some(owner) && index.owned_bytes(owner) > enough
             };
             let buckets = index.buckets().filter(|(_, bucket)| is_full(&bucket.owner));
             let names = buckets.filter_map(|(name, _)| index.names(name).ok());

@@ -502,7 +502,9 @@ fn who_reads_what_is_damaged_on_the_disk_is_given_what_is_in_s3() {
     let reader = reader.expect("it is there");
     let mut part = vec![0; 150_000];
     world.s3.proxy.set_down(true);
-    let unread = reader.read_at(70_000, &mut part).expect_err("nobody has it");
+    let unread = reader
+        .read_at(70_000, &mut part)
+        .expect_err("nobody has it");
     assert_eq!(unread.kind, Kind::Unavailable);
     world.s3.proxy.set_down(false);
     for _ in 0..2 {
