@@ -88,6 +88,7 @@ impl Model {
             Op::Rename { from, to } if from == to => self.names.get(to).map(|_| Some(to.clone())),
             Op::Rename { from, to } => {
                 let entry = self.names.remove(from)?;
+                self.check_owners(&from.bucket, &to.bucket)?;
                 self.give(
                     to,
                     Entry {
@@ -122,6 +123,11 @@ impl Model {
         }
     }
 
+    fn check_owners(&self, one: &BucketName, other: &BucketName) -> Option<()> {
+        let [one, other] = [one, other].map(|name| self.buckets.get(name));
+        (one?.owner == other?.owner).then_some(())
+    }
+
     fn rename_prefix(
         &mut self,
         generation: Revision,
@@ -129,6 +135,9 @@ impl Model {
         to: &Folder,
     ) -> Option<Option<Name>> {
         let all = self.names.clone();
+        if all.keys().any(|name| in_folder(name, from)) {
+            self.check_owners(&from.bucket, &to.bucket)?;
+        }
         self.names.retain(|name, _| !in_folder(name, from));
         for (name, entry) in all.into_iter().filter(|(name, _)| in_folder(name, from)) {
             let rest = &name.key.as_str()[from.prefix.as_str().len()..];
