@@ -5,8 +5,9 @@
 //!      ▲ nobody else is there, or there is little room left: all the time
 //! ```
 //!
-//! Nobody knows how long answers would take without it, so it is left alone now and then: what took longer while things were sent than while they
-//! were not was felt, and the rests are twice as long from then on. If nothing was felt they are half as long.
+//! Nobody knows how long answers would take without it, so it is left alone now and then: what took longer while things were sent than just before
+//! was felt, and the rests are twice as long from then on. If nothing was felt they are half as long. Both the slowest answers count and what most
+//! of them take: of that, less is done in the same time.
 
 use std::time::Duration;
 
@@ -21,7 +22,10 @@ const LONGER_MAX: u32 = 6;
 const DRAINING_TURNS: u32 = 4;
 /// With fewer answers nothing can be said.
 const ANSWERS_MIN: u64 = 100;
-const PERCENTILE: u64 = 99;
+/// Of the slowest, a step more is felt; of what is in the middle, this part of it more.
+const SLOW_PERCENT: u64 = 99;
+const MIDDLE_PERCENT: u64 = 50;
+const FELT_PART: u64 = 16;
 
 /// Each power of two is so many steps, as a power of two: answers are told apart if one takes an eighth longer.
 const STEPS_LOG: u32 = 3;
@@ -66,19 +70,37 @@ impl Answers {
         self.0.iter().map(|n| u64::from(*n)).sum()
     }
 
-    /// The bucket of those that took longer than most. `None`: there are too few.
-    fn high(&self) -> Option<usize> {
+    /// The bucket of the one that so many percent come before, and how many answers of that bucket do, of all there. `None`: there are too few answers.
+    fn find(&self, percent: u64) -> Option<(usize, u64, u64)> {
         let len = self.len();
         if len < ANSWERS_MIN {
             return None;
         }
-        let mut left = len * PERCENTILE / 100;
-        self.0.iter().position(|n| {
-            let is_it = u64::from(*n) > left;
-            left = left.saturating_sub(u64::from(*n));
-            is_it
-        })
+        let mut before = len * percent / 100;
+        for (bucket, n) in self.0.iter().enumerate() {
+            let n = u64::from(*n);
+            if n > before {
+                return Some((bucket, before, n));
+            }
+            before -= n;
+        }
+        None
     }
+
+    /// How long that one took, in nanoseconds: those of a bucket are taken as spread over it.
+    fn quantile_ns(&self, percent: u64) -> Option<u64> {
+        let (bucket, before, n) = self.find(percent)?;
+        let [least, most] = [bucket, bucket + 1].map(least_ns);
+        let part = u128::from(most - least) * u128::from(before) / u128::from(n);
+        Some(least + u64::try_from(part).unwrap_or(0))
+    }
+}
+
+/// The shortest time in a bucket.
+fn least_ns(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let (power, step) = (bucket >> STEPS_LOG, bucket % (1 << STEPS_LOG));
+    ((1 << STEPS_LOG) + step) << power
 }
 
 /// Decides it, turn by turn.
@@ -123,10 +145,12 @@ impl Pace {
                 }
             }
             Phase::Resting(turn) => {
-                if turn >= DRAINING_TURNS {
+                let turns = RESTING_TURNS_MIN << self.longer;
+                // What there is to do changes: so what is compared is near each other.
+                if turn >= DRAINING_TURNS && turn + SENDING_TURNS >= turns {
                     self.calm.add(answers);
                 }
-                if turn + 1 < RESTING_TURNS_MIN << self.longer {
+                if turn + 1 < turns {
                     Phase::Resting(turn + 1)
                 } else {
                     self.judge();
@@ -144,10 +168,12 @@ impl Pace {
     }
 
     fn judge(&mut self) {
-        let is_felt = match (self.loaded.high(), self.calm.high()) {
-            (Some(loaded), Some(calm)) => loaded > calm,
-            _ => false,
-        };
+        let (loaded, calm) = (&self.loaded, &self.calm);
+        let slow = |answers: &Answers| answers.find(SLOW_PERCENT).map(|(bucket, ..)| bucket);
+        let middle = |answers: &Answers| answers.quantile_ns(MIDDLE_PERCENT);
+        let are_slow_felt = matches!((slow(loaded), slow(calm)), (Some(l), Some(c)) if l > c);
+        let is_felt = are_slow_felt
+            || matches!((middle(loaded), middle(calm)), (Some(l), Some(c)) if l > c + c / FELT_PART);
         self.longer = match is_felt {
             true => (self.longer + 1).min(LONGER_MAX),
             false => self.longer.saturating_sub(1),
@@ -206,6 +232,22 @@ mod tests {
     }
 
     #[test]
+    fn what_makes_all_answers_a_little_slower_is_felt() {
+        let mut pace = Pace::default();
+        let all = |us| {
+            let mut answers = Answers::default();
+            answers.0[bucket(Duration::from_micros(us))] = 200;
+            // The slowest are as slow as ever.
+            answers.0[bucket(Duration::from_micros(1_000))] = 10;
+            answers
+        };
+        let felt = |is_sending| all(if is_sending { 110 } else { 100 });
+        part(&mut pace, 2_000, felt);
+        let sent = part(&mut pace, 4_000, felt);
+        assert!((0.01..0.05).contains(&sent), "{sent}");
+    }
+
+    #[test]
     fn who_is_short_of_room_does_not_rest() {
         let mut pace = Pace::default();
         let felt = |is_sending| answers(200, if is_sending { 1_200 } else { 1_000 });
@@ -221,6 +263,9 @@ mod tests {
             let later = bucket(Duration::from_micros(us + us.div_ceil(7)));
             assert!(now >= last && later > now, "{us}");
             last = now;
+        }
+        for n in 0..N_BUCKETS {
+            assert_eq!(bucket(Duration::from_nanos(least_ns(n))), n);
         }
         assert_eq!(bucket(Duration::ZERO), 0);
         assert_eq!(bucket(Duration::MAX), N_BUCKETS - 1);
