@@ -1,0 +1,258 @@
+//! What a record changes. The owner does it when it proposes, and the next one when it reads the log: there is one way to do it.
+
+use crate::Corrupt;
+use crate::content::{Place, Run};
+use crate::names::SegmentId;
+use crate::record::{Body, Record};
+use crate::segment::{LENGTH_MAX, Segment};
+use crate::state::{State, Totals};
+use crate::table::Entries;
+
+/// What came of a record beside the new state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Segments that are no more.
+    pub(crate) gone: Vec<SegmentId>,
+    /// Numbers under which nothing is needed any more in long-term storage.
+    pub(crate) unreferenced: Vec<SegmentId>,
+}
+
+impl State {
+    /// `payload_at` is where in the record its payload begins.
+    ///
+    /// # Errors
+    /// The record does not belong behind the ones before it. Nothing is to be done with the state any more.
+    pub(crate) fn apply(&mut self, record: &Record, payload_at: u64) -> Result<Change, Corrupt> {
+        if record.seq != self.seq.next() {
+            return Err(Corrupt("a record is missing"));
+        }
+        self.seq = record.seq;
+        let mut change = Change::default();
+        match &record.body {
+            Body::Opened(epoch) => {
+                if *epoch <= self.epoch {
+                    return Err(Corrupt("an owner that is not later than the one before"));
+                }
+                self.epoch = *epoch;
+                let transient: Vec<_> = self.transient().map(|(id, _)| id).collect();
+                for id in transient {
+                    self.remove(id, &mut change)?;
+                }
+            }
+            Body::Created { .. } => self.add(record)?,
+            Body::Merged {
+                target,
+                offset,
+                sources,
+                attributes,
+            } => {
+                let mut taken = Vec::with_capacity(sources.len());
+                for id in sources {
+                    if id == target {
+                        return Err(Corrupt("a segment is merged into itself"));
+                    }
+                    taken.push(self.take(*id)?);
+                    change.gone.push(*id);
+                }
+                self.change(*target, record, |segment| {
+                    // All may have been merged before, and the target sealed since.
+                    if !taken.is_empty() {
+                        segment.begins_at(*offset)?;
+                    }
+                    segment.attributes.set(attributes);
+                    taken
+                        .into_iter()
+                        .try_for_each(|source| segment.absorb(source))
+                })?;
+            }
+            Body::Deleted(id) => self.remove(*id, &mut change)?,
+            body => {
+                let id = body.segment().expect("the others have been matched");
+                let place = Place::Log {
+                    record: record.seq,
+                    at: payload_at,
+                };
+                let done = self.change(id, record, |segment| segment.apply(id, body, place))?;
+                change.unreferenced = done;
+            }
+        }
+        Ok(change)
+    }
+
+    fn add(&mut self, record: &Record) -> Result<(), Corrupt> {
+        let Body::Created {
+            id,
+            name,
+            kind,
+            attributes,
+        } = &record.body
+        else {
+            unreachable!("it has been matched");
+        };
+        if *id <= self.last_id || *id > SegmentId::MAX {
+            return Err(Corrupt("a number of a segment is used twice"));
+        }
+        self.last_id = *id;
+        if self.names.insert(name.clone(), *id).is_some() {
+            return Err(Corrupt("a name of a segment is used twice"));
+        }
+        let mut segment = Segment::new(name.clone(), *kind);
+        segment.attributes.set(attributes);
+        segment.changed = record.seq;
+        segment.modified_at_ms = record.at_ms;
+        self.totals.add(Totals::of(&segment));
+        self.segments.insert(*id, segment);
+        Ok(())
+    }
+
+    fn change<T>(
+        &mut self,
+        id: SegmentId,
+        record: &Record,
+        change: impl FnOnce(&mut Segment) -> Result<T, Corrupt>,
+    ) -> Result<T, Corrupt> {
+        let segment = self.segments.get_mut(&id).ok_or(NO_SEGMENT)?;
+        self.totals.subtract(Totals::of(segment));
+        let done = change(segment)?;
+        self.totals.add(Totals::of(segment));
+        segment.changed = record.seq;
+        if !matches!(record.body, Body::Stored { .. }) {
+            segment.modified_at_ms = record.at_ms;
+        }
+        Ok(done)
+    }
+
+    fn take(&mut self, id: SegmentId) -> Result<Segment, Corrupt> {
+        let segment = self.segments.remove(&id).ok_or(NO_SEGMENT)?;
+        self.totals.subtract(Totals::of(&segment));
+        self.names.remove(&segment.name);
+        self.unnamed = self.seq;
+        Ok(segment)
+    }
+
+    fn remove(&mut self, id: SegmentId, change: &mut Change) -> Result<(), Corrupt> {
+        let segment = self.take(id)?;
+        let stored = &mut change.unreferenced;
+        stored.extend(segment.content.stored_of());
+        stored.sort_unstable();
+        stored.dedup();
+        change.gone.push(id);
+        Ok(())
+    }
+}
+
+const NO_SEGMENT: Corrupt = Corrupt("a record about no segment");
+
+impl Segment {
+    /// Returns what is unreferenced now.
+    fn apply(
+        &mut self,
+        id: SegmentId,
+        body: &Body,
+        place: Place,
+    ) -> Result<Vec<SegmentId>, Corrupt> {
+        match body {
+            Body::Appended {
+                offset,
+                attributes,
+                data,
+                ..
+            } => {
+                if self.table.is_some() {
+                    return Err(Corrupt("bytes are appended to a table"));
+                }
+                self.begins_at(*offset)?;
+                self.attributes.set(attributes);
+                self.push(data.len(), place)?;
+            }
+            Body::Sealed(_) => self.is_sealed = true,
+            Body::Truncated { start, .. } => return self.truncate(id, *start),
+            Body::AttributesSet { attributes, .. } => self.attributes.set(attributes),
+            Body::TableChanged {
+                offset, entries, ..
+            } => self.write(*offset, entries, place)?,
+            Body::TableCompacted {
+                offset,
+                start,
+                entries,
+                ..
+            } => {
+                self.write(*offset, entries, place)?;
+                let unreferenced = self.truncate(id, *start)?;
+                let table = self.table.as_ref().ok_or(NO_TABLE)?;
+                if table.first().is_some_and(|first| first < self.start) {
+                    return Err(Corrupt("a table is compacted that needs the rest"));
+                }
+                return Ok(unreferenced);
+            }
+            Body::Stored { to, .. } => {
+                if *to < self.start || *to > self.length {
+                    return Err(Corrupt("more is stored than there is"));
+                }
+                return Ok(self.content.store(id, self.start, *to));
+            }
+            Body::Opened(_) | Body::Created { .. } | Body::Merged { .. } | Body::Deleted(_) => {
+                unreachable!("not about one segment that lives on")
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn begins_at(&self, offset: u64) -> Result<(), Corrupt> {
+        if offset == self.length && !self.is_sealed {
+            Ok(())
+        } else {
+            Err(Corrupt("a segment does not go on where it ended"))
+        }
+    }
+
+    fn push(&mut self, bytes: usize, place: Place) -> Result<(), Corrupt> {
+        let bytes = bytes as u64;
+        self.grow(bytes)?;
+        self.content.push(self.length - bytes, Run { bytes, place });
+        Ok(())
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<(), Corrupt> {
+        let length = self.length.checked_add(bytes);
+        match length {
+            Some(length) if length <= LENGTH_MAX => self.length = length,
+            _ => return Err(Corrupt("a segment is longer than any")),
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, source: Segment) -> Result<(), Corrupt> {
+        if source.start != 0 || source.table.is_some() || self.table.is_some() {
+            return Err(Corrupt("a segment is merged that cannot be"));
+        }
+        let offset = self.length;
+        self.grow(source.length)?;
+        self.content.absorb(offset, source.content);
+        Ok(())
+    }
+
+    fn truncate(&mut self, id: SegmentId, start: u64) -> Result<Vec<SegmentId>, Corrupt> {
+        if start < self.start || start > self.length {
+            return Err(Corrupt("a segment is truncated where it is not"));
+        }
+        self.start = start;
+        let mut unreferenced = self.content.truncate(start);
+        // More may be stored under its own number: what it gives up of that is not the number.
+        unreferenced.retain(|other| *other != id);
+        Ok(unreferenced)
+    }
+
+    fn write(&mut self, offset: u64, entries: &bytes::Bytes, place: Place) -> Result<(), Corrupt> {
+        self.begins_at(offset)?;
+        self.push(entries.len(), place)?;
+        let table = self.table.as_mut().ok_or(NO_TABLE)?;
+        for entry in Entries::new(offset, entries.clone()) {
+            let entry = entry.map_err(|_| Corrupt("a table has bytes that are no entry"))?;
+            table.apply(&entry);
+        }
+        Ok(())
+    }
+}
+
+const NO_TABLE: Corrupt = Corrupt("entries for a segment that is no table");

@@ -1,0 +1,417 @@
+//! A checkpoint: the state in pieces, each of a bounded size, and made of them again.
+//!
+//! They come in this order: the head; each segment, followed by its attributes, runs and entries; where the records lie that the runs are in.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ids::Epoch;
+use serde::{Deserialize, Serialize};
+
+use super::record::{KindV1, ValuesV1, parse_name, parse_values};
+use super::{decode, encode};
+use crate::Corrupt;
+use crate::attributes::NO_VALUE;
+use crate::container::Container;
+use crate::content::{Content, Place, Run};
+use crate::names::{Position, SegmentId, Seq};
+use crate::op::Answer;
+use crate::recovery::Recovery;
+use crate::segment::{LENGTH_MAX, Segment};
+use crate::state::{State, Totals};
+use crate::table::{Entry, Table};
+
+/// How many of anything are in one piece.
+const ITEMS_MAX: usize = 4096;
+/// A piece with entries ends when it has that much.
+const ENTRIES_BYTES: usize = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+enum PieceV1<'a> {
+    Head {
+        seq: u64,
+        unnamed: u64,
+        last_id: u64,
+        epoch: u64,
+        n_segments: u64,
+    },
+    #[serde(borrow)]
+    Segment(SegmentV1<'a>),
+    /// Of the segment before. So the next two.
+    Attributes(ValuesV1),
+    Runs(Vec<RunV1>),
+    Entries(Vec<EntryV1<'a>>),
+    /// Of records the number and the position.
+    Positions(Vec<(u64, u64)>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct SegmentV1<'a> {
+    id: u64,
+    name: &'a str,
+    kind: KindV1,
+    start: u64,
+    length: u64,
+    is_sealed: bool,
+    modified_at_ms: u64,
+    changed: u64,
+    n_attributes: u64,
+    n_entries: u64,
+}
+
+/// Bytes, and where they lie: their offsets follow.
+#[derive(Serialize, Deserialize)]
+struct RunV1(u64, PlaceV1);
+
+#[derive(Serialize, Deserialize)]
+enum PlaceV1 {
+    Log(u64, u64),
+    Stored(u64, u64),
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryV1<'a> {
+    #[serde(borrow)]
+    key: &'a [u8],
+    version: i64,
+    offset: u64,
+    value: &'a [u8],
+}
+
+impl Container {
+    /// The state after [`Self::proposed_to`], durable or not, as pieces that [`Recovery::load`] makes it of. They are to be kept in this order,
+    /// with those of [`Self::positions`] behind them.
+    pub fn checkpoint(&self) -> impl Iterator<Item = Vec<u8>> {
+        let state = &self.state;
+        let head = PieceV1::Head {
+            seq: state.seq.0,
+            unnamed: state.unnamed.0,
+            last_id: state.last_id.0,
+            epoch: state.epoch.0,
+            n_segments: state.segments.len() as u64,
+        };
+        let segments = state.segments.iter();
+        std::iter::once(head)
+            .chain(segments.flat_map(|(id, segment)| pieces(*id, segment)))
+            .map(|piece| encode(&piece))
+    }
+
+    /// The last pieces of a checkpoint, when all of it is durable: where its records lie.
+    ///
+    /// # Panics
+    /// If it is not durable.
+    pub fn positions(&self, checkpoint: Seq) -> impl Iterator<Item = Vec<u8>> {
+        let is_durable = checkpoint <= self.durable_to();
+        assert!(is_durable, "a checkpoint is kept when it is durable");
+        let positions = self.positions.range(..=checkpoint);
+        chunks(positions.map(|(seq, position)| (seq.0, position.0)))
+            .map(|some| encode(&PieceV1::Positions(some)))
+    }
+
+    /// The oldest record whose bytes are needed, when [`Answer::as_of`] is durable. Who draws a checkpoint asks at the same moment, and may truncate
+    /// the log up to there, but not beyond the checkpoint's own place in it, when the checkpoint is kept.
+    #[must_use]
+    pub fn needs(&self) -> Answer<Option<Position>> {
+        let segments = self.state.segments.values();
+        let oldest = segments
+            .filter_map(|segment| segment.content.oldest())
+            .min();
+        // One without a position is under way, and lies behind everything.
+        let value = oldest.and_then(|seq| self.positions.get(&seq).copied());
+        let as_of = self.state.seq;
+        Answer { value, as_of }
+    }
+
+    /// The log has been truncated up to there.
+    pub fn truncated(&mut self, before: Position) {
+        self.positions.retain(|_, position| *position >= before);
+    }
+}
+
+fn pieces(id: SegmentId, segment: &Segment) -> impl Iterator<Item = PieceV1<'_>> {
+    let n_entries = segment.table.as_ref().map_or(0, Table::n_entries);
+    let head = PieceV1::Segment(SegmentV1 {
+        id: id.0,
+        name: segment.name.as_str(),
+        kind: segment.kind.into(),
+        start: segment.start,
+        length: segment.length,
+        is_sealed: segment.is_sealed,
+        modified_at_ms: segment.modified_at_ms,
+        changed: segment.changed.0,
+        n_attributes: segment.attributes.len() as u64,
+        n_entries: n_entries as u64,
+    });
+    let attributes = segment.attributes.iter();
+    let attributes = attributes.map(|(id, value)| (id.0, value));
+    let runs = segment.content.iter().map(|(_, run)| {
+        let place = match run.place {
+            Place::Log { record, at } => PlaceV1::Log(record.0, at),
+            Place::Stored { of, offset } => PlaceV1::Stored(of.0, offset),
+        };
+        RunV1(run.bytes, place)
+    });
+    let entries = segment.table.iter().flat_map(|table| table.since(0));
+    std::iter::once(head)
+        .chain(chunks(attributes).map(PieceV1::Attributes))
+        .chain(chunks(runs).map(PieceV1::Runs))
+        .chain(chunks_of_entries(entries).map(PieceV1::Entries))
+}
+
+fn chunks<T>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = Vec<T>> {
+    std::iter::from_fn(move || {
+        let some: Vec<_> = items.by_ref().take(ITEMS_MAX).collect();
+        (!some.is_empty()).then_some(some)
+    })
+}
+
+fn chunks_of_entries<'a>(
+    mut entries: impl Iterator<Item = (&'a Bytes, &'a Entry)>,
+) -> impl Iterator<Item = Vec<EntryV1<'a>>> {
+    std::iter::from_fn(move || {
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        while bytes < ENTRIES_BYTES
+            && some.len() < ITEMS_MAX
+            && let Some((key, entry)) = entries.next()
+        {
+            bytes += key.len() + entry.value.len();
+            some.push(EntryV1 {
+                key,
+                version: entry.version,
+                offset: entry.offset,
+                value: &entry.value,
+            });
+        }
+        (!some.is_empty()).then_some(some)
+    })
+}
+
+impl Recovery {
+    /// Of a container that has a checkpoint: its log is read from there on, or from before.
+    ///
+    /// # Errors
+    /// [`Corrupt`]: these are not all pieces of one checkpoint.
+    pub fn load<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Result<Self, Corrupt> {
+        let mut pieces = pieces.into_iter();
+        let head = pieces.next();
+        let mut loader = Loader::new(head.as_ref().map_or(&[], B::as_ref))?;
+        for piece in pieces {
+            loader.take(whole(piece.as_ref())?)?;
+        }
+        loader.finish()
+    }
+}
+
+fn whole(bytes: &[u8]) -> Result<PieceV1<'_>, Corrupt> {
+    match decode(bytes)? {
+        (piece, []) => Ok(piece),
+        _ => Err(Corrupt("bytes behind a piece")),
+    }
+}
+
+/// What the pieces so far come to.
+struct Loader {
+    recovery: Recovery,
+    n_segments: u64,
+    current: Option<Loading>,
+}
+
+/// A segment of which not all pieces have come.
+struct Loading {
+    id: SegmentId,
+    segment: Segment,
+    attributes: BTreeMap<crate::attributes::AttributeId, i64>,
+    runs: BTreeMap<u64, Run>,
+    /// So far there are runs.
+    end: u64,
+    n_attributes: u64,
+    n_entries: u64,
+}
+
+impl Loader {
+    fn new(head: &[u8]) -> Result<Self, Corrupt> {
+        let PieceV1::Head {
+            seq,
+            unnamed,
+            last_id,
+            epoch,
+            n_segments,
+        } = whole(head)?
+        else {
+            return Err(Corrupt("a checkpoint begins with its head"));
+        };
+        if Seq(seq) > Seq::MAX || SegmentId(last_id) > SegmentId::MAX {
+            return Err(Corrupt("more than there can be"));
+        }
+        let state = State {
+            seq: Seq(seq),
+            unnamed: Seq(unnamed),
+            last_id: SegmentId(last_id),
+            epoch: Epoch(epoch),
+            ..State::default()
+        };
+        let recovery = Recovery {
+            state,
+            positions: BTreeMap::new(),
+        };
+        Ok(Self {
+            recovery,
+            n_segments,
+            current: None,
+        })
+    }
+
+    fn take(&mut self, piece: PieceV1<'_>) -> Result<(), Corrupt> {
+        match piece {
+            PieceV1::Head { .. } => return Err(Corrupt("a checkpoint has one head")),
+            PieceV1::Segment(segment) => {
+                self.close()?;
+                self.current = Some(Loading::new(&segment)?);
+            }
+            PieceV1::Attributes(values) => {
+                let current = self.current.as_mut().ok_or(NO_SEGMENT)?;
+                if values.iter().any(|(_, value)| *value == NO_VALUE) {
+                    return Err(Corrupt("an attribute that is not there"));
+                }
+                current.attributes.extend(parse_values(values));
+            }
+            PieceV1::Runs(runs) => {
+                let current = self.current.as_mut().ok_or(NO_SEGMENT)?;
+                runs.iter().try_for_each(|run| current.run(run))?;
+            }
+            PieceV1::Entries(entries) => {
+                let current = self.current.as_mut().ok_or(NO_SEGMENT)?;
+                let table = current.segment.table.as_mut();
+                let table = table.ok_or(Corrupt("entries of what is no table"))?;
+                for entry in entries {
+                    if table.get(entry.key).is_some() || entry.offset > LENGTH_MAX {
+                        return Err(Corrupt("an entry that is there twice, or nowhere"));
+                    }
+                    let key = Bytes::copy_from_slice(entry.key);
+                    let entry = Entry {
+                        version: entry.version,
+                        offset: entry.offset,
+                        value: Bytes::copy_from_slice(entry.value),
+                    };
+                    table.insert(key, entry);
+                }
+            }
+            PieceV1::Positions(positions) => {
+                let positions = positions.into_iter();
+                let positions = positions.map(|(seq, position)| (Seq(seq), Position(position)));
+                self.recovery.positions.extend(positions);
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Corrupt> {
+        let Some(loading) = self.current.take() else {
+            return Ok(());
+        };
+        let (id, segment) = loading.finish()?;
+        let state = &mut self.recovery.state;
+        state.totals.add(Totals::of(&segment));
+        if id > state.last_id || segment.changed > state.seq {
+            return Err(Corrupt("a segment that is not there yet"));
+        }
+        let name = state.names.insert(segment.name.clone(), id);
+        let former = state.segments.insert(id, segment);
+        if name.is_some() || former.is_some() {
+            return Err(Corrupt("a segment that is there twice"));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Recovery, Corrupt> {
+        self.close()?;
+        let Recovery { state, positions } = &self.recovery;
+        if state.segments.len() as u64 != self.n_segments || state.unnamed > state.seq {
+            return Err(Corrupt("a checkpoint that is cut"));
+        }
+        let runs = state
+            .segments
+            .values()
+            .flat_map(|segment| segment.content.iter());
+        for (_, run) in runs {
+            if let Place::Log { record, .. } = run.place
+                && (record > state.seq || !positions.contains_key(&record))
+            {
+                return Err(Corrupt("bytes that lie nowhere"));
+            }
+        }
+        Ok(self.recovery)
+    }
+}
+
+const NO_SEGMENT: Corrupt = Corrupt("a piece of no segment");
+
+impl Loading {
+    fn new(head: &SegmentV1<'_>) -> Result<Self, Corrupt> {
+        if head.start > head.length || head.length > LENGTH_MAX {
+            return Err(Corrupt("a segment that ends before it begins"));
+        }
+        let mut segment = Segment::new(parse_name(head.name)?, head.kind.parse()?);
+        segment.start = head.start;
+        segment.length = head.length;
+        segment.is_sealed = head.is_sealed;
+        segment.modified_at_ms = head.modified_at_ms;
+        segment.changed = Seq(head.changed);
+        Ok(Self {
+            id: SegmentId(head.id),
+            segment,
+            attributes: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            end: head.start,
+            n_attributes: head.n_attributes,
+            n_entries: head.n_entries,
+        })
+    }
+
+    fn run(&mut self, RunV1(bytes, piece_place): &RunV1) -> Result<(), Corrupt> {
+        let place = match *piece_place {
+            PlaceV1::Log(record, at) => Place::Log {
+                record: Seq(record),
+                at,
+            },
+            PlaceV1::Stored(of, offset) => Place::Stored {
+                of: SegmentId(of),
+                offset,
+            },
+        };
+        let bytes = *bytes;
+        let (PlaceV1::Log(_, at) | PlaceV1::Stored(_, at)) = *piece_place;
+        if at > LENGTH_MAX {
+            return Err(Corrupt("bytes that lie nowhere"));
+        }
+        if bytes == 0 || bytes > LENGTH_MAX || self.end > LENGTH_MAX {
+            return Err(Corrupt("a run of no bytes, or of more than any"));
+        }
+        self.runs.insert(self.end, Run { bytes, place });
+        self.end += bytes;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(SegmentId, Segment), Corrupt> {
+        let Self {
+            id,
+            mut segment,
+            attributes,
+            runs,
+            end,
+            n_attributes,
+            n_entries,
+        } = self;
+        let table = segment.table.as_ref();
+        let is_whole = attributes.len() as u64 == n_attributes
+            && end == segment.length
+            && table.map_or(0, Table::n_entries) as u64 == n_entries
+            && table.is_none_or(|table| table.lies_within(segment.start, segment.length));
+        if !is_whole {
+            return Err(Corrupt("a segment that is cut"));
+        }
+        segment.attributes = attributes.into_iter().collect();
+        segment.content = runs.into_iter().collect::<Content>();
+        Ok((id, segment))
+    }
+}

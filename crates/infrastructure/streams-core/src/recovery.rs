@@ -1,0 +1,59 @@
+//! From what is kept to a container again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ids::Epoch;
+
+use crate::Corrupt;
+use crate::container::{Container, Proposal};
+use crate::names::{Position, Seq};
+use crate::record::Record;
+use crate::state::{Limits, State};
+
+/// A container that is being read from its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    pub(crate) state: State,
+    pub(crate) positions: BTreeMap<Seq, Position>,
+}
+
+impl Recovery {
+    /// Of a container that has no checkpoint: its log is read from where it begins.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next record of the log, which lies there. Those that the checkpoint knows already are passed over.
+    ///
+    /// # Errors
+    /// [`Corrupt`]: the log is not one of this container, or lacks something. There is no going on.
+    pub fn replay(&mut self, position: Position, record: &Bytes) -> Result<(), Corrupt> {
+        let (record, payload_at) = Record::decode(record)?;
+        if record.seq <= self.state.seq {
+            return Ok(());
+        }
+        self.state.apply(&record, payload_at)?;
+        if !record.body.payload().is_empty() {
+            self.positions.insert(record.seq, position);
+        }
+        Ok(())
+    }
+
+    /// The last record that has been read, or was known before.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.state.seq
+    }
+
+    /// The container under a new owner, whose first record is to be appended before all others. `epoch` is higher than that of every owner
+    /// before.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[must_use]
+    pub fn open(self, limits: Limits, epoch: Epoch, at_ms: u64) -> (Container, Proposal) {
+        Container::open(self.state, limits, self.positions, epoch, at_ms)
+    }
+}
