@@ -409,12 +409,11 @@ impl Container {
             .map(|(_, segment)| &segment.name)
     }
 
-    /// The tables of which [`Op::CompactTable`] would save much.
-    pub fn wants_compaction(&self) -> impl Iterator<Item = SegmentId> {
-        self.state.segments.iter().filter_map(|(id, segment)| {
-            let table = segment.table.as_ref()?;
-            State::wants_compaction(segment, table, &self.limits).then_some(*id)
-        })
+    /// Whether [`Op::CompactTable`] would save much: to be asked when a table has changed.
+    #[must_use]
+    pub fn wants_compaction(&self, id: SegmentId) -> bool {
+        let segment = self.state.segments.get(&id);
+        segment.is_some_and(|segment| segment.wants_compaction(&self.limits))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::op::{Append, Op, Outcome, Put, Refusal, Remove};
 use crate::record::Body;
 use crate::segment::{KeyLength, Kind, LENGTH_MAX, Segment};
 use crate::state::{Limits, State};
-use crate::table::{ENTRY_BYTES_MAX, HEADER_BYTES, KEY_BYTES_MAX, Table, put_entry, put_removal};
+use crate::table::{ENTRY_BYTES_MAX, HEADER_BYTES, KEY_BYTES_MAX, put_entry, put_removal};
 
 type Decision = Result<(Body, Outcome), Refusal>;
 
@@ -310,16 +310,19 @@ impl State {
         }
         Ok(())
     }
-
-    /// Whether less than three quarters of a table are entries that are true, and enough is not.
-    pub(crate) fn wants_compaction(segment: &Segment, table: &Table, limits: &Limits) -> bool {
-        let bytes = segment.length - segment.start;
-        let is_low = table.bytes() < bytes / 4 * 3;
-        !segment.is_sealed && bytes > limits.compaction_bytes && is_low
-    }
 }
 
 impl Segment {
+    /// Whether it is a table of which less than three quarters are entries that are true, and that has enough of the others.
+    pub(crate) fn wants_compaction(&self, limits: &Limits) -> bool {
+        let Some(table) = &self.table else {
+            return false;
+        };
+        let bytes = self.length - self.start;
+        let is_low = table.bytes() < bytes / 4 * 3;
+        !self.is_sealed && bytes > limits.compaction_bytes && is_low
+    }
+
     fn goes_on(&self) -> Result<(), Refusal> {
         if self.is_sealed {
             return Err(Refusal::Sealed(self.name.clone()));

@@ -15,7 +15,6 @@ use crate::attributes::NO_VALUE;
 use crate::container::Container;
 use crate::content::{Content, Place, Run};
 use crate::names::{Position, SegmentId, Seq};
-use crate::op::Answer;
 use crate::recovery::Recovery;
 use crate::segment::{LENGTH_MAX, Segment};
 use crate::state::{State, Totals};
@@ -108,18 +107,20 @@ impl Container {
             .map(|some| encode(&PieceV1::Positions(some)))
     }
 
-    /// The oldest record whose bytes are needed, when [`Answer::as_of`] is durable. Who draws a checkpoint asks at the same moment, and may truncate
-    /// the log up to there, but not beyond the checkpoint's own place in it, when the checkpoint is kept.
+    /// The oldest record that a checkpoint needs which is drawn at the same moment, if it needs one for its bytes. When the checkpoint is kept, the
+    /// log may be truncated up to there ([`Self::position`]); else up to the end of the checkpoint's own records.
     #[must_use]
-    pub fn needs(&self) -> Answer<Option<Position>> {
+    pub fn needs(&self) -> Option<Seq> {
         let segments = self.state.segments.values();
-        let oldest = segments
+        segments
             .filter_map(|segment| segment.content.oldest())
-            .min();
-        // One without a position is under way, and lies behind everything.
-        let value = oldest.and_then(|seq| self.positions.get(&seq).copied());
-        let as_of = self.state.seq;
-        Answer { value, as_of }
+            .min()
+    }
+
+    /// Where a record lies that has brought bytes, if it is durable and the log has not been truncated behind it.
+    #[must_use]
+    pub fn position(&self, record: Seq) -> Option<Position> {
+        self.positions.get(&record).copied()
     }
 
     /// The log has been truncated up to there.

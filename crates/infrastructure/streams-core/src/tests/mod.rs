@@ -1,2 +1,3 @@
+mod edges;
 mod histories;
 mod world;
