@@ -1,0 +1,89 @@
+//! Time as far as it can be believed.
+//!
+//! The clock on the wall is set by people and by the network, backwards and by years. What is counted here goes only forwards, and by no more
+//! than the owner is known to look away: a leap neither ends a transaction nor deletes data, it only delays both.
+
+use crate::limits::Limits;
+
+/// When something was noted, on both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// What was counted, from the first owner on.
+    pub counted_ms: u64,
+    /// On the wall, since 1970.
+    pub wall_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// `None` until the first reading.
+    last_wall_ms: Option<u64>,
+    counted_ms: u64,
+    /// The latest that rows have.
+    noted: Stamp,
+}
+
+impl Clock {
+    /// What an earlier owner has noted.
+    pub(crate) fn note(&mut self, stamp: Stamp) {
+        self.noted = self.noted.max(stamp);
+    }
+
+    /// It goes on to what the wall says, within limits.
+    pub(crate) fn advance(&mut self, wall_ms: u64, limits: &Limits) {
+        match self.last_wall_ms {
+            Some(last) => {
+                let step = wall_ms.saturating_sub(last).min(limits.clock_step_ms_max);
+                self.counted_ms = self.counted_ms.saturating_add(step);
+            }
+            None => {
+                let away = wall_ms.saturating_sub(self.noted.wall_ms);
+                // There was no owner before the first.
+                let away = if self.noted == Stamp::default() {
+                    0
+                } else {
+                    away
+                };
+                let away = away.min(limits.downtime_ms_max);
+                self.counted_ms = self.noted.counted_ms.saturating_add(away);
+            }
+        }
+        self.last_wall_ms = Some(wall_ms);
+    }
+
+    pub(crate) fn counted_ms(&self) -> u64 {
+        self.counted_ms
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp {
+            counted_ms: self.counted_ms,
+            wall_ms: self.last_wall_ms.unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaps_are_not_believed() {
+        let limits = Limits {
+            clock_step_ms_max: 60,
+            downtime_ms_max: 1_000,
+            ..Limits::default()
+        };
+        let mut clock = Clock::default();
+        for (wall_ms, counted_ms) in [(500, 0), (510, 10), (400, 10), (420, 30), (9_999, 90)] {
+            clock.advance(wall_ms, &limits);
+            assert_eq!(clock.counted_ms(), counted_ms, "at {wall_ms}");
+        }
+        for (wall_ms, counted_ms) in [(10_099, 190), (5_000, 90), (99_999, 1_090)] {
+            let mut next = Clock::default();
+            next.note(clock.stamp());
+            next.advance(wall_ms, &limits);
+            assert_eq!(next.counted_ms(), counted_ms, "loaded at {wall_ms}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! How much there may be of what.
+
+use crate::error::Refusal;
+
+/// What is allowed from now on. What is in the rows may exceed it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// In all.
+    pub scopes_max: usize,
+    /// In all, with those of watermarks.
+    pub streams_max: usize,
+    /// Names of streams that were deleted, of each of which a number is remembered.
+    pub graves_max: usize,
+    /// Of one stream at a time.
+    pub segments_max: usize,
+    /// Of one stream in its life.
+    pub epochs_max: usize,
+    /// Of one stream.
+    pub tags_max: usize,
+    /// Of one tag.
+    pub tag_bytes_max: usize,
+    /// Requests that wait for the one before them on the same stream.
+    pub queue_max: usize,
+    /// Transactions of one stream that have not ended.
+    pub txns_max: usize,
+    /// Transactions that are merged or deleted at once.
+    pub txn_batch_max: usize,
+    /// Of the name of a writer that commits.
+    pub writer_bytes_max: usize,
+    /// Transactions of one stream that are remembered when they have ended.
+    pub ended_max: usize,
+    /// For how long.
+    pub ended_ms_max: u64,
+    /// For how long a transaction may be promised to live on, at least.
+    pub lease_ms_min: u64,
+    /// And at most.
+    pub lease_ms_max: u64,
+    /// How often its first lease a transaction may last.
+    pub execution_leases_max: u64,
+    /// How long it may last whatever its lease was.
+    pub execution_ms_max: u64,
+    /// Between two positions that are noted for retention.
+    pub retention_period_ms: u64,
+    /// Positions that are noted of one stream.
+    pub retention_cuts_max: usize,
+    /// Offsets in all these positions.
+    pub retention_offsets_max: usize,
+    /// What two readings of the clock are believed to be apart.
+    pub clock_step_ms_max: u64,
+    /// What the last owner is believed to have been away.
+    pub downtime_ms_max: u64,
+    /// Names in one page.
+    pub page_max: usize,
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            scopes_max: 100_000,
+            streams_max: 1_000_000,
+            graves_max: 1_000_000,
+            segments_max: 10_000,
+            epochs_max: 100_000,
+            tags_max: 128,
+            tag_bytes_max: 256,
+            queue_max: 1_000,
+            txns_max: 10_000,
+            txn_batch_max: 100,
+            writer_bytes_max: 256,
+            ended_max: 1_000,
+            ended_ms_max: DAY_MS,
+            lease_ms_min: 10_000,
+            lease_ms_max: 600_000,
+            execution_leases_max: 1_000,
+            execution_ms_max: DAY_MS,
+            retention_period_ms: 30 * 60 * 1_000,
+            retention_cuts_max: 1_000,
+            retention_offsets_max: 20_000,
+            clock_step_ms_max: 60_000,
+            downtime_ms_max: DAY_MS,
+            page_max: 1_000,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn check(&self, what: &'static str, n: usize, max: usize) -> Result<(), Refusal> {
+        if n > max {
+            return Err(Refusal::Limit { what, max });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! What is asked about scopes and streams, and changes nothing.
+
+use crate::config::Config;
+use crate::cuts::{self, Cut};
+use crate::epochs::{EpochSegments, Segment, Successor};
+use crate::error::Refusal;
+use crate::names::{Epoch, Name, SegmentId, StreamName, TxnId};
+use crate::rows::{State, TxnState};
+use crate::state::{Control, Stream};
+use crate::step::{ScaleStatus, TxnStatus};
+
+/// A page of names, and where the next one goes on. An empty page is the last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In order.
+    pub names: Vec<Name>,
+    /// To be given back as it is.
+    pub token: String,
+}
+
+impl Page {
+    /// Behind the name that the last page ended with.
+    fn of<'a>(names: impl Iterator<Item = &'a Name>, token: &str, max: usize) -> Self {
+        let names: Vec<_> = names
+            .filter(|name| name.as_str() > token)
+            .take(max)
+            .cloned()
+            .collect();
+        let token = names.last().map_or(token, |name| name.as_str()).to_owned();
+        Self { names, token }
+    }
+}
+
+impl Control {
+    /// It is there.
+    #[must_use]
+    pub fn has_scope(&self, scope: &Name) -> bool {
+        self.scopes.contains_key(scope)
+    }
+
+    /// It is there, and can be asked about.
+    #[must_use]
+    pub fn has_stream(&self, stream: &StreamName) -> bool {
+        self.visible(stream).is_ok()
+    }
+
+    /// All scopes. The first token is empty, as in the other lists.
+    #[must_use]
+    pub fn list_scopes(&self, token: &str) -> Page {
+        Page::of(self.scopes.keys(), token, self.limits.page_max)
+    }
+
+    /// All streams of a scope, with those of the system.
+    ///
+    /// # Errors
+    /// [`Refusal::NoScope`].
+    pub fn list_streams(&self, scope: &Name, token: &str) -> Result<Page, Refusal> {
+        let scope = self.scopes.get(scope).ok_or(Refusal::NoScope)?;
+        Ok(Page::of(scope.streams.keys(), token, self.limits.page_max))
+    }
+
+    /// Those that have a tag.
+    ///
+    /// # Errors
+    /// [`Refusal::NoScope`].
+    pub fn list_tagged(&self, scope: &Name, tag: &str, token: &str) -> Result<Page, Refusal> {
+        let scope = self.scopes.get(scope).ok_or(Refusal::NoScope)?;
+        let tagged = scope.tags.get(tag).into_iter().flatten();
+        Ok(Page::of(tagged, token, self.limits.page_max))
+    }
+
+    /// What it is to be like.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn config(&self, stream: &StreamName) -> Result<&Config, Refusal> {
+        Ok(&self.visible(stream)?.row.config)
+    }
+
+    /// It is not written any more, or will not be in a moment.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn is_sealed(&self, stream: &StreamName) -> Result<bool, Refusal> {
+        Ok(self.visible(stream)?.is_sealed())
+    }
+
+    /// What is written now; nothing of a sealed stream.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn current_segments(&self, stream: &StreamName) -> Result<&[Segment], Refusal> {
+        let stream = self.visible(stream)?;
+        if stream.row.state == State::Sealed {
+            return Ok(&[]);
+        }
+        Ok(stream.active().segments())
+    }
+
+    /// What is or was written in an epoch.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`], and [`Refusal::Precondition`]: there is no such epoch yet.
+    pub fn epoch_segments(&self, stream: &StreamName, epoch: Epoch) -> Result<&[Segment], Refusal> {
+        let epoch = self.visible(stream)?.epochs.get(epoch);
+        let epoch = epoch.ok_or(Refusal::Precondition("there is no such epoch"))?;
+        Ok(epoch.segments())
+    }
+
+    /// Where it begins.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn head(&self, stream: &StreamName) -> Result<Cut, Refusal> {
+        let stream = self.visible(stream)?;
+        Ok(match &stream.row.head {
+            Some(head) => head.cut.clone(),
+            None => stream.first().ids().map(|id| (id, 0)).collect(),
+        })
+    }
+
+    /// What takes the place of a segment; none if it is written, or was to the end of the stream.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`], and [`Refusal::Precondition`]: there is no such segment.
+    pub fn successors(
+        &self,
+        stream: &StreamName,
+        id: SegmentId,
+    ) -> Result<Vec<Successor>, Refusal> {
+        let successors = self.visible(stream)?.epochs.successors(id);
+        successors.ok_or(Refusal::Precondition("there is no such segment"))
+    }
+
+    /// It is written now.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn is_segment_valid(&self, stream: &StreamName, id: SegmentId) -> Result<bool, Refusal> {
+        let mut current = self.current_segments(stream)?.iter();
+        Ok(current.any(|segment| segment.id == id))
+    }
+
+    /// Who reads the stream can be there.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn is_cut_valid(&self, stream: &StreamName, cut: &Cut) -> Result<bool, Refusal> {
+        Ok(cuts::check(&self.visible(stream)?.epochs, cut).is_ok())
+    }
+
+    /// All segments between two cuts. An empty one is where the stream began, or where it is now.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`], and [`Refusal::Precondition`]: a cut is none, or the latter is before the other.
+    pub fn segments_between(
+        &self,
+        stream: &StreamName,
+        from: &Cut,
+        to: &Cut,
+    ) -> Result<Vec<Segment>, Refusal> {
+        let stream = self.visible(stream)?;
+        let or = |cut: &Cut, epoch: &EpochSegments, offset| -> Result<Cut, Refusal> {
+            if cut.is_empty() {
+                return Ok(epoch.ids().map(|id| (id, offset)).collect());
+            }
+            cuts::check(&stream.epochs, cut)?;
+            Ok(cut.clone())
+        };
+        let from = or(from, stream.first(), 0)?;
+        let to = or(to, stream.active(), i64::MAX)?;
+        cuts::between(&stream.epochs, &from, &to)
+    }
+
+    /// How far the scale is that ended an epoch.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn scale_status(&self, stream: &StreamName, epoch: Epoch) -> Result<ScaleStatus, Refusal> {
+        let stream = self.visible(stream)?;
+        let active = stream.row.active;
+        Ok(if epoch > active {
+            ScaleStatus::InvalidInput
+        } else if epoch == active || epoch == stream.active().reference {
+            ScaleStatus::InProgress
+        } else {
+            ScaleStatus::Success
+        })
+    }
+
+    /// What has become of it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn txn_status(&self, stream: &StreamName, id: TxnId) -> Result<TxnStatus, Refusal> {
+        let stream = self.visible(stream)?;
+        if let Some(txn) = stream.txns.get(&id) {
+            return Ok(match &txn.row.state {
+                TxnState::Open => TxnStatus::Open,
+                TxnState::Committing(_) => TxnStatus::Committing,
+                TxnState::Aborting => TxnStatus::Aborting,
+            });
+        }
+        Ok(match stream.ended.get(&id) {
+            Some(ended) if ended.is_committed => TxnStatus::Committed,
+            Some(_) => TxnStatus::Aborted,
+            None => TxnStatus::Unknown,
+        })
+    }
+
+    /// Those that have ended, and whether they were committed, the last ones first.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn ended_txns(&self, stream: &StreamName) -> Result<Vec<(TxnId, bool)>, Refusal> {
+        let stream = self.visible(stream)?;
+        let ended = stream.ended_in_order.iter().rev();
+        let ended = ended.map(|(_, id)| (*id, stream.ended[id].is_committed));
+        Ok(ended.collect())
+    }
+}
+
+impl Stream {
+    fn first(&self) -> &EpochSegments {
+        let first = self.epochs.get(Epoch(0));
+        first.expect("loaded and written with its stream")
+    }
+}
