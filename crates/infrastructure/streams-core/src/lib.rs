@@ -36,6 +36,7 @@
 //! # In which order to read
 //! `op.rs` (what can be asked), `container.rs`, `decide.rs` (whether it may be done), `record.rs` and `apply.rs` (doing it), `recovery.rs`; then what a
 //! segment is: `segment.rs`, `attributes.rs`, `content.rs`, `table/`; then `disk/` (bytes).
+//! [`testing`] has a server that is as short as it can be, and a world that fails around it.
 #![forbid(unsafe_code)]
 
 pub mod op;
@@ -55,6 +56,8 @@ pub mod segment;
 pub mod table;
 
 mod disk;
+
+pub mod testing;
 
 #[cfg(test)]
 mod model;

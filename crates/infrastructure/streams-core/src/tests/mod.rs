@@ -1,3 +1,4 @@
 mod edges;
 mod histories;
+mod simulations;
 mod world;
