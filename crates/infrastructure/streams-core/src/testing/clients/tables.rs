@@ -16,6 +16,16 @@ pub(super) struct Counter {
     found: i64,
     /// Of nobody else.
     value: u64,
+    condition: Condition,
+}
+
+/// How it knows that nobody has.
+#[derive(Clone, Copy)]
+enum Condition {
+    /// The entry has the version that was found.
+    Version,
+    /// The table is as long as before that.
+    Length(u64),
 }
 
 impl Counter {
@@ -26,11 +36,23 @@ impl Counter {
             key,
             found: Version::ABSENT,
             value: 0,
+            condition: Condition::Version,
+        }
+    }
+
+    pub(super) fn by_length(table: &str, key: &'static [u8]) -> Self {
+        Self {
+            condition: Condition::Length(0),
+            ..Self::new(table, key)
         }
     }
 
     fn look(&mut self, cx: &mut Context<'_>) {
-        self.link.ask(Ask::Get(self.table.clone(), self.key), cx);
+        let ask = match self.condition {
+            Condition::Version => Ask::Get(self.table.clone(), self.key),
+            Condition::Length(_) => Ask::Info(self.table.clone()),
+        };
+        self.link.ask(ask, cx);
     }
 
     fn saw(&self, version: i64, value: Option<u64>, cx: &mut Context<'_>) {
@@ -54,19 +76,28 @@ impl Client for Counter {
 
     fn told(&mut self, tell: Tell, cx: &mut Context<'_>) {
         match tell {
+            Tell::Info(info) => {
+                self.condition = Condition::Length(info.length);
+                self.link.ask(Ask::Get(self.table.clone(), self.key), cx);
+            }
+            Tell::Refused(Refusal::BadOffset { .. }) => self.look(cx),
             Tell::Entry(entry) => {
                 let value = entry.value[..].try_into().map_or(0, u64::from_be_bytes);
                 self.found = entry.version;
                 self.saw(entry.version, Some(value), cx);
                 self.value = (cx.net.now + 1) * 100 + cx.idx as u64;
+                let (when, expected_length) = match self.condition {
+                    Condition::Version => (self.found.into(), None),
+                    Condition::Length(length) => (Version::Any, Some(length)),
+                };
                 let put = Op::PutEntries {
                     table: self.table.clone(),
                     entries: vec![Put {
                         key: Bytes::from_static(self.key),
                         value: Bytes::copy_from_slice(&self.value.to_be_bytes()),
-                        when: self.found.into(),
+                        when,
                     }],
-                    expected_length: None,
+                    expected_length,
                 };
                 self.link.ask(Ask::Do(put), cx);
             }
