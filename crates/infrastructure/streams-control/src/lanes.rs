@@ -221,6 +221,13 @@ impl Control {
         }
     }
 
+    /// A scope that is deleted waits until nothing is left in it.
+    pub(crate) fn wake_deletion(&mut self, scope: &Name) {
+        if self.scopes.get(scope).is_some_and(|it| it.row.is_deleted) {
+            self.woken.insert(LaneKey::Scope(scope.clone()));
+        }
+    }
+
     fn go_on(&mut self, key: &LaneKey, replies: Vec<u64>) {
         let lane = self.lanes.get_mut(key).expect("a lane with a plan is kept");
         let job = lane.jobs.last_mut().expect("a plan is that of a job");
@@ -238,6 +245,9 @@ impl Control {
             if lane.jobs.is_empty() {
                 let Some(job) = self.pick(key) else {
                     self.lanes.remove(key);
+                    if let LaneKey::Stream(name) = key {
+                        self.wake_deletion(&name.scope);
+                    }
                     return;
                 };
                 let lane = self.lanes.entry(key.clone()).or_default();

@@ -45,7 +45,7 @@ pub struct Limits {
     pub retention_cuts_max: usize,
     /// Offsets in all these positions.
     pub retention_offsets_max: usize,
-    /// What two readings of the clock are believed to be apart.
+    /// What two readings of the clock are believed to be apart: far less than a lease, which a leap of the clock costs that much.
     pub clock_step_ms_max: u64,
     /// What the last owner is believed to have been away.
     pub downtime_ms_max: u64,
@@ -78,7 +78,7 @@ impl Default for Limits {
             retention_period_ms: 30 * 60 * 1_000,
             retention_cuts_max: 1_000,
             retention_offsets_max: 20_000,
-            clock_step_ms_max: 60_000,
+            clock_step_ms_max: 2_000,
             downtime_ms_max: DAY_MS,
             page_max: 1_000,
         }

@@ -287,9 +287,6 @@ impl Control {
                 stream.or_insert_with(|| Stream::new(row))
             }
         };
-        if scope.row.is_deleted {
-            self.woken.insert(LaneKey::Scope(name.scope.clone()));
-        }
         if is_due && stream.due_ms.is_none() {
             stream.due_ms = Some(now_ms);
             self.due.insert((now_ms, name.clone()));
@@ -318,7 +315,7 @@ impl Control {
                 if let Some(due_ms) = stream.due_ms {
                     self.due.remove(&(due_ms, name.clone()));
                 }
-                self.woken.insert(LaneKey::Scope(name.scope.clone()));
+                self.wake_deletion(&name.scope);
             }
             Key::Epoch(name, epoch) => {
                 if let Ok(stream) = self.stream_mut(name) {

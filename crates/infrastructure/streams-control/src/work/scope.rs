@@ -28,10 +28,7 @@ impl Control {
         }
         self.check_deletable(scope)?;
         let found = self.scopes.get(scope).ok_or(Refusal::NoScope)?;
-        // What is begun there may be a new stream.
-        let mut lanes = self.lanes.keys();
-        let is_there = |lane: &LaneKey| matches!(lane, LaneKey::Stream(it) if it.scope == *scope);
-        if !found.streams.is_empty() || lanes.any(is_there) {
+        if !found.streams.is_empty() || self.is_busy(scope) {
             return Err(Refusal::ScopeNotEmpty);
         }
         Ok(Next::Write(vec![(Key::Scope(scope.clone()), None)]))
@@ -70,8 +67,15 @@ impl Control {
                     Next::Enqueue(works)
                 }
             }
+            _ if self.is_busy(scope) => Next::Park,
             _ => Next::Write(vec![row(None)]),
         })
+    }
+
+    /// What is begun there may be a new stream.
+    fn is_busy(&self, scope: &Name) -> bool {
+        let mut lanes = self.lanes.keys();
+        lanes.any(|lane| matches!(lane, LaneKey::Stream(it) if it.scope == *scope))
     }
 
     fn check_deletable(&self, scope: &Name) -> Result<(), Refusal> {
