@@ -89,7 +89,7 @@ impl Control {
         }
     }
 
-    /// What became of a plan, and so what is next. One that is not known, being that of an earlier owner, has no effect.
+    /// What became of a plan of this one, and so what is next. To be told once; those of earlier owners, and of a fenced one, are forgotten.
     ///
     /// # Panics
     /// The outcome is that of another plan.

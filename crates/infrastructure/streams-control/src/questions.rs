@@ -172,6 +172,16 @@ impl Control {
         cuts::between(&stream.epochs, &from, &to)
     }
 
+    /// The bytes between where the stream began and a cut.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`], and [`Refusal::Precondition`]: it is no cut of the stream.
+    pub fn size_until(&self, stream: &StreamName, cut: &Cut) -> Result<u64, Refusal> {
+        let stream = self.visible(stream)?;
+        cuts::check(&stream.epochs, cut)?;
+        Ok(cuts::size_until(&stream.epochs, cut))
+    }
+
     /// How far the scale is that ended an epoch.
     ///
     /// # Errors

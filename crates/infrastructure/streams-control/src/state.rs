@@ -182,7 +182,9 @@ impl Control {
         // One that is deleted has lost some of its rows.
         for stream in streams.filter(|stream| stream.row.state != State::Deleting) {
             let row = &stream.row;
-            let is_there = |(number, (epoch, _)): (u32, (Epoch, _))| epoch.0 == number;
+            let is_there = |(number, (epoch, segments)): (u32, (Epoch, &EpochSegments))| {
+                epoch.0 == number && segments.reference <= epoch
+            };
             if stream.epochs.get(row.active).is_none()
                 || !(0..).zip(stream.epochs.iter()).all(is_there)
             {

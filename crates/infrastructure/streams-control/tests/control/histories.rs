@@ -236,3 +236,24 @@ fn a_broken_world_is_noticed() {
         assert!((commit..commit + 9).any(is_noticed), "{fault:?}");
     }
 }
+
+/// They are refused, or were not needed; nothing panics.
+#[test]
+fn rows_that_are_lost_are_noticed() {
+    let story = story();
+    for at in (0..story.len()).step_by(5) {
+        for idx in 0.. {
+            let mut world = World::new(Fault::None);
+            world.request(Request::CreateScope(scope()));
+            world.drain();
+            for event in &story[..at] {
+                happen(&mut world, event);
+            }
+            if !world.lose_row(idx) {
+                break;
+            }
+            world.kill(0);
+            world.drain();
+        }
+    }
+}

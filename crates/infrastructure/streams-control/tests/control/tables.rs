@@ -305,3 +305,167 @@ fn requests_wait_but_not_too_many() {
         [true, true, true, false, false]
     );
 }
+
+#[test]
+fn transactions_are_merged_in_the_order_of_their_commits() {
+    let mut world = world(1);
+    let txns: Vec<_> = (0..7).map(|_| world.begin(&stream(0))).collect();
+    // They wait for each other, in batches of three.
+    let order = [4, 1, 5, 0, 6, 2];
+    for idx in order {
+        world.commit(&txns[idx]);
+    }
+    world.drain();
+    let part = |idx: usize| stream(0).transaction_segment(0, txns[idx].id);
+    let expected: Vec<_> = order.iter().map(|idx| part(*idx)).collect();
+    assert_eq!(world.merged("lab/s0/0.#epoch.0"), expected);
+    world.check().expect("it is whole");
+}
+
+#[test]
+fn sealing_ends_more_transactions_than_one_batch() {
+    let mut world = world(1);
+    let txns: Vec<_> = (0..8).map(|_| world.begin(&stream(0))).collect();
+    let seal = world.request(Request::SealStream(stream(0)));
+    let late = world.commit(&txns[0]);
+    world.drain();
+    assert_eq!(world.answers[&seal], Ok(Response::Done));
+    assert_eq!(world.answers[&late], Err(Refusal::TransactionEnded));
+    for txn in txns {
+        let status = world.control.txn_status(&stream(0), txn.id);
+        assert_eq!(status, Ok(TxnStatus::Aborted));
+    }
+    world.check().expect("it is whole");
+}
+
+#[test]
+fn a_ping_before_the_end_is_not_too_late() {
+    let mut world = world(1);
+    let txn = world.begin(&stream(0));
+    world.request(scale(&[id(0, 0)], &[(0.0, 0.5), (0.5, 1.0)]));
+    // The end of the lease waits for the scale.
+    world.now_ms += 1_000;
+    world.tick();
+    world
+        .ask(Request::PingTxn {
+            stream: stream(0),
+            txn: txn.id,
+            lease_ms: 1_000,
+        })
+        .expect("it lives");
+    world.drain();
+    let status = world.control.txn_status(&stream(0), txn.id);
+    assert_eq!(status, Ok(TxnStatus::Open));
+}
+
+#[test]
+fn what_a_rolled_transaction_has_added_counts() {
+    let mut world = world(1);
+    let txn = world.begin(&stream(0));
+    world.append_in(&txn, 5);
+    world.append(&stream(0), 100);
+    let split = scale(&[id(0, 0)], &[(0.0, 0.5), (0.5, 1.0)]);
+    world.ask(split).expect("it scales");
+    world.append(&stream(0), 10);
+    world.commit(&txn);
+    world.drain();
+    world.append(&stream(0), 1);
+    let tail = world.tail(&stream(0), 2);
+    let size = world.control.size_until(&stream(0), &tail);
+    assert_eq!(size, Ok(100 + 2 * 10 + 5 + 2));
+}
+
+#[test]
+fn there_is_a_limit_to_everything() {
+    let check = |what: &str, limit: fn(&mut World), requests: &[Request]| {
+        let mut world = world(1);
+        limit(&mut world);
+        world.kill(0);
+        world.drain();
+        let answers = requests.iter().map(|it| world.ask(it.clone()));
+        let mut answers: Vec<_> = answers.collect();
+        let last = answers.pop();
+        assert!(answers.iter().all(Result::is_ok), "{what}: {answers:?}");
+        match last {
+            Some(Err(Refusal::Limit { what: found, .. })) => assert!(found.contains(what)),
+            other => panic!("{what}: {other:?}"),
+        }
+        world.check().expect("it is whole");
+    };
+    let create = |idx, n| Request::CreateStream(stream(idx), config(n));
+    let scope = |name| Request::CreateScope(streams_control::Name::new(name).expect("a name"));
+    let begin = |low| Request::CreateTxn {
+        stream: stream(0),
+        lease_ms: 1_000,
+        unique: streams_control::Unique { high: 9, low },
+    };
+    let split = scale(&[id(0, 0)], &[(0.0, 0.5), (0.5, 1.0)]);
+    let join = scale(&[id(1, 1), id(1, 2)], &[(0.0, 1.0)]);
+    // The scope of the system counts, and so do the streams of watermarks.
+    check(
+        "scopes",
+        |it| it.limits.scopes_max = 3,
+        &[scope("a"), scope("b")],
+    );
+    check(
+        "streams",
+        |it| it.limits.streams_max = 4,
+        &[create(1, 1), create(2, 1)],
+    );
+    check(
+        "segments",
+        |it| it.limits.segments_max = 2,
+        &[create(1, 2), create(2, 3)],
+    );
+    check(
+        "epochs",
+        |it| it.limits.epochs_max = 2,
+        &[split.clone(), join],
+    );
+    check("segments", |it| it.limits.segments_max = 1, &[split]);
+    check(
+        "transactions",
+        |it| it.limits.txns_max = 2,
+        &[begin(1), begin(2), begin(3)],
+    );
+    let ends = [
+        Request::SealStream(stream(0)),
+        Request::DeleteStream(stream(0)),
+    ];
+    check("deleted", |it| it.limits.graves_max = 1, &ends);
+}
+
+#[test]
+fn ended_transactions_are_forgotten_in_time() {
+    let mut world = world(1);
+    world.limits.ended_max = 3;
+    world.limits.ended_ms_max = 2_000;
+    world.kill(0);
+    let ended = |world: &World| {
+        world
+            .control
+            .ended_txns(&stream(0))
+            .expect("it is there")
+            .len()
+    };
+    for n_txns in 1..6 {
+        let txn = world.begin(&stream(0));
+        world.commit(&txn);
+        world.drain();
+        assert_eq!(ended(&world), n_txns.min(3));
+    }
+    let txn = world.begin(&stream(0));
+    for _ in 0..3 {
+        world.now_ms += 900;
+        world
+            .ask(Request::PingTxn {
+                stream: stream(0),
+                txn: txn.id,
+                lease_ms: 1_000,
+            })
+            .expect("it lives");
+    }
+    world.commit(&txn);
+    world.drain();
+    assert_eq!(ended(&world), 1);
+}

@@ -433,6 +433,18 @@ impl World {
         segments.iter().map(|it| (it.id, offset(it.id))).collect()
     }
 
+    /// Into what a part of a transaction was merged, in order.
+    pub(crate) fn merged(&self, target: &str) -> Vec<&str> {
+        let merged = self.merged.iter().filter(|(_, it)| it == target);
+        merged.map(|(source, _)| source.as_str()).collect()
+    }
+
+    /// Whether there was one.
+    pub(crate) fn lose_row(&mut self, idx: usize) -> bool {
+        let key = self.rows.keys().nth(idx).cloned();
+        key.is_some_and(|key| self.rows.remove(&key).is_some())
+    }
+
     pub(crate) fn length(&self, segment: &str) -> Option<u64> {
         Some(self.store.get(segment)?.length)
     }
