@@ -7,11 +7,11 @@ use crate::limits::Limits;
 
 /// When something was noted, on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// What was counted, from the first owner on.
-    pub counted_ms: u64,
+    pub(crate) counted_ms: u64,
     /// On the wall, since 1970.
-    pub wall_ms: u64,
+    pub(crate) wall_ms: u64,
 }
 
 #[derive(Debug, Default)]

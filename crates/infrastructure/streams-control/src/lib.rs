@@ -63,7 +63,6 @@ mod retention;
 mod error;
 mod limits;
 
-pub use self::clock::Stamp;
 pub use self::config::{Config, Rate, Retention, Scaling};
 pub use self::cuts::Cut;
 pub use self::epochs::{Segment, Successor};

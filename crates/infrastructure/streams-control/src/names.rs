@@ -1,5 +1,6 @@
 //! What scopes, streams, segments and transactions are called.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use crate::error::Refusal;
@@ -44,6 +45,13 @@ impl Name {
     #[must_use]
     pub fn is_internal(&self) -> bool {
         self.0.starts_with(INTERNAL_PREFIX)
+    }
+}
+
+/// It is in the order of its text.
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

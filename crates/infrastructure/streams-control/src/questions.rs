@@ -1,5 +1,7 @@
 //! What is asked about scopes and streams, and changes nothing.
 
+use std::ops::Bound;
+
 use crate::config::Config;
 use crate::cuts::{self, Cut};
 use crate::epochs::{EpochSegments, Segment, Successor};
@@ -19,16 +21,16 @@ pub struct Page {
 }
 
 impl Page {
-    /// Behind the name that the last page ended with.
     fn of<'a>(names: impl Iterator<Item = &'a Name>, token: &str, max: usize) -> Self {
-        let names: Vec<_> = names
-            .filter(|name| name.as_str() > token)
-            .take(max)
-            .cloned()
-            .collect();
+        let names: Vec<_> = names.take(max).cloned().collect();
         let token = names.last().map_or(token, |name| name.as_str()).to_owned();
         Self { names, token }
     }
+}
+
+/// What the page before has not had.
+fn behind(token: &str) -> (Bound<&str>, Bound<&str>) {
+    (Bound::Excluded(token), Bound::Unbounded)
 }
 
 impl Control {
@@ -47,7 +49,8 @@ impl Control {
     /// All scopes. The first token is empty, as in the other lists.
     #[must_use]
     pub fn list_scopes(&self, token: &str) -> Page {
-        Page::of(self.scopes.keys(), token, self.limits.page_max)
+        let scopes = self.scopes.range::<str, _>(behind(token));
+        Page::of(scopes.map(|(name, _)| name), token, self.limits.page_max)
     }
 
     /// All streams of a scope, with those of the system.
@@ -56,7 +59,9 @@ impl Control {
     /// [`Refusal::NoScope`].
     pub fn list_streams(&self, scope: &Name, token: &str) -> Result<Page, Refusal> {
         let scope = self.scopes.get(scope).ok_or(Refusal::NoScope)?;
-        Ok(Page::of(scope.streams.keys(), token, self.limits.page_max))
+        let streams = scope.streams.range::<str, _>(behind(token));
+        let names = streams.map(|(name, _)| name);
+        Ok(Page::of(names, token, self.limits.page_max))
     }
 
     /// Those that have a tag.
@@ -65,7 +70,8 @@ impl Control {
     /// [`Refusal::NoScope`].
     pub fn list_tagged(&self, scope: &Name, tag: &str, token: &str) -> Result<Page, Refusal> {
         let scope = self.scopes.get(scope).ok_or(Refusal::NoScope)?;
-        let tagged = scope.tags.get(tag).into_iter().flatten();
+        let tagged = scope.tags.get(tag).into_iter();
+        let tagged = tagged.flat_map(|tagged| tagged.range::<str, _>(behind(token)));
         Ok(Page::of(tagged, token, self.limits.page_max))
     }
 
