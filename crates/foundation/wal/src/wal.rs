@@ -39,7 +39,8 @@ const STACK_BYTES: usize = 256 << 10;
 pub struct Wal {
     shared: Arc<Shared>,
     spares: Arc<Spares>,
-    threads: Vec<JoinHandle<()>>,
+    spare_maker: Option<JoinHandle<()>>,
+    syncer: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -149,7 +150,8 @@ impl Wal {
         let mut wal = Self {
             shared,
             spares: Arc::clone(engine.spares()),
-            threads: Vec::new(),
+            spare_maker: None,
+            syncer: None,
         };
         during("start a thread of the log", wal.start(engine))?;
         Ok(wal)
@@ -159,8 +161,7 @@ impl Wal {
         let (ask, asked) = sync_channel(1);
         let spares = Arc::clone(&self.spares);
         let body = move || make_spares(&spares, &asked);
-        self.threads
-            .push(rt::thread("wal-spares".into(), STACK_BYTES, body)?);
+        self.spare_maker = Some(rt::thread("wal-spares".into(), STACK_BYTES, body)?);
         let mut writer = Writer {
             engine,
             records: Vec::with_capacity(self.shared.queue_bytes),
@@ -170,8 +171,7 @@ impl Wal {
         self.shared.queue().writer = Some(Box::new(writer));
         let shared = Arc::clone(&self.shared);
         let body = move || shared.keep_writing();
-        self.threads
-            .push(rt::thread("wal-sync".into(), STACK_BYTES, body)?);
+        self.syncer = Some(rt::thread("wal-sync".into(), STACK_BYTES, body)?);
         Ok(())
     }
 
@@ -256,12 +256,15 @@ impl Drop for Wal {
         drop(queue);
         self.shared.work.notify_all();
         self.shared.room.notify_all();
-        for thread in self.threads.drain(..).rev() {
-            // One that has panicked has said so, and has ended the owner.
-            thread.join().ok();
-            // The thread of the log has ended, or was never there. With what writes goes the channel that the other thread waits for.
-            let writer = self.shared.queue().writer.take();
-            drop(writer);
+        // One that has panicked has said so, and has ended the owner.
+        if let Some(syncer) = self.syncer.take() {
+            syncer.join().ok();
+        }
+        // If there was no thread to be had, it is still there. With it goes the channel that the other thread waits for.
+        let writer = self.shared.queue().writer.take();
+        drop(writer);
+        if let Some(spare_maker) = self.spare_maker.take() {
+            spare_maker.join().ok();
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! All of it lies in memfds. They are allocated in full when they are made, so a machine without memory is an error and no `SIGBUS`; and
 //! they are sealed against shrinking, so nobody takes pages away from under somebody else. They are of huge pages, if the kernel has some: who
-//! reads objects here and there waits for half as many page tables then.
+//! reads here and there waits for page tables less often then.
 //!
 //! There are three kinds of access:
 //! - [`Pages`]: an extent that its owner alone may write, and may read as a slice if no other process can write it, and a [`Part`] of it;
