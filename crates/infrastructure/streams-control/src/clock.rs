@@ -32,6 +32,8 @@ impl Clock {
     /// It goes on to what the wall says, within limits.
     pub(crate) fn advance(&mut self, wall_ms: u64, limits: &Limits) {
         match self.last_wall_ms {
+            // It is what somebody has read a little earlier, and tells a little later.
+            Some(last) if last > wall_ms && last - wall_ms <= limits.clock_step_ms_max => return,
             Some(last) => {
                 let step = wall_ms.saturating_sub(last).min(limits.clock_step_ms_max);
                 self.counted_ms = self.counted_ms.saturating_add(step);
@@ -75,7 +77,17 @@ mod tests {
             ..Limits::default()
         };
         let mut clock = Clock::default();
-        for (wall_ms, counted_ms) in [(500, 0), (510, 10), (400, 10), (420, 30), (9_999, 90)] {
+        for (wall_ms, counted_ms) in [
+            (500, 0),
+            (510, 10),
+            (505, 10),
+            (511, 11),
+            (509, 11),
+            (510, 11),
+            (400, 11),
+            (419, 30),
+            (9_999, 90),
+        ] {
             clock.advance(wall_ms, &limits);
             assert_eq!(clock.counted_ms(), counted_ms, "at {wall_ms}");
         }

@@ -13,7 +13,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::error::Refusal;
-use crate::names::{Name, StreamName};
+use crate::names::{Name, StreamName, TxnId};
 use crate::rows::{Key, Row, State, TxnState};
 use crate::state::Control;
 use crate::step::{Action, Call, Change, Effects, Outcome, Plan, Request, Response, Ticket, Token};
@@ -333,6 +333,15 @@ impl Control {
             value: row.as_ref().map(Row::encode),
         });
         changes.collect()
+    }
+
+    /// May the row of a transaction be another one than is known here?
+    pub(crate) fn is_being_written(&self, name: &StreamName, id: TxnId) -> bool {
+        let lane = self.lanes.get(&LaneKey::Stream(name.base()));
+        let plan = lane.and_then(|lane| lane.plan.as_ref());
+        let is_of =
+            |key: &Key| matches!(key, Key::Txn(stream, txn) if stream == name && *txn == id);
+        plan.is_some_and(|plan| plan.rows.iter().any(|(key, _)| is_of(key)))
     }
 
     /// Who waits is told, and what has a durable intent goes on with the next tick; the rest is as if it had not been asked for.

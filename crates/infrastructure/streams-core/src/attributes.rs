@@ -29,6 +29,9 @@ impl AttributeId {
     }
 }
 
+/// So many may be changed at once: each is compared with those before it.
+const UPDATES_MAX: usize = 4_096;
+
 /// The value of an attribute that is not there.
 pub const NO_VALUE: i64 = i64::MIN;
 
@@ -89,6 +92,10 @@ impl Attributes {
         updates: &[AttributeUpdate],
         attributes_max: usize,
     ) -> Result<Values, Refusal> {
+        if updates.len() > UPDATES_MAX {
+            let what = "updates of attributes at once";
+            return Err(Refusal::Limit { what });
+        }
         let mut values = Values::with_capacity(updates.len());
         let mut n_new = 0;
         for AttributeUpdate { id, value, kind } in updates.iter().copied() {

@@ -16,14 +16,7 @@ type Pair<'a> = (StreamName, &'a Stream);
 impl Control {
     /// With the stream of its watermarks, in whatever state that is.
     pub(super) fn delete(&self, name: &StreamName, step: u32) -> Result<Next, Refusal> {
-        let both = [Some(name.clone()), name.mark()];
-        let both = both.into_iter().flatten();
-        let both: Vec<Pair<'_>> = both
-            .filter_map(|name| {
-                let stream = self.stream(&name)?;
-                Some((name, stream))
-            })
-            .collect();
+        let both = self.both(name);
         Ok(match step {
             0 => {
                 if self.visible(name)?.row.state != State::Sealed {
@@ -44,6 +37,16 @@ impl Control {
             }
             _ => Next::Done(Response::Done),
         })
+    }
+
+    /// A stream and that of its watermarks, as far as they are there.
+    fn both(&self, name: &StreamName) -> Vec<Pair<'_>> {
+        let names = [Some(name.clone()), name.mark()].into_iter().flatten();
+        let pair = |name: StreamName| {
+            let stream = self.stream(&name)?;
+            Some((name, stream))
+        };
+        names.filter_map(pair).collect()
     }
 
     fn deleting(&self, both: &[Pair<'_>]) -> Result<Vec<(Key, Option<Row>)>, Refusal> {
@@ -71,6 +74,8 @@ impl Control {
         };
         Ok(match step {
             _ if stream.row.state != State::Sealed => Next::First(Work::Seal(name.clone())),
+            // It would be refused again and again.
+            _ if self.deleting(&self.both(name)).is_err() => Next::Park,
             _ => Next::First(Work::Delete(name.clone())),
         })
     }

@@ -34,6 +34,10 @@ impl Control {
         if executed_ms.saturating_add(lease_ms) > txn.row.execution_ms_max {
             return Some(Ok(Response::Ping(Ping::ExecutionTimeExceeded)));
         }
+        if self.is_being_written(name, id) {
+            // What its row says then is answered.
+            return None;
+        }
         // After a crash it lives for the lease in its row, so that may be longer than promised but not shorter. How long it has lived is
         // written now and then.
         let is_noted = txn.row.lease_ms >= lease_ms

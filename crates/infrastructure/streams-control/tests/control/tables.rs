@@ -359,6 +359,25 @@ fn a_ping_before_the_end_is_not_too_late() {
 }
 
 #[test]
+fn a_ping_while_the_end_is_written_is_too_late() {
+    let mut world = world(1);
+    let txn = world.begin(&stream(0));
+    world.drain();
+    world.now_ms += 1_000;
+    // The write that says so is under way.
+    world.tick();
+    let ping = world.ask(Request::PingTxn {
+        stream: stream(0),
+        txn: txn.id,
+        lease_ms: 1_000,
+    });
+    assert_eq!(ping, Ok(Response::Ping(Ping::Aborted)));
+    world.drain();
+    let status = world.control.txn_status(&stream(0), txn.id);
+    assert_eq!(status, Ok(TxnStatus::Aborted));
+}
+
+#[test]
 fn what_a_rolled_transaction_has_added_counts() {
     let mut world = world(1);
     let txn = world.begin(&stream(0));
@@ -433,6 +452,27 @@ fn there_is_a_limit_to_everything() {
         Request::DeleteStream(stream(0)),
     ];
     check("deleted", |it| it.limits.graves_max = 1, &ends);
+}
+
+#[test]
+fn a_scope_that_may_not_go_waits() {
+    let mut world = world(1);
+    world.limits.graves_max = 1;
+    world.kill(0);
+    world.drain();
+    world
+        .ask(Request::SealStream(stream(0)))
+        .expect("it is there");
+    world.request(Request::DeleteScopeRecursive(scope()));
+    world.drain();
+    world.kill(0);
+    world.drain();
+    assert!(world.control.has_scope(&scope()));
+    world.limits.graves_max = 2;
+    world.kill(0);
+    world.drain();
+    assert!(!world.control.has_scope(&scope()));
+    world.check().expect("it is whole");
 }
 
 #[test]
