@@ -77,6 +77,25 @@ fn why(container: &mut Container, op: &Op) -> Refusal {
 }
 
 #[test]
+fn so_many_attributes_change_at_once_and_no_more() {
+    let mut container = container(Limits::default());
+    done(&mut container, &create("a", Kind::Stream));
+    let count = AttributeUpdate {
+        id: AttributeId::EVENT_COUNT,
+        value: 0,
+        kind: UpdateKind::Accumulate,
+    };
+    let update = |n| Op::UpdateAttributes {
+        segment: name("a"),
+        updates: vec![count; n],
+    };
+    done(&mut container, &update(4_096));
+    let what = "updates of attributes at once";
+    let many = Refusal::Limit { what };
+    assert_eq!(why(&mut container, &update(4_097)), many);
+}
+
+#[test]
 fn each_limit_is_one() {
     let limits = Limits {
         segments_max: 2,
