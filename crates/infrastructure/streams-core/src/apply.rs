@@ -59,7 +59,7 @@ impl State {
                     if !taken.is_empty() {
                         segment.begins_at(*offset)?;
                     }
-                    segment.attributes.set(attributes);
+                    segment.attributes.write(attributes, record.seq);
                     taken
                         .into_iter()
                         .try_for_each(|source| segment.absorb(source))
@@ -68,11 +68,8 @@ impl State {
             Body::Deleted(id) => self.remove(*id, &mut change)?,
             body => {
                 let id = body.segment().expect("the others have been matched");
-                let place = Place::Log {
-                    record: record.seq,
-                    at: payload_at,
-                };
-                let done = self.change(id, record, |segment| segment.apply(id, body, place))?;
+                let done =
+                    self.change(id, record, |segment| segment.apply(id, record, payload_at))?;
                 change.unreferenced = done;
             }
         }
@@ -148,10 +145,14 @@ impl Segment {
     fn apply(
         &mut self,
         id: SegmentId,
-        body: &Body,
-        place: Place,
+        record: &Record,
+        payload_at: u64,
     ) -> Result<Vec<SegmentId>, Corrupt> {
-        match body {
+        let place = Place::Log {
+            record: record.seq,
+            at: payload_at,
+        };
+        match &record.body {
             Body::Appended {
                 offset,
                 attributes,
@@ -162,7 +163,7 @@ impl Segment {
                     return Err(Corrupt("bytes are appended to a table"));
                 }
                 self.begins_at(*offset)?;
-                self.attributes.set(attributes);
+                self.attributes.write(attributes, record.seq);
                 self.push(data.len(), place)?;
             }
             Body::Sealed(_) => self.is_sealed = true,

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::attributes::{AttributeId, AttributeUpdate, NO_VALUE, UpdateKind};
-use crate::names::{SegmentId, SegmentName};
+use crate::attributes::{AttributeId, AttributeUpdate, NO_VALUE, Room, UpdateKind, Values};
+use crate::names::{SegmentId, SegmentName, Seq};
 use crate::op::{Append, Op, Outcome, Put, Refusal, Remove};
 use crate::record::Body;
 use crate::segment::{KeyLength, Kind, LENGTH_MAX, Segment};
@@ -116,7 +116,7 @@ impl State {
         let (id, segment) = self.find_bytes(&append.segment)?;
         segment.goes_on()?;
         // The writer is looked at before the offset, as upstream: one that is wrong about itself is not only told that others were faster.
-        let attributes = self.evaluate(segment, &append.attributes, limits)?;
+        let attributes = self.evaluate_written(segment, &append.attributes, limits)?;
         segment.ends_at(append.expected_offset)?;
         let length = segment.grown(append.data.len() as u64)?;
         self.limit_runs(1, limits)?;
@@ -175,7 +175,7 @@ impl State {
             target: id,
             offset: segment.length,
             sources: ids,
-            attributes: self.evaluate(segment, &updates, limits)?,
+            attributes: self.evaluate_written(segment, &updates, limits)?,
         };
         Ok((body, Outcome::Merged { lengths }))
     }
@@ -294,13 +294,35 @@ impl State {
         segment: &Segment,
         updates: &[AttributeUpdate],
         limits: &Limits,
-    ) -> Result<Vec<(AttributeId, i64)>, Refusal> {
+    ) -> Result<Values, Refusal> {
+        let room = Room {
+            attributes_max: self.attributes_max(segment, limits),
+            idle_before: None,
+        };
+        segment.attributes.evaluate(updates, room)
+    }
+
+    /// Those that come with events: if there is no room, other writers' are given up. What is not durable yet is of writers that wait for it.
+    fn evaluate_written(
+        &self,
+        segment: &Segment,
+        updates: &[AttributeUpdate],
+        limits: &Limits,
+    ) -> Result<Values, Refusal> {
+        let pending_max = limits.pending_max as u64;
+        let room = Room {
+            attributes_max: self.attributes_max(segment, limits),
+            idle_before: self.seq.next().0.checked_sub(pending_max).map(Seq),
+        };
+        segment.attributes.evaluate(updates, room)
+    }
+
+    fn attributes_max(&self, segment: &Segment, limits: &Limits) -> usize {
         let room = limits
             .attributes_max
             .saturating_sub(self.totals.n_attributes);
         let max = limits.segment_attributes_max;
-        let max = max.min(segment.attributes.len() + room);
-        segment.attributes.evaluate(updates, max)
+        max.min(segment.attributes.len() + room)
     }
 
     fn limit_runs(&self, more: usize, limits: &Limits) -> Result<(), Refusal> {

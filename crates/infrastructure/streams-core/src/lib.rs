@@ -19,7 +19,8 @@
 //!
 //! # What it guarantees
 //! - A record is done whole or not at all: data, the writer's number, attributes, all entries of a batch, all sources of a merge.
-//! - A writer's events are in the segment once, if each append says which event was the last before it.
+//! - A writer's events are in the segment once, if each append says which event was the last before it; unless there are more writers of the segment
+//!   than [`Limits`] has room for, and it waits with sending again until it is the one that was idle longest.
 //! - After a seal nothing grows. After a deletion nothing comes back: what is kept of a segment is kept under a number that no other one gets.
 //! - Records and checkpoints are hostile until parsed; what does not belong behind the records before it is refused.
 //! - Everything has a limit ([`Limits`]).

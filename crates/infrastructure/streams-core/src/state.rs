@@ -13,9 +13,10 @@ use crate::table::Table;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub segments_max: usize,
-    /// Of one segment. Each writer that ever wrote to it has one.
+    /// Of one segment. Each writer that ever wrote to it has one, until there is no room for the next one: then that of the writer is given up
+    /// that has not written for the longest time, if that is [`Self::pending_max`] records or more.
     pub segment_attributes_max: usize,
-    /// Of all segments.
+    /// Of all segments. There a segment gives up writers of its own as well, and one that has none takes no new ones.
     pub attributes_max: usize,
     /// Of all segments: runs of bytes that are in memory as numbers, mostly one for each append that is not in long-term storage yet.
     pub runs_max: usize,

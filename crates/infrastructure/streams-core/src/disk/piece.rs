@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{KindV1, ValuesV1, parse_name, parse_values};
 use super::{decode, encode};
 use crate::Corrupt;
-use crate::attributes::NO_VALUE;
+use crate::attributes::{Attribute, AttributeId, NO_VALUE};
 use crate::container::Container;
 use crate::content::{Content, Place, Run};
 use crate::names::{Position, SegmentId, Seq};
@@ -36,12 +36,14 @@ enum PieceV1<'a> {
     },
     #[serde(borrow)]
     Segment(SegmentV1<'a>),
-    /// Of the segment before. So the next two.
+    /// Of the segment before, and no writer's. The next two are of that segment, too.
     Attributes(ValuesV1),
     Runs(Vec<RunV1>),
     Entries(Vec<EntryV1<'a>>),
     /// Of records the number and the position.
     Positions(Vec<(u64, u64)>),
+    /// Further attributes of the segment before, which are of writers: with the record that has changed them last.
+    Writers(Vec<(u128, i64, u64)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,7 +146,14 @@ fn pieces(id: SegmentId, segment: &Segment) -> impl Iterator<Item = PieceV1<'_>>
         n_entries: n_entries as u64,
     });
     let attributes = segment.attributes.iter();
-    let attributes = attributes.map(|(id, value)| (id.0, value));
+    let others = attributes
+        .filter(|(_, attribute)| attribute.written.is_none())
+        .map(|(id, attribute)| (id.0, attribute.value));
+    let attributes = segment.attributes.iter();
+    let writers = attributes.filter_map(|(id, attribute)| {
+        let written = attribute.written?;
+        Some((id.0, attribute.value, written.0))
+    });
     let runs = segment.content.iter().map(|(_, run)| {
         let place = match run.place {
             Place::Log { record, at } => PlaceV1::Log(record.0, at),
@@ -154,7 +163,8 @@ fn pieces(id: SegmentId, segment: &Segment) -> impl Iterator<Item = PieceV1<'_>>
     });
     let entries = segment.table.iter().flat_map(|table| table.since(0));
     std::iter::once(head)
-        .chain(chunks(attributes).map(PieceV1::Attributes))
+        .chain(chunks(others).map(PieceV1::Attributes))
+        .chain(chunks(writers).map(PieceV1::Writers))
         .chain(chunks(runs).map(PieceV1::Runs))
         .chain(chunks_of_entries(entries).map(PieceV1::Entries))
 }
@@ -221,7 +231,6 @@ struct Loader {
 struct Loading {
     id: SegmentId,
     segment: Segment,
-    attributes: BTreeMap<crate::attributes::AttributeId, i64>,
     runs: BTreeMap<u64, Run>,
     /// So far there are runs.
     end: u64,
@@ -271,10 +280,15 @@ impl Loader {
             }
             PieceV1::Attributes(values) => {
                 let current = self.current.as_mut().ok_or(NO_SEGMENT)?;
-                if values.iter().any(|(_, value)| *value == NO_VALUE) {
-                    return Err(Corrupt("an attribute that is not there"));
+                for (id, value) in parse_values(values) {
+                    current.attribute(id, value, None)?;
                 }
-                current.attributes.extend(parse_values(values));
+            }
+            PieceV1::Writers(writers) => {
+                let current = self.current.as_mut().ok_or(NO_SEGMENT)?;
+                for (id, value, written) in writers {
+                    current.attribute(AttributeId(id), value, Some(Seq(written)))?;
+                }
             }
             PieceV1::Runs(runs) => {
                 let current = self.current.as_mut().ok_or(NO_SEGMENT)?;
@@ -361,12 +375,28 @@ impl Loading {
         Ok(Self {
             id: SegmentId(head.id),
             segment,
-            attributes: BTreeMap::new(),
             runs: BTreeMap::new(),
             end: head.start,
             n_attributes: head.n_attributes,
             n_entries: head.n_entries,
         })
+    }
+
+    fn attribute(
+        &mut self,
+        id: AttributeId,
+        value: i64,
+        written: Option<Seq>,
+    ) -> Result<(), Corrupt> {
+        if value == NO_VALUE || written > Some(self.segment.changed) {
+            return Err(Corrupt("an attribute that is not there"));
+        }
+        if written.is_some() && id.is_core() {
+            return Err(Corrupt("a writer with the name of something else"));
+        }
+        let attribute = Attribute { value, written };
+        self.segment.attributes.put(id, attribute);
+        Ok(())
     }
 
     fn run(&mut self, RunV1(bytes, piece_place): &RunV1) -> Result<(), Corrupt> {
@@ -397,21 +427,19 @@ impl Loading {
         let Self {
             id,
             mut segment,
-            attributes,
             runs,
             end,
             n_attributes,
             n_entries,
         } = self;
         let table = segment.table.as_ref();
-        let is_whole = attributes.len() as u64 == n_attributes
+        let is_whole = segment.attributes.len() as u64 == n_attributes
             && end == segment.length
             && table.map_or(0, Table::n_entries) as u64 == n_entries
             && table.is_none_or(|table| table.lies_within(segment.start, segment.length));
         if !is_whole {
             return Err(Corrupt("a segment that is cut"));
         }
-        segment.attributes = attributes.into_iter().collect();
         segment.content = runs.into_iter().collect::<Content>();
         Ok((id, segment))
     }

@@ -13,7 +13,9 @@ use crate::segment::{KeyLength, Kind};
 use crate::{Container, Limits, Recovery};
 
 const RECORDS: &str = include_str!("../../tests/golden/records-1.txt");
-const CHECKPOINT: &str = include_str!("../../tests/golden/checkpoint-1.txt");
+const CHECKPOINT: &str = include_str!("../../tests/golden/checkpoint-1.1.txt");
+/// From when it was not kept which attributes are of writers, and the positions of all records were.
+const CHECKPOINT_1_0: &str = include_str!("../../tests/golden/checkpoint-1.txt");
 
 const AT_MS: u64 = 1_790_000_000_000;
 
@@ -147,6 +149,12 @@ fn replay(records: &[Bytes]) -> Recovery {
     recovery
 }
 
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.chars().filter_map(|it| it.to_digit(16)).collect();
+    let byte = |two: &[u32]| u8::try_from(two[0] << 4 | two[1]).expect("two digits");
+    digits.chunks(2).map(byte).collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -161,6 +169,20 @@ fn golden() {
         .map(|bytes| hex(bytes))
         .collect();
     assert_eq!(pieces, CHECKPOINT.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_checkpoint_of_before_is_read() {
+    let (_, container) = history();
+    let loaded = Recovery::load(CHECKPOINT_1_0.lines().map(unhex)).expect("it is one");
+    let mut state = container.state;
+    for segment in state.segments.values_mut() {
+        let values: Vec<_> = segment.attributes.iter().collect();
+        for (id, attribute) in values {
+            segment.attributes.set(&[(id, attribute.value)]);
+        }
+    }
+    assert_eq!(loaded.state, state);
 }
 
 #[test]

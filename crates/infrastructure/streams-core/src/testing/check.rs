@@ -57,6 +57,8 @@ pub(super) struct History {
     pub(super) seen: BTreeMap<(SegmentName, &'static [u8]), Vec<Seen>>,
     /// Updates that were done: of which version, and to which.
     pub(super) updates: BTreeMap<(SegmentName, &'static [u8], i64), i64>,
+    /// How often a writer came back and its number was not known any more.
+    pub(super) n_given_up: u64,
     /// From when to when somebody had a lock, and knew it.
     pub(super) held: Vec<(u64, u64)>,
     /// How long segments were when they were sealed.

@@ -89,6 +89,7 @@ fn position(seq: Seq) -> Position {
 
 fn limits() -> Limits {
     Limits {
+        segment_attributes_max: 8,
         compaction_bytes: 300,
         pending_max: 40,
         ..Limits::default()

@@ -23,6 +23,7 @@ pub struct Summary {
     pub n_updates: u64,
     pub n_conditional: u64,
     pub n_held: u64,
+    pub n_given_up: u64,
     pub n_checkpoints: u64,
     /// Of all that was told, to compare runs.
     pub digest: u64,
@@ -87,6 +88,7 @@ fn segments() -> Vec<(SegmentName, Kind)> {
         (name("log/0"), Kind::Stream),
         (name("log/1"), Kind::Stream),
         (name("state"), Kind::Stream),
+        (name("visited"), Kind::Stream),
         (name("table"), Kind::Table(KeyLength::Any)),
         (name("sorted"), Kind::Table(KeyLength::Bytes(4))),
     ]
@@ -250,6 +252,7 @@ impl Sim {
         summary.n_updates = self.history.updates.len() as u64;
         summary.n_conditional = self.history.conditional.len() as u64;
         summary.n_held = self.history.held.len() as u64;
+        summary.n_given_up = self.history.n_given_up;
         Ok(self.summary)
     }
 

@@ -3,78 +3,14 @@
 use bytes::Bytes;
 use ids::Epoch;
 
+use super::{ALL, all_durable, append, container, create, done, name, put, why};
 use crate::attributes::{AttributeId, AttributeUpdate, NO_VALUE, UpdateKind};
-use crate::container::{Effects, Proposal, Readable};
+use crate::container::{Proposal, Readable};
 use crate::names::{ConnectionId, Position, Seq};
-use crate::op::{Append, EventNumbers, Outcome, Put, Refused, Remove, Version};
+use crate::op::{Outcome, Refused, Remove, Version};
 use crate::segment::{KeyLength, Kind};
 use crate::table::{Bounds, Page};
-use crate::{Container, Limits, Op, Recovery, Refusal, SegmentId, SegmentName};
-
-const ALL: Page = Page {
-    items_max: usize::MAX,
-    bytes_max: usize::MAX,
-};
-
-fn name(text: &str) -> SegmentName {
-    SegmentName::new(text).expect("a name")
-}
-
-fn container(limits: Limits) -> Container {
-    let (mut container, _) = Recovery::new().open(limits, Epoch(1), 0);
-    container.durable(Position(1));
-    container
-}
-
-fn create(segment: &str, kind: Kind) -> Op {
-    Op::Create {
-        segment: name(segment),
-        kind,
-        attributes: Vec::new(),
-    }
-}
-
-fn append(segment: &str, writer: u128, previous: i64, data: &'static [u8]) -> Op {
-    let numbers = EventNumbers {
-        writer: AttributeId(writer),
-        previous,
-        last: previous.max(0) + 1,
-        n_events: 1,
-    };
-    Op::Append(Append::events(
-        name(segment),
-        Bytes::from_static(data),
-        numbers,
-    ))
-}
-
-fn put(table: &str, key: &'static [u8], value: &[u8], when: Version) -> Op {
-    Op::PutEntries {
-        table: name(table),
-        entries: vec![Put {
-            key: Bytes::from_static(key),
-            value: Bytes::copy_from_slice(value),
-            when,
-        }],
-        expected_length: None,
-    }
-}
-
-fn done(container: &mut Container, op: &Op) -> Proposal {
-    container.propose(op, 0).expect("it is allowed")
-}
-
-fn all_durable(container: &mut Container) -> Vec<Effects> {
-    let n_pending = u64::try_from(container.usage().n_pending).expect("it is small");
-    let from = container.durable_to().0;
-    (from + 1..=from + n_pending)
-        .map(|seq| container.durable(Position(seq)))
-        .collect()
-}
-
-fn why(container: &mut Container, op: &Op) -> Refusal {
-    container.propose(op, 0).expect_err("it is refused").why
-}
+use crate::{Limits, Op, Recovery, Refusal, SegmentId};
 
 #[test]
 fn so_many_attributes_change_at_once_and_no_more() {

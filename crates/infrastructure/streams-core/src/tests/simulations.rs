@@ -21,6 +21,7 @@ fn nothing_is_seen_that_must_not_be() {
             n_updates,
             n_conditional,
             n_held,
+            n_given_up,
             n_checkpoints,
             digest: _,
         } = summary;
@@ -31,6 +32,7 @@ fn nothing_is_seen_that_must_not_be() {
             (n_updates, 300),
             (n_conditional, 150),
             (n_held, 50),
+            (n_given_up, 50),
             (n_checkpoints, 50),
         ];
         let is_enough = all.iter().all(|(n, min)| n >= min);

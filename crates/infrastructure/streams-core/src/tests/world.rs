@@ -250,6 +250,7 @@ impl World {
             assert_eq!(info.start_offset, segment.start as u64);
             assert_eq!(info.is_sealed, segment.is_sealed);
             let attributes = self.container.state.segments[&info.id].attributes.iter();
+            let attributes = attributes.map(|(id, attribute)| (id, attribute.value));
             let attributes: BTreeMap<_, _> = attributes.collect();
             assert_eq!(attributes, segment.attributes);
             if matches!(segment.kind, Kind::Table(_)) {

@@ -2,6 +2,7 @@
 
 mod churn;
 mod tables;
+mod visitors;
 mod writers;
 
 use super::Chance;
@@ -79,6 +80,7 @@ pub(super) fn clients() -> Vec<Box<dyn Client>> {
         Box::new(writers::Large::new("log/0", 6)),
         Box::new(writers::Conditional::new(7)),
         Box::new(writers::Conditional::new(8)),
+        Box::new(visitors::Visitors::default()),
         Box::new(tables::Counter::new("table", b"one")),
         Box::new(tables::Counter::new("table", b"one")),
         Box::new(tables::Counter::by_length("table", b"one")),
