@@ -1,5 +1,7 @@
 //! What a record changes. The owner does it when it proposes, and the next one when it reads the log: there is one way to do it.
 
+use ids::Epoch;
+
 use crate::Corrupt;
 use crate::content::{Place, Run};
 use crate::names::SegmentId;
@@ -30,9 +32,7 @@ impl State {
         let mut change = Change::default();
         match &record.body {
             Body::Opened(epoch) => {
-                if *epoch <= self.epoch {
-                    return Err(Corrupt("an owner that is not later than the one before"));
-                }
+                self.check_epoch(*epoch)?;
                 self.epoch = *epoch;
                 let transient: Vec<_> = self.transient().map(|(id, _)| id).collect();
                 for id in transient {
@@ -74,6 +74,13 @@ impl State {
             }
         }
         Ok(change)
+    }
+
+    pub(crate) fn check_epoch(&self, epoch: Epoch) -> Result<(), Corrupt> {
+        if epoch <= self.epoch {
+            return Err(Corrupt("an owner that is not later than the one before"));
+        }
+        Ok(())
     }
 
     fn add(&mut self, record: &Record) -> Result<(), Corrupt> {

@@ -96,7 +96,7 @@ impl State {
         {
             return Err(Refusal::Invalid("keys of a table have 1 to 256 bytes"));
         }
-        if self.segments.len() >= limits.segments_max {
+        if self.segments.len() >= limits.segments_max || self.last_id >= SegmentId::MAX {
             return Err(Refusal::Limit { what: "segments" });
         }
         let id = SegmentId(self.last_id.0 + 1);
@@ -167,10 +167,11 @@ impl State {
                 value: source.n_events(),
                 kind: UpdateKind::Accumulate,
             });
+            // Each for itself: all together may be more than a number holds.
             length += source.length;
+            segment.grown(length - segment.length)?;
             lengths.push(length);
         }
-        segment.grown(length - segment.length)?;
         let body = Body::Merged {
             target: id,
             offset: segment.length,

@@ -47,13 +47,23 @@ impl Recovery {
         self.state.seq
     }
 
-    /// The container under a new owner, whose first record is to be appended before all others. `epoch` is higher than that of every owner
-    /// before.
+    /// The container under a new owner, whose first record is to be appended before all others.
     ///
-    /// # Panics
-    /// If it is not.
-    #[must_use]
-    pub fn open(self, limits: Limits, epoch: Epoch, at_ms: u64) -> (Container, Proposal) {
-        Container::open(self.state, limits, self.positions, epoch, at_ms)
+    /// # Errors
+    /// [`Corrupt`]: there was an owner of that epoch, or of a higher one.
+    pub fn open(
+        self,
+        limits: Limits,
+        epoch: Epoch,
+        at_ms: u64,
+    ) -> Result<(Container, Proposal), Corrupt> {
+        self.state.check_epoch(epoch)?;
+        Ok(Container::open(
+            self.state,
+            limits,
+            self.positions,
+            epoch,
+            at_ms,
+        ))
     }
 }

@@ -412,10 +412,9 @@ impl Loading {
         };
         let bytes = *bytes;
         let (PlaceV1::Log(_, at) | PlaceV1::Stored(_, at)) = *piece_place;
-        if at > LENGTH_MAX {
-            return Err(Corrupt("bytes that lie nowhere"));
-        }
-        if bytes == 0 || bytes > LENGTH_MAX || self.end > LENGTH_MAX {
+        let ends = [at.checked_add(bytes), self.end.checked_add(bytes)];
+        let is_within = |end: Option<u64>| end.is_some_and(|end| end <= LENGTH_MAX);
+        if bytes == 0 || !ends.into_iter().all(is_within) {
             return Err(Corrupt("a run of no bytes, or of more than any"));
         }
         self.runs.insert(self.end, Run { bytes, place });

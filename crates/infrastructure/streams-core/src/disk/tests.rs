@@ -6,11 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::attributes::{AttributeId, AttributeUpdate, NO_VALUE, UpdateKind};
+use crate::content::{Place, Run};
 use crate::names::{ConnectionId, Position, SegmentId, SegmentName, Seq};
 use crate::op::{Append, EventNumbers, Op, Put, Remove, Version};
 use crate::record::{Body, Record};
-use crate::segment::{KeyLength, Kind};
-use crate::{Container, Limits, Recovery};
+use crate::segment::{KeyLength, Kind, LENGTH_MAX};
+use crate::{Container, Limits, Recovery, Refusal};
 
 const RECORDS: &str = include_str!("../../tests/golden/records-1.txt");
 const CHECKPOINT: &str = include_str!("../../tests/golden/checkpoint-1.1.txt");
@@ -124,7 +125,7 @@ fn ops() -> Vec<Op> {
 /// The records of all that, and what they come to.
 fn history() -> (Vec<Bytes>, Container) {
     let opened = Recovery::new().open(Limits::default(), Epoch(5), AT_MS);
-    let (mut container, first) = opened;
+    let (mut container, first) = opened.expect("it is the first owner");
     let mut records = vec![first.record.parts().concat().into()];
     container.durable(Position(1000));
     for op in ops() {
@@ -258,10 +259,9 @@ fn a_log_without_one_of_its_records_is_refused() {
 fn is_refused_or_goes_on(recovery: Result<Recovery, Corrupt>) {
     let Ok(recovery) = recovery else { return };
     let epoch = Epoch(recovery.state.epoch.0.saturating_add(1));
-    if epoch <= recovery.state.epoch {
+    let Ok((mut container, _)) = recovery.open(Limits::default(), epoch, AT_MS) else {
         return;
-    }
-    let (mut container, _) = recovery.open(Limits::default(), epoch, AT_MS);
+    };
     container.durable(Position(u64::MAX));
     for op in ops() {
         if container.propose(&op, AT_MS).is_ok() {
@@ -335,6 +335,105 @@ proptest! {
             let mut recovery = replay(&records[..which]);
             let replayed = recovery.replay(Position(1), &bytes.into());
             is_refused_or_goes_on(replayed.map(|()| recovery));
+        }
+    }
+}
+
+const NUMBERS: [u64; 9] = [
+    0,
+    1,
+    7,
+    LENGTH_MAX / 2,
+    LENGTH_MAX - 1,
+    LENGTH_MAX,
+    LENGTH_MAX + 1,
+    u64::MAX / 2,
+    u64::MAX,
+];
+
+/// Segments that are as long as these numbers say, each with one run that begins so far behind where it lies.
+fn long(numbers: &[(u64, u64)]) -> Vec<Vec<u8>> {
+    let opened = Recovery::new().open(Limits::default(), Epoch(5), AT_MS);
+    let (mut container, _) = opened.expect("it is the first owner");
+    container.durable(Position(1));
+    let mut gone = Vec::new();
+    for idx in 0..numbers.len() * 2 {
+        let created = container.propose(&create(&idx.to_string(), Kind::Stream), AT_MS);
+        container.durable(Position(1 + created.expect("it is new").seq.0));
+        if idx % 2 == 1 {
+            gone.push(Op::Delete(name(&idx.to_string())));
+        }
+    }
+    for op in gone {
+        container.propose(&op, AT_MS).expect("it is there");
+        container.durable(Position(1000));
+    }
+    for (segment, (bytes, offset)) in container.state.segments.values_mut().zip(numbers) {
+        let of = SegmentId(container.state.names[&segment.name].0 + 1);
+        let (bytes, offset) = (*bytes, *offset);
+        let place = Place::Stored { of, offset };
+        segment.length = bytes;
+        segment.content = [(0, Run { bytes, place })].into_iter().collect();
+    }
+    checkpoint(&container)
+}
+
+#[test]
+fn what_is_too_long_to_be_merged_is_refused() {
+    let pieces = long(&[(LENGTH_MAX, 0); 6]);
+    let recovery = Recovery::load(pieces).expect("none is too long");
+    let opened = recovery.open(Limits::default(), Epoch(6), AT_MS);
+    let (mut container, _) = opened.expect("it is a later owner");
+    let merge = Op::MergeBatch {
+        target: name("0"),
+        sources: ["2", "4", "6", "8", "10"].map(name).to_vec(),
+    };
+    let refused = container
+        .propose(&merge, AT_MS)
+        .expect_err("it is too long");
+    let what = "bytes of a segment";
+    assert_eq!(refused.why, Refusal::Limit { what });
+}
+
+proptest! {
+    #[test]
+    fn lengths_that_nobody_has_are_refused_or_go_on(
+        numbers in prop::collection::vec(
+            (prop::sample::select(&NUMBERS[..]), prop::sample::select(&NUMBERS[..])),
+            3..6,
+        ),
+        to in prop::sample::select(&NUMBERS[..]),
+        which in any::<prop::sample::Index>(),
+        bits in prop::option::of((any::<prop::sample::Index>(), 0..8)),
+    ) {
+        let mut pieces = long(&numbers);
+        if let Some((at, bit)) = bits {
+            let which = which.index(pieces.len());
+            let at = at.index(pieces[which].len());
+            pieces[which][at] ^= 1_u8 << bit;
+        }
+        let Ok(recovery) = Recovery::load(pieces) else { return Ok(()) };
+        is_refused_or_goes_on(Ok(recovery.clone()));
+        let Ok((mut container, _)) = recovery.open(Limits::default(), Epoch(6), AT_MS) else {
+            return Ok(());
+        };
+        container.durable(Position(u64::MAX));
+        let merge = |target: &str, sources: &[&str]| Op::MergeBatch {
+            target: name(target),
+            sources: sources.iter().copied().map(name).collect(),
+        };
+        for op in [
+            merge("0", &["2"]),
+            merge("0", &["4", "6", "8"]),
+            Op::Truncate { segment: name("0"), offset: to },
+            Op::Store { segment: SegmentId(1), to },
+            events("0", b"abc", NO_VALUE),
+        ] {
+            if container.propose(&op, AT_MS).is_ok() {
+                container.durable(Position(u64::MAX));
+            }
+            let loaded = Recovery::load(checkpoint(&container)).expect("it was just drawn");
+            prop_assert_eq!(&loaded.state, &container.state);
         }
     }
 }

@@ -111,7 +111,8 @@ impl Server {
             let read = recovery.replay(position(*seq), record);
             read.map_err(|why| Violation(why.to_string()))?;
         }
-        let (container, first) = recovery.open(limits(), Epoch(epoch), 0);
+        let opened = recovery.open(limits(), Epoch(epoch), 0);
+        let (container, first) = opened.map_err(|why| Violation(why.to_string()))?;
         disk.log
             .insert(first.seq, first.record.parts().concat().into());
         Ok(Self {

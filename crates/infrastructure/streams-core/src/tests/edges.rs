@@ -180,7 +180,10 @@ fn transient_segments_are_gone_with_their_owner() {
     all_durable(&mut container);
     let pieces = container.checkpoint();
     let recovery = Recovery::load(pieces).expect("it is one");
-    let (mut next, _) = recovery.open(Limits::default(), Epoch(2), 0);
+    let same = recovery.clone().open(Limits::default(), Epoch(1), 0);
+    assert!(same.is_err(), "an owner that is not later");
+    let opened = recovery.open(Limits::default(), Epoch(2), 0);
+    let (mut next, _) = opened.expect("it is a later owner");
     assert_eq!(next.usage().n_segments, 0);
     // The records say so, too: a name is free again in the log.
     done(&mut next, &create("a", Kind::Stream));

@@ -27,7 +27,8 @@ fn name(text: &str) -> SegmentName {
 }
 
 fn container(limits: Limits) -> Container {
-    let (mut container, _) = Recovery::new().open(limits, Epoch(1), 0);
+    let opened = Recovery::new().open(limits, Epoch(1), 0);
+    let (mut container, _) = opened.expect("it is the first owner");
     container.durable(Position(1));
     container
 }

@@ -43,7 +43,8 @@ fn record_at(position: Position) -> usize {
 
 impl World {
     pub(super) fn new(limits: Limits) -> Self {
-        let (container, first) = Recovery::new().open(limits.clone(), Epoch(1), 0);
+        let opened = Recovery::new().open(limits.clone(), Epoch(1), 0);
+        let (container, first) = opened.expect("it is the first owner");
         let mut world = Self {
             container,
             limits,
@@ -192,7 +193,8 @@ impl World {
         };
         self.epoch += 1;
         let epoch = Epoch(self.epoch);
-        let (container, first) = recovery.open(self.limits.clone(), epoch, 0);
+        let opened = recovery.open(self.limits.clone(), epoch, 0);
+        let (container, first) = opened.expect("it is a later owner");
         self.container = container;
         let mut model = self.model().clone();
         model.open();

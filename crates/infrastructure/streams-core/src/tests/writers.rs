@@ -1,6 +1,7 @@
 //! More writers than there is room for.
 
 use bytes::Bytes;
+use ids::Epoch;
 use proptest::prelude::*;
 
 use super::{all_durable, append, container, done, name, why};
@@ -109,8 +110,8 @@ proptest! {
         writers in prop::collection::vec(1_u128..9, 1..80),
     ) {
         let mut naive = Naive::new();
-        let (mut container, first) = Recovery::new()
-            .open(limits(), ids::Epoch(1), 0);
+        let opened = Recovery::new().open(limits(), Epoch(1), 0);
+        let (mut container, first) = opened.expect("it is the first owner");
         let mut records = vec![first];
         records.push(done(&mut container, &create()));
         all_durable(&mut container);
