@@ -3,7 +3,7 @@
 use ids::Epoch;
 
 use crate::Corrupt;
-use crate::content::{Place, Run};
+use crate::content::{ALL, Freed, Place, Run};
 use crate::names::SegmentId;
 use crate::record::{Body, Record};
 use crate::segment::{LENGTH_MAX, Segment};
@@ -15,8 +15,7 @@ use crate::table::Entries;
 pub(crate) struct Change {
     /// Segments that are no more.
     pub(crate) gone: Vec<SegmentId>,
-    /// Numbers under which nothing is needed any more in long-term storage.
-    pub(crate) unreferenced: Vec<SegmentId>,
+    pub(crate) freed: Freed,
 }
 
 impl State {
@@ -51,7 +50,11 @@ impl State {
                     if id == target {
                         return Err(Corrupt("a segment is merged into itself"));
                     }
-                    taken.push(self.take(*id)?);
+                    let source = self.take(*id)?;
+                    if source.content.stored_to(*id, 0) == 0 {
+                        change.freed.stored.push((*id, ALL));
+                    }
+                    taken.push(source);
                     change.gone.push(*id);
                 }
                 self.change(*target, record, |segment| {
@@ -68,9 +71,8 @@ impl State {
             Body::Deleted(id) => self.remove(*id, &mut change)?,
             body => {
                 let id = body.segment().expect("the others have been matched");
-                let done =
+                change.freed =
                     self.change(id, record, |segment| segment.apply(id, record, payload_at))?;
-                change.unreferenced = done;
             }
         }
         Ok(change)
@@ -119,6 +121,11 @@ impl State {
         self.totals.subtract(Totals::of(segment));
         let done = change(segment)?;
         self.totals.add(Totals::of(segment));
+        if segment.is_unstored(id) {
+            self.unstored.insert(id);
+        } else {
+            self.unstored.remove(&id);
+        }
         segment.changed = record.seq;
         if !matches!(record.body, Body::Stored { .. }) {
             segment.modified_at_ms = record.at_ms;
@@ -129,6 +136,7 @@ impl State {
     fn take(&mut self, id: SegmentId) -> Result<Segment, Corrupt> {
         let segment = self.segments.remove(&id).ok_or(NO_SEGMENT)?;
         self.totals.subtract(Totals::of(&segment));
+        self.unstored.remove(&id);
         self.names.remove(&segment.name);
         self.unnamed = self.seq;
         Ok(segment)
@@ -136,10 +144,9 @@ impl State {
 
     fn remove(&mut self, id: SegmentId, change: &mut Change) -> Result<(), Corrupt> {
         let segment = self.take(id)?;
-        let stored = &mut change.unreferenced;
-        stored.extend(segment.content.stored_of());
-        stored.sort_unstable();
-        stored.dedup();
+        let Freed { records, stored } = segment.content.remove(id);
+        change.freed.records.extend(records);
+        change.freed.stored.extend(stored);
         change.gone.push(id);
         Ok(())
     }
@@ -148,13 +155,7 @@ impl State {
 const NO_SEGMENT: Corrupt = Corrupt("a record about no segment");
 
 impl Segment {
-    /// Returns what is unreferenced now.
-    fn apply(
-        &mut self,
-        id: SegmentId,
-        record: &Record,
-        payload_at: u64,
-    ) -> Result<Vec<SegmentId>, Corrupt> {
+    fn apply(&mut self, id: SegmentId, record: &Record, payload_at: u64) -> Result<Freed, Corrupt> {
         let place = Place::Log {
             record: record.seq,
             at: payload_at,
@@ -186,15 +187,15 @@ impl Segment {
                 ..
             } => {
                 self.write(*offset, entries, place)?;
-                let unreferenced = self.truncate(id, *start)?;
+                let freed = self.truncate(id, *start)?;
                 let table = self.table.as_ref().ok_or(NO_TABLE)?;
                 if table.first().is_some_and(|first| first < self.start) {
                     return Err(Corrupt("a table is compacted that needs the rest"));
                 }
-                return Ok(unreferenced);
+                return Ok(freed);
             }
             Body::Stored { to, .. } => {
-                if *to < self.start || *to > self.length {
+                if *to <= self.content.stored_to(id, self.start) || *to > self.length {
                     return Err(Corrupt("more is stored than there is"));
                 }
                 return Ok(self.content.store(id, self.start, *to));
@@ -203,7 +204,7 @@ impl Segment {
                 unreachable!("not about one segment that lives on")
             }
         }
-        Ok(Vec::new())
+        Ok(Freed::default())
     }
 
     fn begins_at(&self, offset: u64) -> Result<(), Corrupt> {
@@ -240,15 +241,15 @@ impl Segment {
         Ok(())
     }
 
-    fn truncate(&mut self, id: SegmentId, start: u64) -> Result<Vec<SegmentId>, Corrupt> {
+    fn truncate(&mut self, id: SegmentId, start: u64) -> Result<Freed, Corrupt> {
         if start < self.start || start > self.length {
             return Err(Corrupt("a segment is truncated where it is not"));
         }
+        if start == self.start {
+            return Ok(Freed::default());
+        }
         self.start = start;
-        let mut unreferenced = self.content.truncate(start);
-        // More may be stored under its own number: what it gives up of that is not the number.
-        unreferenced.retain(|other| *other != id);
-        Ok(unreferenced)
+        Ok(self.content.truncate(id, start))
     }
 
     fn write(&mut self, offset: u64, entries: &bytes::Bytes, place: Place) -> Result<(), Corrupt> {

@@ -11,18 +11,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use ids::Epoch;
 
 use crate::apply::Change;
-use crate::attributes::AttributeId;
-use crate::content::{Place, Run};
-use crate::names::{ConnectionId, Position, SegmentId, SegmentName, Seq};
-use crate::op::{Answer, Op, Outcome, Refusal, Refused};
+use crate::names::{Position, SegmentId, SegmentName, Seq};
+use crate::op::{Op, Outcome, Refusal, Refused};
 use crate::record::{Body, Encoded, Record};
-use crate::segment::{Kind, Segment};
+use crate::segment::Kind;
 use crate::state::{Limits, State, Totals};
-use crate::table::{Bounds, Delta, Found, Keys, Page, Pages, View};
 
 /// What is to be done with an operation that is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +38,9 @@ pub struct Effects {
     pub changed: Option<SegmentId>,
     /// These are no more: who waits is to ask again, and is told so.
     pub gone: Vec<SegmentId>,
-    /// What long-term storage has under these numbers is to be deleted.
-    pub unreferenced: Vec<SegmentId>,
+    /// What long-term storage has under these numbers before these offsets, if it has anything, is needed no more; all of it if the offset is the
+    /// highest there is. A number is that of one segment for ever, so what was free once stays so.
+    pub free: Vec<(SegmentId, u64)>,
 }
 
 /// What is known of a segment.
@@ -89,14 +86,19 @@ pub enum Source {
 }
 
 /// How far a segment is in long-term storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tiering {
     pub id: SegmentId,
+    pub name: SegmentName,
+    pub kind: Kind,
+    pub is_sealed: bool,
     pub start_offset: u64,
     /// From here on it is not, or not under its own number.
     pub stored_to: u64,
     /// Up to here it could be.
     pub durable_to: u64,
+    /// The oldest record that it needs, durable or not: none if all of it is in long-term storage under some number.
+    pub oldest: Option<Seq>,
 }
 
 /// For metrics.
@@ -114,14 +116,17 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Container {
     pub(crate) state: State,
-    limits: Limits,
+    pub(crate) limits: Limits,
     durable: Seq,
     pending: VecDeque<Pending>,
     pending_bytes: u64,
     /// Segments that records under way are about: what was true before each of these.
     before: BTreeMap<SegmentId, VecDeque<Visible>>,
-    /// Where the records lie that brought bytes.
-    pub(crate) positions: BTreeMap<Seq, Position>,
+    /// The records that bytes of segments are in, and where these lie if they are durable.
+    pub(crate) records: BTreeMap<Seq, Option<Position>>,
+    /// The checkpoint that was drawn last, and where those of its records lie that are not needed any more but by it.
+    pub(crate) drawn: Seq,
+    pub(crate) kept: BTreeMap<Seq, Position>,
 }
 
 #[derive(Debug)]
@@ -132,9 +137,9 @@ struct Pending {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Visible {
-    length: u64,
-    is_sealed: bool,
+pub(crate) struct Visible {
+    pub(crate) length: u64,
+    pub(crate) is_sealed: bool,
 }
 
 impl Container {
@@ -153,7 +158,12 @@ impl Container {
             pending: VecDeque::new(),
             pending_bytes: 0,
             before: BTreeMap::new(),
-            positions,
+            records: positions
+                .into_iter()
+                .map(|(seq, position)| (seq, Some(position)))
+                .collect(),
+            drawn: Seq(0),
+            kept: BTreeMap::new(),
         };
         let proposal = container.push(Body::Opened(epoch), Outcome::Done, at_ms);
         (container, proposal)
@@ -190,20 +200,28 @@ impl Container {
             self.before.entry(id).or_default().push_back(tail);
         }
         let applied = self.state.apply(&record, encoded.payload_at());
-        let Change { gone, unreferenced } = applied.expect("what is decided can be done");
+        let Change { gone, freed } = applied.expect("what is decided can be done");
         for id in &gone {
             self.before.remove(id);
+        }
+        let brings_bytes = !encoded.payload.is_empty();
+        if brings_bytes {
+            self.records.insert(seq, None);
+        }
+        for record in freed.records {
+            let position = self.records.remove(&record).flatten();
+            self.keep(record, position);
         }
         let bytes = encoded.bytes();
         self.pending_bytes += bytes;
         self.pending.push_back(Pending {
             bytes,
-            brings_bytes: !encoded.payload.is_empty(),
+            brings_bytes,
             effects: Effects {
                 seq,
                 changed,
                 gone,
-                unreferenced,
+                free: freed.stored,
             },
         });
         Proposal {
@@ -224,7 +242,10 @@ impl Container {
         let effects = pending.effects;
         self.durable = effects.seq;
         if pending.brings_bytes {
-            self.positions.insert(effects.seq, position);
+            match self.records.get_mut(&effects.seq) {
+                Some(known) => *known = Some(position),
+                None => self.keep(effects.seq, Some(position)),
+            }
         }
         if let Some(id) = effects.changed
             && let Some(before) = self.before.get_mut(&id)
@@ -235,6 +256,14 @@ impl Container {
             }
         }
         effects
+    }
+
+    /// A record that is not needed any more, but perhaps by the checkpoint.
+    fn keep(&mut self, record: Seq, position: Option<Position>) {
+        if record <= self.drawn {
+            self.kept
+                .extend(position.map(|position| (record, position)));
+        }
     }
 
     /// The last record that is durable: what waits for it, or for less, may be told.
@@ -275,7 +304,7 @@ impl Container {
     }
 
     /// What is durable of it.
-    fn visible(&self, id: SegmentId) -> Visible {
+    pub(crate) fn visible(&self, id: SegmentId) -> Visible {
         let before = self.before.get(&id).and_then(VecDeque::front);
         before.copied().unwrap_or_else(|| self.tail(id))
     }
@@ -283,210 +312,5 @@ impl Container {
     fn refused(&self, why: Refusal) -> Refused {
         let as_of = self.state.seq;
         Refused { why, as_of }
-    }
-}
-
-/// Questions.
-impl Container {
-    fn find(&self, name: &SegmentName) -> Result<(SegmentId, &Segment), Refused> {
-        let as_of = self.state.unnamed;
-        self.state.find(name).map_err(|why| Refused { why, as_of })
-    }
-
-    /// # Errors
-    /// [`Refusal::NoSuchSegment`].
-    pub fn info(&self, name: &SegmentName) -> Result<Answer<Info>, Refused> {
-        let (id, segment) = self.find(name)?;
-        let n_entries = segment.table.as_ref().map_or(0, |table| table.n_entries());
-        let value = Info {
-            id,
-            kind: segment.kind,
-            start_offset: segment.start,
-            length: segment.length,
-            is_sealed: segment.is_sealed,
-            modified_at_ms: segment.modified_at_ms,
-            n_entries: n_entries as u64,
-        };
-        let as_of = segment.changed;
-        Ok(Answer { value, as_of })
-    }
-
-    /// [`NO_VALUE`](crate::attributes::NO_VALUE) if it is not there. Of a writer it is the number of its last event: to be told who sets up appends.
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchSegment`].
-    pub fn attribute(&self, name: &SegmentName, id: AttributeId) -> Result<Answer<i64>, Refused> {
-        let (_, segment) = self.find(name)?;
-        Ok(Answer {
-            value: segment.attributes.get(id),
-            as_of: segment.changed,
-        })
-    }
-
-    /// Bytes from an offset on, no more than so many: those that are durable, which may be told at once.
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchSegment`], and [`Refusal::BadOffset`] with where the segment begins now.
-    pub fn read(
-        &self,
-        name: &SegmentName,
-        offset: u64,
-        bytes_max: u64,
-    ) -> Result<Readable, Refused> {
-        let (id, segment) = self.find(name)?;
-        if offset < segment.start {
-            let expected = segment.start;
-            return Err(Refused {
-                why: Refusal::BadOffset { expected },
-                as_of: segment.changed,
-            });
-        }
-        let Visible { length, is_sealed } = self.visible(id);
-        if offset < length {
-            let to = length.min(offset.saturating_add(bytes_max));
-            return Ok(Readable::Bytes(self.sources(segment, offset, to)));
-        }
-        Ok(if is_sealed {
-            Readable::End
-        } else {
-            Readable::AtTail(id)
-        })
-    }
-
-    /// What is to be stored of a segment: the durable bytes of a range, as far as there are any.
-    #[must_use]
-    pub fn locate(&self, id: SegmentId, from: u64, to: u64) -> Vec<Source> {
-        let Some(segment) = self.state.segments.get(&id) else {
-            return Vec::new();
-        };
-        let from = from.max(segment.start);
-        let to = to.min(self.visible(id).length);
-        self.sources(segment, from, to)
-    }
-
-    fn sources(&self, segment: &Segment, from: u64, to: u64) -> Vec<Source> {
-        let source = |Run { bytes, place }| match place {
-            Place::Log { record, at } => Source::Log {
-                record: self.positions[&record],
-                at,
-                bytes,
-            },
-            Place::Stored { of, offset } => Source::Stored { of, offset, bytes },
-        };
-        segment.content.range(from, to).map(source).collect()
-    }
-
-    /// All segments, in the order of their numbers.
-    pub fn tiering(&self) -> impl Iterator<Item = Tiering> {
-        self.state.segments.iter().map(|(id, segment)| Tiering {
-            id: *id,
-            start_offset: segment.start,
-            stored_to: segment.content.stored_to(*id, segment.start),
-            durable_to: self.visible(*id).length.max(segment.start),
-        })
-    }
-
-    /// Under which numbers long-term storage has something that is needed. What it has under others may be deleted when
-    /// [`Self::proposed_to`] is durable, if nothing is being stored.
-    #[must_use]
-    pub fn references(&self) -> Vec<SegmentId> {
-        let stored = self.state.segments.values();
-        let mut ids: Vec<_> = stored
-            .flat_map(|segment| segment.content.stored_of())
-            .collect();
-        ids.extend(self.state.segments.keys());
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    }
-
-    /// The transient segments of a connection: to be deleted when it ends.
-    pub fn transient(&self, of: ConnectionId) -> impl Iterator<Item = &SegmentName> {
-        let is_of = move |(_, segment): &(_, &Segment)| segment.kind == Kind::Transient(of);
-        self.state
-            .transient()
-            .filter(is_of)
-            .map(|(_, segment)| &segment.name)
-    }
-
-    /// Whether [`Op::CompactTable`] would save much: to be asked when a table has changed.
-    #[must_use]
-    pub fn wants_compaction(&self, id: SegmentId) -> bool {
-        let segment = self.state.segments.get(&id);
-        segment.is_some_and(|segment| segment.wants_compaction(&self.limits))
-    }
-}
-
-/// Questions about tables. All may be refused with [`Refusal::NoSuchSegment`] and [`Refusal::WrongKind`].
-impl Container {
-    fn view(&self, name: &SegmentName) -> Result<View<'_>, Refused> {
-        let (_, segment) = self.find(name)?;
-        match &segment.table {
-            Some(table) => Ok(View {
-                table,
-                start: segment.start,
-                length: segment.length,
-                as_of: segment.changed,
-            }),
-            None => Err(Refused {
-                why: Refusal::WrongKind(name.clone()),
-                as_of: segment.changed,
-            }),
-        }
-    }
-
-    /// The entries of these keys, in this order.
-    ///
-    /// # Errors
-    /// See above.
-    pub fn entries_of(
-        &self,
-        name: &SegmentName,
-        keys: &[Bytes],
-    ) -> Result<Answer<Vec<Found>>, Refused> {
-        Ok(self.view(name)?.get(keys))
-    }
-
-    /// # Errors
-    /// See above; [`Refusal::Invalid`] if the token is none.
-    pub fn entries(
-        &self,
-        name: &SegmentName,
-        bounds: &Bounds,
-        page: Page,
-    ) -> Result<Answer<Pages>, Refused> {
-        let view = self.view(name)?;
-        let as_of = view.as_of;
-        view.pages(bounds, page)
-            .map_err(|why| Refused { why, as_of })
-    }
-
-    /// # Errors
-    /// See above; [`Refusal::Invalid`] if the token is none.
-    pub fn keys(
-        &self,
-        name: &SegmentName,
-        bounds: &Bounds,
-        page: Page,
-    ) -> Result<Answer<Keys>, Refused> {
-        let view = self.view(name)?;
-        let as_of = view.as_of;
-        view.keys(bounds, page)
-            .map_err(|why| Refused { why, as_of })
-    }
-
-    /// The entries that became true from a position of the table on, and are.
-    ///
-    /// # Errors
-    /// See above; [`Refusal::Invalid`] if the table has no such position yet.
-    pub fn delta(
-        &self,
-        name: &SegmentName,
-        from: u64,
-        page: Page,
-    ) -> Result<Answer<Delta>, Refused> {
-        let view = self.view(name)?;
-        let as_of = view.as_of;
-        view.delta(from, page).map_err(|why| Refused { why, as_of })
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! A segment that is merged into another one gives it its runs: no byte moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::{SegmentId, Seq};
 
@@ -43,7 +43,7 @@ impl Place {
         }
     }
 
-    fn stored_of(self) -> Option<SegmentId> {
+    pub(crate) fn stored_of(self) -> Option<SegmentId> {
         match self {
             Self::Log { .. } => None,
             Self::Stored { of, .. } => Some(of),
@@ -51,17 +51,42 @@ impl Place {
     }
 }
 
-/// Runs without gaps, by their offsets.
+/// Runs without gaps, by their offsets. A record of the log, and a number in long-term storage, has one run at most in all segments: runs move from
+/// segment to segment, are cut at their front, and are never copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Content(BTreeMap<u64, Run>);
+pub(crate) struct Content {
+    runs: BTreeMap<u64, Run>,
+    /// Those of the log that some of the runs are in.
+    records: BTreeSet<Seq>,
+}
+
+/// What nothing lies in any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) records: Vec<Seq>,
+    /// Under these numbers what is before these offsets.
+    pub(crate) stored: Vec<(SegmentId, u64)>,
+}
+
+/// The offset that all is before.
+pub(crate) const ALL: u64 = u64::MAX;
+
+impl Freed {
+    fn run(&mut self, place: Place) {
+        match place {
+            Place::Log { record, .. } => self.records.push(record),
+            Place::Stored { of, .. } => self.stored.push((of, ALL)),
+        }
+    }
+}
 
 impl Content {
     pub(crate) fn n_runs(&self) -> usize {
-        self.0.len()
+        self.runs.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Run)> {
-        self.0.iter().map(|(offset, run)| (*offset, *run))
+        self.runs.iter().map(|(offset, run)| (*offset, *run))
     }
 
     /// At the end.
@@ -69,79 +94,94 @@ impl Content {
         if run.bytes == 0 {
             return;
         }
-        if let Some((_, last)) = self.0.last_key_value() {
-            let continues =
-                last.place.stored_of().is_some() && last.place.behind(last.bytes) == run.place;
-            if continues {
-                let mut last = self.0.last_entry().expect("it was just seen");
-                last.get_mut().bytes += run.bytes;
-                return;
-            }
+        if let Place::Log { record, .. } = run.place {
+            self.records.insert(record);
         }
-        self.0.insert(offset, run);
+        self.runs.insert(offset, run);
     }
 
     pub(crate) fn absorb(&mut self, offset: u64, source: Self) {
-        for (at, run) in source.0 {
+        for (at, run) in source.runs {
             self.push(offset + at, run);
         }
     }
 
-    /// Forgets what is before that. Returns under which numbers nothing of it is kept any more.
-    pub(crate) fn truncate(&mut self, before: u64) -> Vec<SegmentId> {
-        self.split(before);
-        let kept = self.0.split_off(&before);
-        let dropped = std::mem::replace(&mut self.0, kept);
-        self.no_longer_of(dropped.values())
+    /// Forgets what is before that.
+    pub(crate) fn truncate(&mut self, id: SegmentId, before: u64) -> Freed {
+        let mut freed = self.cut(before);
+        // What comes later is stored under its own number too, which is not free as long as the segment is there.
+        freed.stored.retain(|(of, _)| *of != id);
+        freed.stored.push((id, before));
+        freed
     }
 
-    /// All before that is stored now, under the number of its own segment. Returns under which other ones nothing is kept any more.
-    pub(crate) fn store(&mut self, id: SegmentId, from: u64, before: u64) -> Vec<SegmentId> {
-        self.split(before);
-        let kept = self.0.split_off(&before);
-        let replaced = std::mem::take(&mut self.0);
-        let place = Place::Stored {
-            of: id,
-            offset: from,
+    /// All before that is stored now, under the number of its own segment.
+    pub(crate) fn store(&mut self, id: SegmentId, from: u64, before: u64) -> Freed {
+        let mut freed = self.cut(before);
+        freed.stored.retain(|(of, _)| *of != id);
+        let run = Run {
+            bytes: before - from,
+            place: Place::Stored {
+                of: id,
+                offset: from,
+            },
         };
-        let bytes = before - from;
-        self.push(from, Run { bytes, place });
-        for (offset, run) in kept {
-            self.push(offset, run);
+        self.push(from, run);
+        freed
+    }
+
+    /// Forgets all of it, with its segment.
+    pub(crate) fn remove(self, id: SegmentId) -> Freed {
+        let mut freed = Freed::default();
+        freed.stored.push((id, ALL));
+        let others = self.runs.values().map(|run| run.place);
+        let others = others.filter(|place| place.stored_of() != Some(id));
+        others.for_each(|place| freed.run(place));
+        freed
+    }
+
+    fn cut(&mut self, before: u64) -> Freed {
+        let mut freed = Freed::default();
+        while let Some(first) = self.runs.first_entry()
+            && *first.key() < before
+        {
+            let (offset, run) = first.remove_entry();
+            let front = before - offset;
+            if front < run.bytes {
+                let place = run.place.behind(front);
+                if let Place::Stored { of, offset } = place {
+                    freed.stored.push((of, offset));
+                }
+                let bytes = run.bytes - front;
+                self.runs.insert(before, Run { bytes, place });
+                break;
+            }
+            if let Place::Log { record, .. } = run.place {
+                self.records.remove(&record);
+            }
+            freed.run(run.place);
         }
-        self.no_longer_of(replaced.values())
+        freed
     }
 
     /// How far it is stored under its own number without a gap.
     pub(crate) fn stored_to(&self, id: SegmentId, start: u64) -> u64 {
-        match self.0.first_key_value() {
-            Some((offset, run)) => match run.place {
-                Place::Stored { of, offset: at } if of == id && at == *offset => offset + run.bytes,
-                _ => start,
-            },
-            None => start,
+        match self.runs.first_key_value() {
+            Some((offset, run)) if run.place.stored_of() == Some(id) => offset + run.bytes,
+            _ => start,
         }
-    }
-
-    /// Whether something is stored under that number.
-    pub(crate) fn stored_of(&self) -> impl Iterator<Item = SegmentId> {
-        self.0.values().filter_map(|run| run.place.stored_of())
     }
 
     /// The oldest record that it needs.
     pub(crate) fn oldest(&self) -> Option<Seq> {
-        let records = self.0.values().filter_map(|run| match run.place {
-            Place::Log { record, .. } => Some(record),
-            Place::Stored { .. } => None,
-        });
-        records.min()
+        self.records.first().copied()
     }
 
     /// The runs of a range, cut to it, in order.
     pub(crate) fn range(&self, from: u64, to: u64) -> impl Iterator<Item = Run> {
-        let first = self.0.range(..=from).next_back();
+        let first = self.runs.range(..=from).next_back();
         let start = first.map_or(from, |(offset, _)| *offset);
-        self.0.range(start..).map_while(move |(offset, run)| {
+        self.runs.range(start..).map_while(move |(offset, run)| {
             let begin = from.max(*offset);
             let end = to.min(offset + run.bytes);
             (begin < end).then(|| Run {
@@ -150,33 +190,14 @@ impl Content {
             })
         })
     }
-
-    fn split(&mut self, at: u64) {
-        let Some((offset, run)) = self.0.range_mut(..at).next_back() else {
-            return;
-        };
-        let front = at - offset;
-        if front < run.bytes {
-            let rest = Run {
-                bytes: run.bytes - front,
-                place: run.place.behind(front),
-            };
-            run.bytes = front;
-            self.0.insert(at, rest);
-        }
-    }
-
-    fn no_longer_of<'a>(&self, dropped: impl Iterator<Item = &'a Run>) -> Vec<SegmentId> {
-        let mut ids: Vec<_> = dropped.filter_map(|run| run.place.stored_of()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids.retain(|id| !self.stored_of().any(|other| other == *id));
-        ids
-    }
 }
 
 impl FromIterator<(u64, Run)> for Content {
     fn from_iter<T: IntoIterator<Item = (u64, Run)>>(runs: T) -> Self {
-        Self(runs.into_iter().collect())
+        let mut content = Self::default();
+        for (offset, run) in runs {
+            content.push(offset, run);
+        }
+        content
     }
 }

@@ -30,12 +30,12 @@
 //! - Tell outcomes, refusals and answers when their record is durable, never before. Drop them when the log fails.
 //! - Hold each connection's writers with the number of the last event that each of them proposed, set from [`Container::attribute`] when it is
 //!   told; after a refusal other than of a conditional append, refuse what the writer has sent behind it.
-//! - Delete what [`Effects::unreferenced`](container::Effects::unreferenced) says only when it is told, and truncate the log no further than
-//!   [`Container::needs`] and the checkpoint allow.
+//! - Delete what [`Effects::free`](container::Effects::free) says only when it is told, and what it has stored if storing it is refused then; what a
+//!   former owner has left is what is not in [`Container::references`]. Truncate the log no further than [`Container::needs`] and the checkpoint allow.
 //! - Delete the [`Container::transient`] segments of a connection that ends. Those of a former owner are gone already.
 //!
 //! # In which order to read
-//! `op.rs` (what can be asked), `container.rs`, `decide.rs` (whether it may be done), `record.rs` and `apply.rs` (doing it), `recovery.rs`; then what a
+//! `op.rs` (what can be asked), `container.rs`, `questions.rs`, `decide.rs` (whether it may be done), `record.rs` and `apply.rs` (doing it), `recovery.rs`; then what a
 //! segment is: `segment.rs`, `attributes.rs`, `content.rs`, `table/`; then `disk/` (bytes).
 //! [`testing`] has a server that is as short as it can be, and a world that fails around it.
 #![forbid(unsafe_code)]
@@ -43,6 +43,7 @@
 pub mod op;
 
 pub mod container;
+mod questions;
 pub mod record;
 pub mod recovery;
 

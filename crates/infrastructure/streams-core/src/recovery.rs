@@ -15,6 +15,7 @@ use crate::state::{Limits, State};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     pub(crate) state: State,
+    /// Of the records that bytes of segments are in.
     pub(crate) positions: BTreeMap<Seq, Position>,
 }
 
@@ -34,9 +35,12 @@ impl Recovery {
         if record.seq <= self.state.seq {
             return Ok(());
         }
-        self.state.apply(&record, payload_at)?;
+        let change = self.state.apply(&record, payload_at)?;
         if !record.body.payload().is_empty() {
             self.positions.insert(record.seq, position);
+        }
+        for record in change.freed.records {
+            self.positions.remove(&record);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::attributes::Attributes;
 use crate::content::Content;
-use crate::names::{ConnectionId, SegmentName, Seq};
+use crate::names::{ConnectionId, SegmentId, SegmentName, Seq};
 use crate::table::Table;
 
 /// What a segment is for.
@@ -66,5 +66,11 @@ impl Segment {
             modified_at_ms: 0,
             changed: Seq(0),
         }
+    }
+
+    /// Whether some of it is to be stored, or stored anew under its own number. What goes with a connection never is.
+    pub(crate) fn is_unstored(&self, id: SegmentId) -> bool {
+        let is_transient = matches!(self.kind, Kind::Transient(_));
+        !is_transient && self.content.stored_to(id, self.start) < self.length
     }
 }

@@ -1,6 +1,6 @@
 //! All segments of a container, all proposals included.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ids::Epoch;
 
@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) unnamed: Seq,
     /// Of the last owner.
     pub(crate) epoch: Epoch,
+    /// Segments of which some is to be stored.
+    pub(crate) unstored: BTreeSet<SegmentId>,
     /// Of all segments.
     pub(crate) totals: Totals,
 }

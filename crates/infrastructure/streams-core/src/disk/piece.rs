@@ -1,8 +1,8 @@
 //! A checkpoint: the state in pieces, each of a bounded size, and made of them again.
 //!
-//! They come in this order: the head; each segment, followed by its attributes, runs and entries; where the records lie that the runs are in.
+//! They come in this order: the head; each segment, followed by its attributes, writers, runs and entries; where the records lie that the runs are in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ids::Epoch;
@@ -81,8 +81,10 @@ struct EntryV1<'a> {
 
 impl Container {
     /// The state after [`Self::proposed_to`], durable or not, as pieces that [`Recovery::load`] makes it of. They are to be kept in this order,
-    /// with those of [`Self::positions`] behind them.
-    pub fn checkpoint(&self) -> impl Iterator<Item = Vec<u8>> {
+    /// with those of [`Self::positions`] behind them. The one that was drawn before is given up if it has not been kept.
+    pub fn checkpoint(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        self.drawn = self.proposed_to();
+        self.kept.clear();
         let state = &self.state;
         let head = PieceV1::Head {
             seq: state.seq.0,
@@ -97,37 +99,38 @@ impl Container {
             .map(|piece| encode(&piece))
     }
 
-    /// The last pieces of a checkpoint, when all of it is durable: where its records lie.
+    /// The last pieces of the checkpoint that was drawn last, when all of it is durable: where its records lie.
     ///
     /// # Panics
-    /// If it is not durable.
+    /// If it is another one, or is not durable.
     pub fn positions(&self, checkpoint: Seq) -> impl Iterator<Item = Vec<u8>> {
+        assert_eq!(checkpoint, self.drawn, "one checkpoint is drawn at a time");
         let is_durable = checkpoint <= self.durable_to();
         assert!(is_durable, "a checkpoint is kept when it is durable");
-        let positions = self.positions.range(..=checkpoint);
-        chunks(positions.map(|(seq, position)| (seq.0, position.0)))
-            .map(|some| encode(&PieceV1::Positions(some)))
+        let needed = self.records.range(..=checkpoint);
+        let needed = needed.filter_map(|(seq, position)| Some((seq.0, (*position)?.0)));
+        let kept = self.kept.iter();
+        let kept = kept.map(|(seq, position)| (seq.0, position.0));
+        chunks(needed.chain(kept)).map(|some| encode(&PieceV1::Positions(some)))
     }
 
     /// The oldest record that a checkpoint needs which is drawn at the same moment, if it needs one for its bytes. When the checkpoint is kept, the
-    /// log may be truncated up to there ([`Self::position`]); else up to the end of the checkpoint's own records.
+    /// log may be truncated up to that record ([`Self::position`]); if it needs none, up to the first one behind the checkpoint.
     #[must_use]
     pub fn needs(&self) -> Option<Seq> {
-        let segments = self.state.segments.values();
-        segments
-            .filter_map(|segment| segment.content.oldest())
-            .min()
+        self.records.first_key_value().map(|(seq, _)| *seq)
     }
 
-    /// Where a record lies that has brought bytes, if it is durable and the log has not been truncated behind it.
+    /// Where a record lies that bytes are in, or were when the last checkpoint was drawn, if it is durable.
     #[must_use]
     pub fn position(&self, record: Seq) -> Option<Position> {
-        self.positions.get(&record).copied()
+        let needed = self.records.get(&record).copied().flatten();
+        needed.or_else(|| self.kept.get(&record).copied())
     }
 
     /// The log has been truncated up to there.
     pub fn truncated(&mut self, before: Position) {
-        self.positions.retain(|_, position| *position >= before);
+        self.kept.retain(|_, position| *position >= before);
     }
 }
 
@@ -327,6 +330,9 @@ impl Loader {
         let (id, segment) = loading.finish()?;
         let state = &mut self.recovery.state;
         state.totals.add(Totals::of(&segment));
+        if segment.is_unstored(id) {
+            state.unstored.insert(id);
+        }
         if id > state.last_id || segment.changed > state.seq {
             return Err(Corrupt("a segment that is not there yet"));
         }
@@ -344,17 +350,32 @@ impl Loader {
         if state.segments.len() as u64 != self.n_segments || state.unnamed > state.seq {
             return Err(Corrupt("a checkpoint that is cut"));
         }
-        let runs = state
-            .segments
-            .values()
-            .flat_map(|segment| segment.content.iter());
-        for (_, run) in runs {
-            if let Place::Log { record, .. } = run.place
-                && (record > state.seq || !positions.contains_key(&record))
-            {
-                return Err(Corrupt("bytes that lie nowhere"));
+        let mut records = BTreeSet::new();
+        let mut numbers = BTreeSet::new();
+        for (id, segment) in &state.segments {
+            for (offset, run) in segment.content.iter() {
+                let is_somewhere = match run.place {
+                    Place::Log { record, .. } => {
+                        record <= state.seq
+                            && positions.contains_key(&record)
+                            && records.insert(record)
+                    }
+                    Place::Stored { of, offset: at } if of == *id => {
+                        offset == segment.start && at == offset
+                    }
+                    Place::Stored { of, .. } => {
+                        of <= state.last_id
+                            && !state.segments.contains_key(&of)
+                            && numbers.insert(of)
+                    }
+                };
+                if !is_somewhere {
+                    return Err(Corrupt("bytes that lie nowhere, or twice"));
+                }
             }
         }
+        let positions = &mut self.recovery.positions;
+        positions.retain(|record, _| records.contains(record));
         Ok(self.recovery)
     }
 }

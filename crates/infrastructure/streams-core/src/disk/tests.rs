@@ -136,9 +136,10 @@ fn history() -> (Vec<Bytes>, Container) {
     (records, container)
 }
 
-fn checkpoint(container: &Container) -> Vec<Vec<u8>> {
-    let positions = container.positions(container.proposed_to());
-    container.checkpoint().chain(positions).collect()
+fn checkpoint(container: &mut Container) -> Vec<Vec<u8>> {
+    let mut pieces: Vec<_> = container.checkpoint().collect();
+    pieces.extend(container.positions(container.proposed_to()));
+    pieces
 }
 
 fn replay(records: &[Bytes]) -> Recovery {
@@ -162,10 +163,10 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn golden() {
-    let (records, container) = history();
+    let (records, mut container) = history();
     let records: Vec<_> = records.iter().map(|bytes| hex(bytes)).collect();
     assert_eq!(records, RECORDS.lines().collect::<Vec<_>>());
-    let pieces: Vec<_> = checkpoint(&container)
+    let pieces: Vec<_> = checkpoint(&mut container)
         .iter()
         .map(|bytes| hex(bytes))
         .collect();
@@ -188,7 +189,7 @@ fn a_checkpoint_of_before_is_read() {
 
 #[test]
 fn what_was_written_is_read() {
-    let (records, container) = history();
+    let (records, mut container) = history();
     let mut kinds = std::collections::HashSet::new();
     for bytes in &records {
         let (record, at) = Record::decode(bytes).expect("it is one");
@@ -200,7 +201,7 @@ fn what_was_written_is_read() {
     assert_eq!(kinds.len(), 11, "each kind is in the history");
     let replayed = replay(&records);
     assert_eq!(replayed.state, container.state);
-    let loaded = Recovery::load(checkpoint(&container)).expect("it is one");
+    let loaded = Recovery::load(checkpoint(&mut container)).expect("it is one");
     assert_eq!(loaded, replayed);
 }
 
@@ -214,7 +215,7 @@ fn the_header_of_an_append_is_small() {
 
 #[test]
 fn what_is_cut_or_too_long_or_of_another_version_is_refused() {
-    let (records, container) = history();
+    let (records, mut container) = history();
     let is_refused = |bytes: &[u8]| {
         let record = Record::decode(&Bytes::copy_from_slice(bytes));
         assert!(record.is_err(), "{bytes:?}");
@@ -230,7 +231,7 @@ fn what_is_cut_or_too_long_or_of_another_version_is_refused() {
         bytes[0] = VERSION + 1;
         is_refused(&bytes);
     }
-    let pieces = checkpoint(&container);
+    let pieces = checkpoint(&mut container);
     for idx in 0..pieces.len() {
         let mut without = pieces.clone();
         without.remove(idx);
@@ -272,7 +273,7 @@ fn is_refused_or_goes_on(recovery: Result<Recovery, Corrupt>) {
         let sources = container.locate(tiering.id, 0, u64::MAX);
         assert!(sources.len() <= container.usage().n_runs);
     }
-    let loaded = Recovery::load(checkpoint(&container)).expect("it was just drawn");
+    let loaded = Recovery::load(checkpoint(&mut container)).expect("it was just drawn");
     assert_eq!(loaded.state, container.state);
 }
 
@@ -300,7 +301,7 @@ fn nearly(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
 
 #[test]
 fn what_is_nearly_a_record_or_a_checkpoint_is_refused_or_goes_on() {
-    let (records, container) = history();
+    let (records, mut container) = history();
     for (idx, record) in records.iter().enumerate() {
         let before = replay(&records[..idx]);
         for bytes in nearly(record) {
@@ -309,7 +310,7 @@ fn what_is_nearly_a_record_or_a_checkpoint_is_refused_or_goes_on() {
             is_refused_or_goes_on(replayed.map(|()| recovery));
         }
     }
-    let pieces = checkpoint(&container);
+    let pieces = checkpoint(&mut container);
     for idx in 0..pieces.len() {
         for bytes in nearly(&pieces[idx]) {
             let mut pieces = pieces.clone();
@@ -375,7 +376,7 @@ fn long(numbers: &[(u64, u64)]) -> Vec<Vec<u8>> {
         segment.length = bytes;
         segment.content = [(0, Run { bytes, place })].into_iter().collect();
     }
-    checkpoint(&container)
+    checkpoint(&mut container)
 }
 
 #[test]
@@ -432,7 +433,7 @@ proptest! {
             if container.propose(&op, AT_MS).is_ok() {
                 container.durable(Position(u64::MAX));
             }
-            let loaded = Recovery::load(checkpoint(&container)).expect("it was just drawn");
+            let loaded = Recovery::load(checkpoint(&mut container)).expect("it was just drawn");
             prop_assert_eq!(&loaded.state, &container.state);
         }
     }
@@ -440,8 +441,8 @@ proptest! {
 
 #[test]
 fn records_that_are_known_are_passed_over() {
-    let (records, container) = history();
-    let mut loaded = Recovery::load(checkpoint(&container)).expect("it is one");
+    let (records, mut container) = history();
+    let mut loaded = Recovery::load(checkpoint(&mut container)).expect("it is one");
     let before = loaded.clone();
     for record in &records {
         loaded.replay(Position(9), record).expect("it is one");

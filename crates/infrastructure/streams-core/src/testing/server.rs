@@ -63,6 +63,14 @@ pub(super) struct Disk {
     pub(super) checkpoint: Vec<Vec<u8>>,
 }
 
+impl Disk {
+    fn free(&mut self, of: SegmentId, before: u64) {
+        if let Some(bytes) = self.stored.get_mut(&of) {
+            *bytes = bytes.split_off(&before);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) container: Container,
@@ -383,8 +391,8 @@ impl Server {
         let seq = Seq(self.container.durable_to().0 + 1);
         let effects = self.container.durable(position(seq));
         if !self.has(Plant::DeleteEarly) {
-            for id in effects.unreferenced {
-                disk.stored.remove(&id);
+            for (of, before) in effects.free {
+                disk.free(of, before);
             }
         }
         if let Some(id) = effects.changed
@@ -447,7 +455,10 @@ impl Server {
     pub(super) fn delete_early(&mut self, disk: &mut Disk) {
         if self.has(Plant::DeleteEarly) {
             let references = self.container.references();
-            disk.stored.retain(|id, _| references.contains(id));
+            let numbers: Vec<_> = disk.stored.keys().copied().collect();
+            for of in numbers {
+                disk.free(of, references.get(&of).copied().unwrap_or(u64::MAX));
+            }
         }
     }
 

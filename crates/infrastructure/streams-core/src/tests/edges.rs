@@ -178,7 +178,7 @@ fn transient_segments_are_gone_with_their_owner() {
     let found: Vec<_> = container.transient(mine).cloned().collect();
     assert_eq!(found, [name("a")]);
     all_durable(&mut container);
-    let pieces = container.checkpoint();
+    let pieces: Vec<_> = container.checkpoint().collect();
     let recovery = Recovery::load(pieces).expect("it is one");
     let same = recovery.clone().open(Limits::default(), Epoch(1), 0);
     assert!(same.is_err(), "an owner that is not later");
@@ -336,14 +336,14 @@ fn merges_keep_what_long_term_storage_has_as_long_as_it_is_needed() {
     assert_eq!(merged.outcome, Outcome::Merged { lengths });
     let effects = all_durable(&mut container);
     assert_eq!(effects[1].gone, [b]);
-    assert_eq!(effects[1].unreferenced, []);
+    assert_eq!(effects[1].free, []);
     assert_eq!(container.needs(), Some(Seq(4)));
     done(&mut container, &store(a, 6));
-    assert_eq!(all_durable(&mut container)[0].unreferenced, [b]);
+    assert_eq!(all_durable(&mut container)[0].free, [(b, u64::MAX)]);
     assert_eq!(container.needs(), None);
-    assert_eq!(container.references(), [a]);
+    assert_eq!(container.references(), [(a, 0)].into());
     done(&mut container, &Op::Delete(name("a")));
-    assert_eq!(all_durable(&mut container)[0].unreferenced, [a]);
+    assert_eq!(all_durable(&mut container)[0].free, [(a, u64::MAX)]);
 }
 
 #[test]

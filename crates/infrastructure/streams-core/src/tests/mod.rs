@@ -3,6 +3,7 @@
 mod edges;
 mod histories;
 mod simulations;
+mod storage;
 mod world;
 mod writers;
 

@@ -21,6 +21,8 @@ pub(super) struct World {
     /// The model after each record.
     models: Vec<Model>,
     stored: BTreeMap<SegmentId, BTreeMap<u64, u8>>,
+    /// Long-term storage, that is, than is needed.
+    may_have_more: bool,
     epoch: u64,
     checkpoint: Option<Checkpoint>,
     /// How often what came of an operation.
@@ -51,6 +53,7 @@ impl World {
             log: Vec::new(),
             models: vec![Model::default()],
             stored: BTreeMap::new(),
+            may_have_more: false,
             epoch: 1,
             checkpoint: None,
             counts: BTreeMap::new(),
@@ -135,17 +138,35 @@ impl World {
             let seq = Seq(self.container.durable_to().0 + 1);
             let effects = self.container.durable(position(seq));
             assert_eq!(effects.seq, seq);
-            for id in effects.unreferenced {
-                self.stored.remove(&id);
+            for (of, before) in effects.free {
+                self.free(of, before);
             }
         }
+    }
+
+    fn free(&mut self, of: SegmentId, before: u64) {
+        if let Some(bytes) = self.stored.get_mut(&of) {
+            *bytes = bytes.split_off(&before);
+        }
+    }
+
+    /// Nothing is stored that nobody needs; but what the owner before did not learn of has to be looked for.
+    fn check_free(&mut self) {
+        let references = self.container.references();
+        for of in self.stored.keys().copied().collect::<Vec<_>>() {
+            let before = references.get(&of).copied().unwrap_or(u64::MAX);
+            let needless = self.stored[&of].range(..before).next();
+            assert!(self.may_have_more || needless.is_none(), "{of:?}");
+            self.free(of, before);
+        }
+        self.may_have_more = false;
     }
 
     /// What is durable of a segment goes to long-term storage, up to an offset.
     pub(super) fn store(&mut self, name: &SegmentName, to: u64) {
         let Some(id) = self.id(name) else { return };
         let tiering = self.container.tiering().find(|tiering| tiering.id == id);
-        let tiering = tiering.expect("it is there");
+        let Some(tiering) = tiering else { return };
         let to = to.min(tiering.durable_to);
         if to <= tiering.stored_to {
             return;
@@ -169,6 +190,7 @@ impl World {
         let seq = self.container.proposed_to();
         let mut pieces: Vec<_> = self.container.checkpoint().collect();
         self.durable(usize::MAX);
+        self.check_free();
         pieces.extend(self.container.positions(seq));
         self.checkpoint = Some(Checkpoint { seq, pieces });
     }
@@ -191,6 +213,7 @@ impl World {
             }
             None => whole,
         };
+        self.may_have_more = true;
         self.epoch += 1;
         let epoch = Epoch(self.epoch);
         let opened = recovery.open(self.limits.clone(), epoch, 0);
