@@ -174,13 +174,15 @@ impl Container {
     /// The entries of these keys, in this order.
     ///
     /// # Errors
-    /// See above.
+    /// See above; [`Refusal::Limit`] if they are more than [`ANSWER_BYTES_MAX`](crate::table::ANSWER_BYTES_MAX).
     pub fn entries_of(
         &self,
         name: &SegmentName,
         keys: &[Bytes],
     ) -> Result<Answer<Vec<Found>>, Refused> {
-        Ok(self.view(name)?.get(keys))
+        let view = self.view(name)?;
+        let as_of = view.as_of;
+        view.get(keys).map_err(|why| Refused { why, as_of })
     }
 
     /// # Errors

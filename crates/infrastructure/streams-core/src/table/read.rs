@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::entry::HEADER_BYTES;
 use super::index::{Entry, View};
 use crate::op::{Answer, Refusal, Version};
 
@@ -61,20 +62,33 @@ pub struct Delta {
     pub last_position: u64,
 }
 
+/// So much is in one answer about keys that were asked for, with the headers of the entries: half of what clients take in one frame.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+
 const TOKEN_VERSION: u8 = 1;
 
 impl View<'_> {
     /// In the order in which they were asked for.
-    pub(crate) fn get(&self, keys: &[Bytes]) -> Answer<Vec<Found>> {
-        let found = keys.iter().map(|key| match self.table.get(key) {
-            Some(entry) => found(key, entry),
-            None => Found {
-                key: key.clone(),
-                version: Version::ABSENT,
-                value: Bytes::new(),
-            },
-        });
-        self.answer(found.collect())
+    pub(crate) fn get(&self, keys: &[Bytes]) -> Result<Answer<Vec<Found>>, Refusal> {
+        let mut bytes = 0;
+        let mut answer = Vec::new();
+        for key in keys {
+            let found = match self.table.get(key) {
+                Some(entry) => found(key, entry),
+                None => Found {
+                    key: key.clone(),
+                    version: Version::ABSENT,
+                    value: Bytes::new(),
+                },
+            };
+            bytes += HEADER_BYTES + key.len() + found.value.len();
+            if bytes > ANSWER_BYTES_MAX {
+                let what = "bytes of entries in an answer";
+                return Err(Refusal::Limit { what });
+            }
+            answer.push(found);
+        }
+        Ok(self.answer(answer))
     }
 
     pub(crate) fn pages(&self, bounds: &Bounds, page: Page) -> Result<Answer<Pages>, Refusal> {

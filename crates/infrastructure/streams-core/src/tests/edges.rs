@@ -317,6 +317,23 @@ fn an_iteration_goes_on_whatever_changes() {
 }
 
 #[test]
+fn one_answer_has_so_many_entries_and_no_more() {
+    let mut container = container(Limits::default());
+    done(&mut container, &create("t", Kind::Table(KeyLength::Any)));
+    // With key and header it is a MiB.
+    let value = vec![0; (1 << 20) - 18];
+    done(&mut container, &put("t", b"k", &value, Version::Any));
+    let get = |n, key| container.entries_of(&name("t"), &vec![Bytes::from_static(key); n]);
+    assert_eq!(get(8, b"k").expect("it is little").value.len(), 8);
+    let what = "bytes of entries in an answer";
+    let limit = Refusal::Limit { what };
+    assert_eq!(get(9, b"k").expect_err("it is much").why, limit);
+    // One that is not there is told with its key.
+    let absent = get(1 << 19, b"x").expect_err("it is much");
+    assert_eq!(absent.why, limit);
+}
+
+#[test]
 fn merges_keep_what_long_term_storage_has_as_long_as_it_is_needed() {
     let mut container = container(Limits::default());
     done(&mut container, &create("a", Kind::Stream));
