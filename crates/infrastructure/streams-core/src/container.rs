@@ -107,6 +107,7 @@ pub struct Usage {
     pub n_segments: usize,
     pub n_attributes: usize,
     pub n_runs: usize,
+    /// What entries of tables take in memory.
     pub tables_bytes: u64,
     pub n_pending: usize,
     pub pending_bytes: u64,

@@ -8,7 +8,9 @@ use crate::op::{Append, Op, Outcome, Put, Refusal, Remove};
 use crate::record::Body;
 use crate::segment::{KeyLength, Kind, LENGTH_MAX, Segment};
 use crate::state::{Limits, State};
-use crate::table::{ENTRY_BYTES_MAX, HEADER_BYTES, KEY_BYTES_MAX, put_entry, put_removal};
+use crate::table::{
+    ENTRY_BYTES_MAX, ENTRY_MEMORY, HEADER_BYTES, KEY_BYTES_MAX, put_entry, put_removal,
+};
 
 type Decision = Result<(Body, Outcome), Refusal>;
 
@@ -199,7 +201,9 @@ impl State {
             }
             bytes += entry_bytes;
         }
-        let tables_bytes = self.totals.tables_bytes + bytes as u64;
+        let new = entries.iter().filter(|it| table.get(&it.key).is_none());
+        let memory = bytes as u64 + ENTRY_MEMORY * new.count() as u64;
+        let tables_bytes = self.totals.tables_bytes + memory;
         if bytes > limits.table_batch_bytes_max || tables_bytes > limits.tables_bytes_max {
             let what = "bytes of entries";
             return Err(Refusal::Limit { what });

@@ -20,7 +20,7 @@ pub struct Limits {
     pub attributes_max: usize,
     /// Of all segments: runs of bytes that are in memory as numbers, mostly one for each append that is not in long-term storage yet.
     pub runs_max: usize,
-    /// Of all tables: their entries, which are in memory.
+    /// Of all tables: their entries, as what they take in memory.
     pub tables_bytes_max: u64,
     /// Of one change of a table.
     pub table_batch_bytes_max: usize,
@@ -82,7 +82,7 @@ impl Totals {
         Self {
             n_attributes: segment.attributes.len(),
             n_runs: segment.content.n_runs(),
-            tables_bytes: segment.table.as_ref().map_or(0, Table::bytes),
+            tables_bytes: segment.table.as_ref().map_or(0, Table::memory),
         }
     }
 

@@ -9,6 +9,9 @@ use crate::names::Seq;
 use crate::op::{Refusal, Version};
 use crate::segment::LENGTH_MAX;
 
+/// What an entry takes in memory beside its bytes: two nodes of trees, and copies of its key and value.
+pub(crate) const ENTRY_MEMORY: u64 = 200;
+
 /// The entries of a table that are true, by key and by where they lie.
 ///
 /// Key and value are copies: what clients send comes in large buffers, and one entry of many years would keep all of its buffer.
@@ -42,6 +45,11 @@ impl Table {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What they take in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        self.bytes + ENTRY_MEMORY * self.entries.len() as u64
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Entry> {
