@@ -1,6 +1,7 @@
 //! What a container answers: nothing changes.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -10,7 +11,7 @@ use crate::content::{Place, Run};
 use crate::names::{ConnectionId, SegmentId, SegmentName};
 use crate::op::{Answer, Refusal, Refused};
 use crate::segment::{Kind, Segment};
-use crate::table::{Bounds, Delta, Found, Keys, Page, Pages, View};
+use crate::table::{Bounds, Delta, Found, Keys, Page, Pages, Table, View};
 
 impl Container {
     fn find(&self, name: &SegmentName) -> Result<(SegmentId, &Segment), Refused> {
@@ -22,18 +23,25 @@ impl Container {
     /// [`Refusal::NoSuchSegment`].
     pub fn info(&self, name: &SegmentName) -> Result<Answer<Info>, Refused> {
         let (id, segment) = self.find(name)?;
-        let n_entries = segment.table.as_ref().map_or(0, |table| table.n_entries());
-        let value = Info {
-            id,
-            kind: segment.kind,
-            start_offset: segment.start,
-            length: segment.length,
-            is_sealed: segment.is_sealed,
-            modified_at_ms: segment.modified_at_ms,
-            n_entries: n_entries as u64,
-        };
+        let value = info(id, segment);
         let as_of = segment.changed;
         Ok(Answer { value, as_of })
+    }
+
+    /// Of the segments whose names are behind that one, or of all, the first `n` in the order of their names.
+    #[must_use]
+    pub fn segments(
+        &self,
+        after: Option<&SegmentName>,
+        n: usize,
+    ) -> Answer<Vec<(SegmentName, Info)>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.state.names.range((from, Bound::Unbounded));
+        let infos = names.map(|(name, id)| (name.clone(), info(*id, &self.state.segments[id])));
+        Answer {
+            value: infos.take(n).collect(),
+            as_of: self.proposed_to(),
+        }
     }
 
     /// [`NO_VALUE`](crate::attributes::NO_VALUE) if it is not there. Of a writer it is the number of its last event: to be told who sets up appends.
@@ -150,6 +158,19 @@ impl Container {
     pub fn wants_compaction(&self, id: SegmentId) -> bool {
         let segment = self.state.segments.get(&id);
         segment.is_some_and(|segment| segment.wants_compaction(&self.limits))
+    }
+}
+
+fn info(id: SegmentId, segment: &Segment) -> Info {
+    let n_entries = segment.table.as_ref().map_or(0, Table::n_entries);
+    Info {
+        id,
+        kind: segment.kind,
+        start_offset: segment.start,
+        length: segment.length,
+        is_sealed: segment.is_sealed,
+        modified_at_ms: segment.modified_at_ms,
+        n_entries: n_entries as u64,
     }
 }
 

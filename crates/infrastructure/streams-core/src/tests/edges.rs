@@ -318,6 +318,32 @@ fn an_iteration_goes_on_whatever_changes() {
 }
 
 #[test]
+fn segments_are_listed_by_their_names() {
+    let mut container = container(Limits::default());
+    for segment in ["c", "a", "b"] {
+        done(&mut container, &create(segment, Kind::Stream));
+    }
+    let page = |after: Option<&str>, n| {
+        let after = after.map(name);
+        let answer = container.segments(after.as_ref(), n);
+        assert_eq!(answer.as_of, Seq(4));
+        let listed = answer.value.into_iter();
+        listed
+            .map(|(name, info)| (name.to_string(), info.id.0))
+            .collect::<Vec<_>>()
+    };
+    let of = |names: &[(&str, u64)]| {
+        names
+            .iter()
+            .map(|(name, id)| ((*name).to_owned(), *id))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2), of(&[("a", 2), ("b", 3)]));
+    assert_eq!(page(Some("aa"), 9), of(&[("b", 3), ("c", 1)]));
+    assert_eq!(page(Some("c"), 9), of(&[]));
+}
+
+#[test]
 fn one_answer_has_so_many_entries_and_no_more() {
     let mut container = container(Limits::default());
     done(&mut container, &create("t", Kind::Table(KeyLength::Any)));
