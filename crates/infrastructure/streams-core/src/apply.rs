@@ -1,5 +1,6 @@
 //! What a record changes. The owner does it when it proposes, and the next one when it reads the log: there is one way to do it.
 
+use bytes::Bytes;
 use ids::Epoch;
 
 use crate::Corrupt;
@@ -156,10 +157,6 @@ const NO_SEGMENT: Corrupt = Corrupt("a record about no segment");
 
 impl Segment {
     fn apply(&mut self, id: SegmentId, record: &Record, payload_at: u64) -> Result<Freed, Corrupt> {
-        let place = Place::Log {
-            record: record.seq,
-            at: payload_at,
-        };
         match &record.body {
             Body::Appended {
                 offset,
@@ -167,34 +164,25 @@ impl Segment {
                 data,
                 ..
             } => {
-                if self.table.is_some() {
-                    return Err(Corrupt("bytes are appended to a table"));
-                }
+                self.has_bytes()?;
                 self.begins_at(*offset)?;
                 self.attributes.write(attributes, record.seq);
-                self.push(data.len(), place)?;
+                let bytes = data.len() as u64;
+                let place = Place::Log {
+                    record: record.seq,
+                    at: payload_at,
+                };
+                self.grow(bytes)?;
+                self.content.push(*offset, Run { bytes, place });
             }
             Body::Sealed(_) => self.is_sealed = true,
             Body::Truncated { start, .. } => return self.truncate(id, *start),
             Body::AttributesSet { attributes, .. } => self.attributes.set(attributes),
             Body::TableChanged {
                 offset, entries, ..
-            } => self.write(*offset, entries, place)?,
-            Body::TableCompacted {
-                offset,
-                start,
-                entries,
-                ..
-            } => {
-                self.write(*offset, entries, place)?;
-                let freed = self.truncate(id, *start)?;
-                let table = self.table.as_ref().ok_or(NO_TABLE)?;
-                if table.first().is_some_and(|first| first < self.start) {
-                    return Err(Corrupt("a table is compacted that needs the rest"));
-                }
-                return Ok(freed);
-            }
+            } => self.write(*offset, entries)?,
             Body::Stored { to, .. } => {
+                self.has_bytes()?;
                 if *to <= self.content.stored_to(id, self.start) || *to > self.length {
                     return Err(Corrupt("more is stored than there is"));
                 }
@@ -215,11 +203,11 @@ impl Segment {
         }
     }
 
-    fn push(&mut self, bytes: usize, place: Place) -> Result<(), Corrupt> {
-        let bytes = bytes as u64;
-        self.grow(bytes)?;
-        self.content.push(self.length - bytes, Run { bytes, place });
-        Ok(())
+    fn has_bytes(&self) -> Result<(), Corrupt> {
+        match self.table {
+            Some(_) => Err(Corrupt("a record about bytes of a table")),
+            None => Ok(()),
+        }
     }
 
     fn grow(&mut self, bytes: u64) -> Result<(), Corrupt> {
@@ -232,7 +220,9 @@ impl Segment {
     }
 
     fn absorb(&mut self, source: Segment) -> Result<(), Corrupt> {
-        if source.start != 0 || source.table.is_some() || self.table.is_some() {
+        self.has_bytes()?;
+        source.has_bytes()?;
+        if source.start != 0 {
             return Err(Corrupt("a segment is merged that cannot be"));
         }
         let offset = self.length;
@@ -242,6 +232,7 @@ impl Segment {
     }
 
     fn truncate(&mut self, id: SegmentId, start: u64) -> Result<Freed, Corrupt> {
+        self.has_bytes()?;
         if start < self.start || start > self.length {
             return Err(Corrupt("a segment is truncated where it is not"));
         }
@@ -252,10 +243,11 @@ impl Segment {
         Ok(self.content.truncate(id, start))
     }
 
-    fn write(&mut self, offset: u64, entries: &bytes::Bytes, place: Place) -> Result<(), Corrupt> {
+    fn write(&mut self, offset: u64, entries: &Bytes) -> Result<(), Corrupt> {
         self.begins_at(offset)?;
-        self.push(entries.len(), place)?;
-        let table = self.table.as_mut().ok_or(NO_TABLE)?;
+        self.grow(entries.len() as u64)?;
+        let no_table = Corrupt("entries for a segment that is no table");
+        let table = self.table.as_mut().ok_or(no_table)?;
         for entry in Entries::new(offset, entries.clone()) {
             let entry = entry.map_err(|_| Corrupt("a table has bytes that are no entry"))?;
             table.apply(&entry);
@@ -263,5 +255,3 @@ impl Segment {
         Ok(())
     }
 }
-
-const NO_TABLE: Corrupt = Corrupt("entries for a segment that is no table");

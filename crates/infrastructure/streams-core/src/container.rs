@@ -133,7 +133,7 @@ pub struct Container {
 #[derive(Debug)]
 struct Pending {
     bytes: u64,
-    brings_bytes: bool,
+    has_content: bool,
     effects: Effects,
 }
 
@@ -194,6 +194,7 @@ impl Container {
     fn push(&mut self, body: Body, outcome: Outcome, at_ms: u64) -> Proposal {
         let seq = self.state.seq.next();
         let changed = body.segment();
+        let has_content = body.has_content();
         let record = Record { seq, at_ms, body };
         let encoded = record.encode();
         if let Some(id) = changed {
@@ -205,8 +206,7 @@ impl Container {
         for id in &gone {
             self.before.remove(id);
         }
-        let brings_bytes = !encoded.payload.is_empty();
-        if brings_bytes {
+        if has_content {
             self.records.insert(seq, None);
         }
         for record in freed.records {
@@ -217,7 +217,7 @@ impl Container {
         self.pending_bytes += bytes;
         self.pending.push_back(Pending {
             bytes,
-            brings_bytes,
+            has_content,
             effects: Effects {
                 seq,
                 changed,
@@ -242,7 +242,7 @@ impl Container {
         self.pending_bytes -= pending.bytes;
         let effects = pending.effects;
         self.durable = effects.seq;
-        if pending.brings_bytes {
+        if pending.has_content {
             match self.records.get_mut(&effects.seq) {
                 Some(known) => *known = Some(position),
                 None => self.keep(effects.seq, Some(position)),

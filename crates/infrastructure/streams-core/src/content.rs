@@ -7,7 +7,8 @@
 //!           '---- stored_to --'
 //! ```
 //!
-//! A segment that is merged into another one gives it its runs: no byte moves.
+//! A segment that is merged into another one gives it its runs: no byte moves. A table has no runs: nobody reads its bytes, so it needs no record of
+//! the log when a checkpoint has its entries, and nothing of it is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 

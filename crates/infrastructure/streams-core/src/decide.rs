@@ -9,7 +9,7 @@ use crate::record::Body;
 use crate::segment::{KeyLength, Kind, LENGTH_MAX, Segment};
 use crate::state::{Limits, State};
 use crate::table::{
-    ENTRY_BYTES_MAX, ENTRY_MEMORY, HEADER_BYTES, KEY_BYTES_MAX, put_entry, put_removal,
+    ENTRY_BYTES_MAX, ENTRY_MEMORY, HEADER_BYTES, KEY_BYTES_MAX, put_entry, put_removal, version_at,
 };
 
 type Decision = Result<(Body, Outcome), Refusal>;
@@ -71,9 +71,11 @@ impl State {
                 keys,
                 expected_length,
             } => self.remove_entries(table, keys, *expected_length, limits),
-            Op::CompactTable(id) => self.compact(*id, limits),
             Op::Store { segment, to } => {
                 let (id, segment) = (*segment, self.get(*segment)?);
+                if segment.table.is_some() {
+                    return Err(Refusal::WrongKind(segment.name.clone()));
+                }
                 let stored_to = segment.content.stored_to(id, segment.start);
                 if *to <= stored_to || *to > segment.length {
                     return Err(Refusal::Invalid("that is stored already, or not there"));
@@ -213,10 +215,10 @@ impl State {
         let mut written = BytesMut::with_capacity(bytes);
         let mut versions = Vec::with_capacity(entries.len());
         for entry in entries {
-            versions.push(to_i64(segment.length + written.len() as u64));
-            put_entry(&mut written, &entry.key, &entry.value, None);
+            versions.push(version_at(segment.length + written.len() as u64));
+            put_entry(&mut written, &entry.key, &entry.value);
         }
-        let body = self.write(id, segment, written.freeze(), limits)?;
+        let body = segment.changed_by(id, written.freeze())?;
         Ok((body, Outcome::Put { versions }))
     }
 
@@ -244,53 +246,7 @@ impl State {
         for remove in keys {
             put_removal(&mut written, &remove.key);
         }
-        let body = self.write(id, segment, written.freeze(), limits)?;
-        Ok((body, Outcome::Done))
-    }
-
-    fn write(
-        &self,
-        id: SegmentId,
-        segment: &Segment,
-        entries: Bytes,
-        limits: &Limits,
-    ) -> Result<Body, Refusal> {
-        segment.grown(entries.len() as u64)?;
-        self.limit_runs(1, limits)?;
-        let offset = segment.length;
-        Ok(Body::TableChanged {
-            id,
-            offset,
-            entries,
-        })
-    }
-
-    fn compact(&self, id: SegmentId, limits: &Limits) -> Decision {
-        let segment = self.get(id)?;
-        let Some(table) = &segment.table else {
-            return Err(Refusal::WrongKind(segment.name.clone()));
-        };
-        segment.goes_on()?;
-        if segment.start == segment.length {
-            return Err(Refusal::Invalid("there is nothing to compact"));
-        }
-        let enough = segment.start.saturating_add(limits.compaction_bytes);
-        let mut written = BytesMut::new();
-        let mut start = segment.length;
-        for (key, entry) in table.since(segment.start) {
-            if entry.offset >= enough {
-                start = entry.offset;
-                break;
-            }
-            put_entry(&mut written, key, &entry.value, Some(entry.version));
-        }
-        segment.grown(written.len() as u64)?;
-        let body = Body::TableCompacted {
-            id,
-            offset: segment.length,
-            start,
-            entries: written.freeze(),
-        };
+        let body = segment.changed_by(id, written.freeze())?;
         Ok((body, Outcome::Done))
     }
 
@@ -340,16 +296,6 @@ impl State {
 }
 
 impl Segment {
-    /// Whether it is a table of which less than three quarters are entries that are true, and that has enough of the others.
-    pub(crate) fn wants_compaction(&self, limits: &Limits) -> bool {
-        let Some(table) = &self.table else {
-            return false;
-        };
-        let bytes = self.length - self.start;
-        let is_low = table.bytes() < bytes / 4 * 3;
-        !self.is_sealed && bytes > limits.compaction_bytes && is_low
-    }
-
     fn goes_on(&self) -> Result<(), Refusal> {
         if self.is_sealed {
             return Err(Refusal::Sealed(self.name.clone()));
@@ -372,6 +318,16 @@ impl Segment {
         length.ok_or(Refusal::Limit { what })
     }
 
+    fn changed_by(&self, id: SegmentId, entries: Bytes) -> Result<Body, Refusal> {
+        self.grown(entries.len() as u64)?;
+        let offset = self.length;
+        Ok(Body::TableChanged {
+            id,
+            offset,
+            entries,
+        })
+    }
+
     fn n_events(&self) -> i64 {
         match (self.kind, self.attributes.get(AttributeId::EVENT_COUNT)) {
             // The one that was too large to be appended at once.
@@ -391,8 +347,4 @@ impl Segment {
         }
         Ok(())
     }
-}
-
-fn to_i64(offset: u64) -> i64 {
-    i64::try_from(offset).expect("segments are shorter")
 }

@@ -11,7 +11,8 @@
 //! There is one state: that after all that was proposed. An operation is decided upon it, which gives a record, and the record is applied at once;
 //! so later operations see earlier ones, and replaying a log does what proposing did, with the same function. What is not durable may be lost:
 //! that is why every answer and every refusal says of which record on it may be told. Bytes are an exception, since reading them must not wait for
-//! those behind them: a read sees the durable ones only.
+//! those behind them: a read sees the durable ones only. A table has none: its entries are in the state, so a checkpoint has them, and what they were
+//! written as is kept nowhere.
 //!
 //! # What it is not
 //! It speaks no protocol and knows no log, storage or cache: it says where bytes lie, and others fetch them. It does not go back. An owner whose log

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::attributes::{AttributeId, AttributeUpdate, NO_VALUE, UpdateKind};
 use crate::op::{Append, Op, Outcome, Put, Refusal, Remove, Version};
 use crate::segment::{KeyLength, Kind};
+use crate::table::HEADER_BYTES;
 use crate::{SegmentId, SegmentName};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) struct Model {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) kind: Kind,
-    /// All there ever were.
+    /// All there ever were. Those of a table are only as many.
     pub(crate) bytes: Vec<u8>,
     pub(crate) start: usize,
     pub(crate) is_sealed: bool,
@@ -93,7 +94,7 @@ impl Model {
                 keys,
                 expected_length,
             } => self.remove(table, keys, *expected_length),
-            Op::CompactTable(_) | Op::Store { .. } => Ok(Outcome::Done),
+            Op::Store { .. } => Ok(Outcome::Done),
         }
     }
 
@@ -235,7 +236,7 @@ impl Model {
         for Put { key, value, .. } in entries {
             let version = i64::try_from(table.bytes.len()).expect("it is short");
             versions.push(version);
-            table.write(key, Some(value));
+            table.grow(key, value);
             table
                 .entries
                 .insert(key.to_vec(), (version, value.to_vec()));
@@ -257,7 +258,7 @@ impl Model {
         table.check(keys.iter().map(|remove| (&remove.key[..], remove.when)))?;
         table.ends_at(expected_length)?;
         for Remove { key, .. } in keys {
-            table.write(key, None);
+            table.grow(key, &[]);
             table.entries.remove(&key[..]);
         }
         Ok(Outcome::Done)
@@ -303,14 +304,9 @@ impl Segment {
         Ok(())
     }
 
-    fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let length = |bytes: &[u8]| i32::try_from(bytes.len()).expect("it is short");
-        self.bytes.push(0);
-        self.bytes.extend(length(key).to_be_bytes());
-        self.bytes.extend(value.map_or(-1, length).to_be_bytes());
-        self.bytes.extend(i64::MIN.to_be_bytes());
-        self.bytes.extend(key);
-        self.bytes.extend(value.unwrap_or_default());
+    fn grow(&mut self, key: &[u8], value: &[u8]) {
+        let length = self.bytes.len() + HEADER_BYTES + key.len() + value.len();
+        self.bytes.resize(length, 0);
     }
 }
 

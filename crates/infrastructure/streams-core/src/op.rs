@@ -54,10 +54,7 @@ pub enum Op {
         /// If this is where the table ends.
         expected_length: Option<u64>,
     },
-    /// Writes the entries again that are still true among the oldest ones, and gives up what is before the others: see
-    /// [`Container::wants_compaction`](crate::Container::wants_compaction).
-    CompactTable(SegmentId),
-    /// What is before the offset is in long-term storage, under this number.
+    /// What is before the offset is in long-term storage, under this number. Tables are not stored.
     Store {
         segment: SegmentId,
         to: u64,

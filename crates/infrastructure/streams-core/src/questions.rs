@@ -59,7 +59,7 @@ impl Container {
     /// Bytes from an offset on, no more than so many: those that are durable, which may be told at once.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchSegment`], and [`Refusal::BadOffset`] with where the segment begins now.
+    /// [`Refusal::NoSuchSegment`], [`Refusal::WrongKind`] of a table, and [`Refusal::BadOffset`] with where the segment begins now.
     pub fn read(
         &self,
         name: &SegmentName,
@@ -67,12 +67,15 @@ impl Container {
         bytes_max: u64,
     ) -> Result<Readable, Refused> {
         let (id, segment) = self.find(name)?;
+        let as_of = segment.changed;
+        if segment.table.is_some() {
+            let why = Refusal::WrongKind(name.clone());
+            return Err(Refused { why, as_of });
+        }
         if offset < segment.start {
             let expected = segment.start;
-            return Err(Refused {
-                why: Refusal::BadOffset { expected },
-                as_of: segment.changed,
-            });
+            let why = Refusal::BadOffset { expected };
+            return Err(Refused { why, as_of });
         }
         let Visible { length, is_sealed } = self.visible(id);
         if offset < length {
@@ -133,6 +136,7 @@ impl Container {
     pub fn references(&self) -> BTreeMap<SegmentId, u64> {
         let segments = self.state.segments.iter();
         segments
+            .filter(|(_, segment)| segment.table.is_none())
             .flat_map(|(id, segment)| {
                 let runs = segment.content.iter();
                 let runs = runs.filter_map(|(_, run)| match run.place {
@@ -151,13 +155,6 @@ impl Container {
             .transient()
             .filter(is_of)
             .map(|(_, segment)| &segment.name)
-    }
-
-    /// Whether [`Op::CompactTable`] would save much: to be asked when a table has changed.
-    #[must_use]
-    pub fn wants_compaction(&self, id: SegmentId) -> bool {
-        let segment = self.state.segments.get(&id);
-        segment.is_some_and(|segment| segment.wants_compaction(&self.limits))
     }
 }
 
@@ -181,7 +178,6 @@ impl Container {
         match &segment.table {
             Some(table) => Ok(View {
                 table,
-                start: segment.start,
                 length: segment.length,
                 as_of: segment.changed,
             }),

@@ -81,13 +81,6 @@ pub(crate) enum Body {
         offset: u64,
         entries: Bytes,
     },
-    /// The entries were already there, and lie here now; what is before `start` is given up.
-    TableCompacted {
-        id: SegmentId,
-        offset: u64,
-        start: u64,
-        entries: Bytes,
-    },
     Stored {
         id: SegmentId,
         to: u64,
@@ -106,7 +99,6 @@ impl Body {
             | Self::Merged { target: id, .. }
             | Self::AttributesSet { id, .. }
             | Self::TableChanged { id, .. }
-            | Self::TableCompacted { id, .. }
             | Self::Stored { id, .. } => Some(*id),
         }
     }
@@ -115,10 +107,13 @@ impl Body {
     pub(crate) fn payload(&self) -> Bytes {
         match self {
             Self::Appended { data, .. } => data.clone(),
-            Self::TableChanged { entries, .. } | Self::TableCompacted { entries, .. } => {
-                entries.clone()
-            }
+            Self::TableChanged { entries, .. } => entries.clone(),
             _ => Bytes::new(),
         }
+    }
+
+    /// Whether bytes of a segment lie in it. Those of a table are looked at when they are applied, and never again.
+    pub(crate) fn has_content(&self) -> bool {
+        matches!(self, Self::Appended { data, .. } if !data.is_empty())
     }
 }

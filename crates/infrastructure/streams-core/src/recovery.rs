@@ -36,7 +36,7 @@ impl Recovery {
             return Ok(());
         }
         let change = self.state.apply(&record, payload_at)?;
-        if !record.body.payload().is_empty() {
+        if record.body.has_content() {
             self.positions.insert(record.seq, position);
         }
         for record in change.freed.records {

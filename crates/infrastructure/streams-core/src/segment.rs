@@ -36,6 +36,7 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
     pub(crate) is_sealed: bool,
     pub(crate) attributes: Attributes,
+    /// Nothing if it is a table.
     pub(crate) content: Content,
     /// It has one if it is of that kind.
     pub(crate) table: Option<Table>,
@@ -68,9 +69,8 @@ impl Segment {
         }
     }
 
-    /// Whether some of it is to be stored, or stored anew under its own number. What goes with a connection never is.
+    /// Whether some of it is to be stored, or stored anew under its own number. What goes with a connection never is, nor is a table.
     pub(crate) fn is_unstored(&self, id: SegmentId) -> bool {
-        let is_transient = matches!(self.kind, Kind::Transient(_));
-        !is_transient && self.content.stored_to(id, self.start) < self.length
+        self.kind == Kind::Stream && self.content.stored_to(id, self.start) < self.length
     }
 }

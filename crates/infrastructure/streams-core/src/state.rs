@@ -24,8 +24,6 @@ pub struct Limits {
     pub tables_bytes_max: u64,
     /// Of one change of a table.
     pub table_batch_bytes_max: usize,
-    /// How much of a table is written again at once, and how much more than that a table has to have.
-    pub compaction_bytes: u64,
     /// Of one merge.
     pub sources_max: usize,
     /// Proposed and not durable.
@@ -43,7 +41,6 @@ impl Default for Limits {
             runs_max: 4_000_000,
             tables_bytes_max: 1 << 30,
             table_batch_bytes_max: 32 << 20,
-            compaction_bytes: 4 << 20,
             sources_max: 1_000,
             pending_max: 16_384,
             pending_bytes_max: 256 << 20,

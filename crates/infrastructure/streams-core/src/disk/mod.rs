@@ -1,7 +1,7 @@
 //! What is kept, as bytes: records in the log, and pieces in a checkpoint.
 //!
 //! Both are a version, and what postcard makes of the types in these files. They are sealed against bit rot by whoever frames them. A variant or
-//! field is never changed or removed, and a new variant goes last; anything else is a new version.
+//! field that was in a release is never changed or removed, and a new variant goes last; anything else is a new version.
 
 pub(crate) mod piece;
 pub(crate) mod record;

@@ -74,7 +74,6 @@ enum PlaceV1 {
 struct EntryV1<'a> {
     #[serde(borrow)]
     key: &'a [u8],
-    version: i64,
     offset: u64,
     value: &'a [u8],
 }
@@ -191,7 +190,6 @@ fn chunks_of_entries<'a>(
             bytes += key.len() + entry.value.len();
             some.push(EntryV1 {
                 key,
-                version: entry.version,
                 offset: entry.offset,
                 value: &entry.value,
             });
@@ -307,7 +305,6 @@ impl Loader {
                     }
                     let key = Bytes::copy_from_slice(entry.key);
                     let entry = Entry {
-                        version: entry.version,
                         offset: entry.offset,
                         value: Bytes::copy_from_slice(entry.value),
                     };
@@ -435,6 +432,9 @@ impl Loading {
         let (PlaceV1::Log(_, at) | PlaceV1::Stored(_, at)) = *piece_place;
         let ends = [at.checked_add(bytes), self.end.checked_add(bytes)];
         let is_within = |end: Option<u64>| end.is_some_and(|end| end <= LENGTH_MAX);
+        if self.segment.table.is_some() {
+            return Err(Corrupt("runs of a table"));
+        }
         if bytes == 0 || !ends.into_iter().all(is_within) {
             return Err(Corrupt("a run of no bytes, or of more than any"));
         }
@@ -452,12 +452,15 @@ impl Loading {
             n_attributes,
             n_entries,
         } = self;
-        let table = segment.table.as_ref();
-        let is_whole = segment.attributes.len() as u64 == n_attributes
-            && end == segment.length
-            && table.map_or(0, Table::n_entries) as u64 == n_entries
-            && table.is_none_or(|table| table.lies_within(segment.start, segment.length));
-        if !is_whole {
+        let is_whole = match &segment.table {
+            Some(table) => {
+                segment.start == 0
+                    && table.n_entries() as u64 == n_entries
+                    && table.lies_within(segment.length)
+            }
+            None => end == segment.length && n_entries == 0,
+        };
+        if !is_whole || segment.attributes.len() as u64 != n_attributes {
             return Err(Corrupt("a segment that is cut"));
         }
         segment.content = runs.into_iter().collect::<Content>();

@@ -65,7 +65,6 @@ enum BodyV1<'a> {
     AttributesSet(u64, ValuesV1),
     Deleted(u64),
     TableChanged(u64, u64),
-    TableCompacted(u64, u64, u64),
     Stored(u64, u64),
 }
 
@@ -110,9 +109,6 @@ impl<'a> From<&'a Body> for BodyV1<'a> {
             Body::AttributesSet { id, attributes } => Self::AttributesSet(id.0, to_v1(attributes)),
             Body::Deleted(id) => Self::Deleted(id.0),
             Body::TableChanged { id, offset, .. } => Self::TableChanged(id.0, *offset),
-            Body::TableCompacted {
-                id, offset, start, ..
-            } => Self::TableCompacted(id.0, *offset, *start),
             Body::Stored { id, to } => Self::Stored(id.0, *to),
         }
     }
@@ -120,10 +116,7 @@ impl<'a> From<&'a Body> for BodyV1<'a> {
 
 impl BodyV1<'_> {
     fn parse(self, payload: Bytes) -> Result<Body, Corrupt> {
-        let brings_bytes = matches!(
-            self,
-            Self::Appended(..) | Self::TableChanged(..) | Self::TableCompacted(..)
-        );
+        let brings_bytes = matches!(self, Self::Appended(..) | Self::TableChanged(..));
         if !brings_bytes && !payload.is_empty() {
             return Err(Corrupt("bytes behind a record"));
         }
@@ -160,12 +153,6 @@ impl BodyV1<'_> {
             Self::TableChanged(id, offset) => Body::TableChanged {
                 id: SegmentId(id),
                 offset,
-                entries: payload,
-            },
-            Self::TableCompacted(id, offset, start) => Body::TableCompacted {
-                id: SegmentId(id),
-                offset,
-                start,
                 entries: payload,
             },
             Self::Stored(id, to) => Body::Stored {

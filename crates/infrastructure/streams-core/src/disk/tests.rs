@@ -14,9 +14,7 @@ use crate::segment::{KeyLength, Kind, LENGTH_MAX};
 use crate::{Container, Limits, Recovery, Refusal};
 
 const RECORDS: &str = include_str!("../../tests/golden/records-1.txt");
-const CHECKPOINT: &str = include_str!("../../tests/golden/checkpoint-1.1.txt");
-/// From when it was not kept which attributes are of writers, and the positions of all records were.
-const CHECKPOINT_1_0: &str = include_str!("../../tests/golden/checkpoint-1.txt");
+const CHECKPOINT: &str = include_str!("../../tests/golden/checkpoint-1.txt");
 
 const AT_MS: u64 = 1_790_000_000_000;
 
@@ -92,7 +90,6 @@ fn ops() -> Vec<Op> {
             }],
             expected_length: None,
         },
-        Op::CompactTable(SegmentId(3)),
         Op::PutEntries {
             table: name(sorted),
             entries: vec![put(b"k1", b"v", Version::Any)],
@@ -151,12 +148,6 @@ fn replay(records: &[Bytes]) -> Recovery {
     recovery
 }
 
-fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.chars().filter_map(|it| it.to_digit(16)).collect();
-    let byte = |two: &[u32]| u8::try_from(two[0] << 4 | two[1]).expect("two digits");
-    digits.chunks(2).map(byte).collect()
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -174,20 +165,6 @@ fn golden() {
 }
 
 #[test]
-fn a_checkpoint_of_before_is_read() {
-    let (_, container) = history();
-    let loaded = Recovery::load(CHECKPOINT_1_0.lines().map(unhex)).expect("it is one");
-    let mut state = container.state;
-    for segment in state.segments.values_mut() {
-        let values: Vec<_> = segment.attributes.iter().collect();
-        for (id, attribute) in values {
-            segment.attributes.set(&[(id, attribute.value)]);
-        }
-    }
-    assert_eq!(loaded.state, state);
-}
-
-#[test]
 fn what_was_written_is_read() {
     let (records, mut container) = history();
     let mut kinds = std::collections::HashSet::new();
@@ -198,7 +175,7 @@ fn what_was_written_is_read() {
         assert_eq!(encoded.payload_at(), at);
         kinds.insert(std::mem::discriminant(&record.body));
     }
-    assert_eq!(kinds.len(), 11, "each kind is in the history");
+    assert_eq!(kinds.len(), 10, "each kind is in the history");
     let replayed = replay(&records);
     assert_eq!(replayed.state, container.state);
     let loaded = Recovery::load(checkpoint(&mut container)).expect("it is one");

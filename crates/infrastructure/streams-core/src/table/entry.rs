@@ -1,7 +1,7 @@
-//! Entries as they lie in a segment, which is as upstream has them: clients see it in the versions of entries, which are offsets.
+//! Entries as records bring them, which is as upstream has them: clients see it in the versions of entries, which are offsets.
 //!
 //! ```text
-//!  0 u8 | length of the key i32 | length of the value, -1: removed, i32 | version i64, i64::MIN: the offset | key | value
+//!  0 u8 | length of the key i32 | length of the value, -1: removed, i32 | version i64, i64::MIN: the offset, as it always is | key | value
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -17,21 +17,20 @@ const FORMAT: u8 = 0;
 const REMOVED: i32 = -1;
 const OFFSET_IS_VERSION: i64 = i64::MIN;
 
-/// An entry with its version, which is the offset if it is `None`.
-pub(crate) fn put_entry(out: &mut BytesMut, key: &[u8], value: &[u8], version: Option<i64>) {
-    put_header(out, key, length(value), version);
+pub(crate) fn put_entry(out: &mut BytesMut, key: &[u8], value: &[u8]) {
+    put_header(out, key, length(value));
     out.put_slice(value);
 }
 
 pub(crate) fn put_removal(out: &mut BytesMut, key: &[u8]) {
-    put_header(out, key, REMOVED, None);
+    put_header(out, key, REMOVED);
 }
 
-fn put_header(out: &mut BytesMut, key: &[u8], value_length: i32, version: Option<i64>) {
+fn put_header(out: &mut BytesMut, key: &[u8], value_length: i32) {
     out.put_u8(FORMAT);
     out.put_i32(length(key));
     out.put_i32(value_length);
-    out.put_i64(version.unwrap_or(OFFSET_IS_VERSION));
+    out.put_i64(OFFSET_IS_VERSION);
     out.put_slice(key);
 }
 
@@ -39,15 +38,13 @@ fn length(bytes: &[u8]) -> i32 {
     i32::try_from(bytes.len()).expect("it was looked at: an entry has 1 MiB")
 }
 
-/// What lies in a segment.
+/// What is written at an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawEntry {
     pub(crate) offset: u64,
-    pub(crate) bytes: u64,
     pub(crate) key: Bytes,
     /// `None`: it is removed here.
     pub(crate) value: Option<Bytes>,
-    pub(crate) version: Option<i64>,
 }
 
 /// The entries in bytes that begin at an offset of the segment; an error if they are none.
@@ -74,7 +71,7 @@ impl Entries {
         let key_bytes = self.rest.try_get_i32().map_err(|_| NoEntry)?;
         let value_bytes = self.rest.try_get_i32().map_err(|_| NoEntry)?;
         let version = self.rest.try_get_i64().map_err(|_| NoEntry)?;
-        if format != FORMAT || value_bytes < REMOVED {
+        if format != FORMAT || value_bytes < REMOVED || version != OFFSET_IS_VERSION {
             return Err(NoEntry);
         }
         let key_bytes = usize::try_from(key_bytes).map_err(|_| NoEntry)?;
@@ -82,15 +79,8 @@ impl Entries {
         let key = self.split(key_bytes)?;
         let value = value_bytes.map(|bytes| self.split(bytes)).transpose()?;
         let offset = self.offset;
-        let bytes = (before - self.rest.len()) as u64;
-        self.offset += bytes;
-        Ok(RawEntry {
-            offset,
-            bytes,
-            key,
-            value,
-            version: (version != OFFSET_IS_VERSION).then_some(version),
-        })
+        self.offset += (before - self.rest.len()) as u64;
+        Ok(RawEntry { offset, key, value })
     }
 
     fn split(&mut self, bytes: usize) -> Result<Bytes, NoEntry> {

@@ -12,27 +12,34 @@ use crate::segment::LENGTH_MAX;
 /// What an entry takes in memory beside its bytes: two nodes of trees, and copies of its key and value.
 pub(crate) const ENTRY_MEMORY: u64 = 200;
 
-/// The entries of a table that are true, by key and by where they lie.
+/// The entries of a table that are true, by key and by where they were written.
 ///
 /// Key and value are copies: what clients send comes in large buffers, and one entry of many years would keep all of its buffer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
     entries: BTreeMap<Bytes, Entry>,
     keys: BTreeMap<u64, Bytes>,
-    /// Of the entries, as they lie in the segment.
+    /// Of the entries, as they were written.
     bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Where it was written first, if no one else gave it one.
-    pub(crate) version: i64,
-    /// Where it lies now.
+    /// Where it was written.
     pub(crate) offset: u64,
     pub(crate) value: Bytes,
 }
 
+/// Of what is written there.
+pub(crate) fn version_at(offset: u64) -> i64 {
+    i64::try_from(offset).expect("segments are shorter")
+}
+
 impl Entry {
+    pub(crate) fn version(&self) -> i64 {
+        version_at(self.offset)
+    }
+
     pub(crate) fn bytes(&self, key: &[u8]) -> u64 {
         (HEADER_BYTES + key.len() + self.value.len()) as u64
     }
@@ -41,10 +48,6 @@ impl Entry {
 impl Table {
     pub(crate) fn n_entries(&self) -> usize {
         self.entries.len()
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// What they take in memory.
@@ -60,12 +63,7 @@ impl Table {
         &self.entries
     }
 
-    /// Where the first one lies.
-    pub(crate) fn first(&self) -> Option<u64> {
-        self.keys.first_key_value().map(|(offset, _)| *offset)
-    }
-
-    /// In the order in which they lie in the segment.
+    /// In the order in which they were written.
     pub(crate) fn since(&self, offset: u64) -> impl Iterator<Item = (&Bytes, &Entry)> {
         self.keys
             .range(offset..)
@@ -79,7 +77,7 @@ impl Table {
     ) -> Result<(), Refusal> {
         let mut checked = Ok(());
         for (key, when) in keys {
-            let found = self.get(key).map(|entry| entry.version);
+            let found = self.get(key).map(Entry::version);
             match (when, found) {
                 (Version::Any, _) | (Version::Absent, None) => {}
                 (Version::Is(_), None) => return Err(Refusal::KeyDoesNotExist),
@@ -98,11 +96,7 @@ impl Table {
             self.bytes -= former.bytes(&raw.key);
         }
         if let Some(value) = &raw.value {
-            let offset = i64::try_from(raw.offset);
             let entry = Entry {
-                version: raw
-                    .version
-                    .unwrap_or_else(|| offset.expect("segments are shorter")),
                 offset: raw.offset,
                 value: Bytes::copy_from_slice(value),
             };
@@ -117,9 +111,9 @@ impl Table {
         self.entries.insert(key, entry);
     }
 
-    /// Whether every entry lies in a place of its own between these.
-    pub(crate) fn lies_within(&self, start: u64, length: u64) -> bool {
-        let mut free = start;
+    /// Whether every entry has been written in a place of its own of a table of that length.
+    pub(crate) fn lies_within(&self, length: u64) -> bool {
+        let mut free = 0;
         self.keys.len() == self.entries.len()
             && self.since(0).all(|(key, entry)| {
                 let fits = entry.offset >= free && entry.offset < LENGTH_MAX;
@@ -132,7 +126,6 @@ impl Table {
 /// What an answer about a table was made of.
 pub(crate) struct View<'a> {
     pub(crate) table: &'a Table,
-    pub(crate) start: u64,
     pub(crate) length: u64,
     pub(crate) as_of: Seq,
 }

@@ -51,12 +51,10 @@ pub struct Keys {
     pub token: Bytes,
 }
 
-/// What became true since a position. What is not true any more is only absent.
+/// What became true since a position, and is. What is not true any more is only absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
     pub entries: Vec<Found>,
-    /// Nothing that was known before is to be kept: what became of it is not known here any more. All that is true follows.
-    pub should_clear: bool,
     pub reached_end: bool,
     /// To go on from.
     pub last_position: u64,
@@ -107,7 +105,7 @@ impl View<'_> {
         let keys: Vec<_> = self
             .between(bounds)?
             .take_while(fits(page, |(key, _): &(&Bytes, &Entry)| key.len()))
-            .map(|(key, entry)| (key.clone(), entry.version))
+            .map(|(key, entry)| (key.clone(), entry.version()))
             .collect();
         let token = token(keys.last().map(|(key, _)| key));
         Ok(self.answer(Keys { keys, token }))
@@ -137,8 +135,7 @@ impl View<'_> {
                 "the table does not have that position yet",
             ));
         }
-        let should_clear = from < self.start;
-        let mut last_position = from.max(self.start);
+        let mut last_position = from;
         let mut entries = Vec::new();
         let mut since = self.table.since(last_position).peekable();
         let mut fits = fits(page, |(key, entry): &(&Bytes, &Entry)| {
@@ -154,7 +151,6 @@ impl View<'_> {
         }
         Ok(self.answer(Delta {
             entries,
-            should_clear,
             reached_end,
             last_position,
         }))
@@ -169,7 +165,7 @@ impl View<'_> {
 fn found(key: &Bytes, entry: &Entry) -> Found {
     Found {
         key: key.clone(),
-        version: entry.version,
+        version: entry.version(),
         value: entry.value.clone(),
     }
 }

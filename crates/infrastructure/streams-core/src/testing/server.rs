@@ -98,7 +98,6 @@ fn position(seq: Seq) -> Position {
 fn limits() -> Limits {
     Limits {
         segment_attributes_max: 8,
-        compaction_bytes: 300,
         pending_max: 40,
         ..Limits::default()
     }
@@ -394,12 +393,6 @@ impl Server {
             for (of, before) in effects.free {
                 disk.free(of, before);
             }
-        }
-        if let Some(id) = effects.changed
-            && self.container.wants_compaction(id)
-        {
-            let compacted = self.propose(&Op::CompactTable(id), disk);
-            compacted.expect("a table that wants it has something to compact");
         }
     }
 

@@ -218,7 +218,6 @@ impl Choices {
 
 fn limits() -> Limits {
     Limits {
-        compaction_bytes: 40,
         pending_max: 10,
         ..Limits::default()
     }
@@ -235,11 +234,6 @@ fn step(world: &mut World, seed: u64) {
             let length = world.model().segments.get(&name);
             let length = length.map_or(0, |segment| segment.bytes.len() as u64);
             world.store(&name, choices.below(length + 1));
-        }
-        10 => {
-            if let Some(id) = world.id(&choices.table()) {
-                world.propose(&crate::Op::CompactTable(id));
-            }
         }
         _ => {
             let op = choices.op(world);
@@ -294,17 +288,13 @@ fn histories_do_and_refuse_every_operation() {
     }
 }
 
-const WANTED: [&str; 48] = [
+const WANTED: [&str; 45] = [
     "Append BadAttribute",
     "Append BadOffset",
     "Append NoSuchSegment",
     "Append Sealed",
     "Append WrongKind",
     "Append done",
-    "CompactTable Invalid",
-    "CompactTable Sealed",
-    "CompactTable WrongKind",
-    "CompactTable done",
     "Create BadAttribute",
     "Create Exists",
     "Create done",
@@ -338,6 +328,7 @@ const WANTED: [&str; 48] = [
     "RemoveEntries done",
     "Seal Sealed",
     "Seal done",
+    "Store WrongKind",
     "Store done",
     "Truncate BadOffset",
     "Truncate done",

@@ -1,11 +1,12 @@
 //! Where bytes lie, and where none lie any more.
 
-use super::{all_durable, append, container, create, done, name};
+use super::{all_durable, append, container, create, done, name, put, why};
 use crate::attributes::NO_VALUE;
 use crate::container::Tiering;
 use crate::names::{ConnectionId, Position, Seq};
+use crate::op::Version;
 use crate::segment::{KeyLength, Kind};
-use crate::{Container, Limits, Op, Recovery, SegmentId};
+use crate::{Container, Limits, Op, Recovery, Refusal, SegmentId};
 
 const ALL: u64 = u64::MAX;
 
@@ -155,6 +156,30 @@ fn only_what_is_to_be_stored_is_listed() {
     assert_eq!(loaded.state.unstored, [SegmentId(2)].into());
     done(&mut container, &store(SegmentId(2), 6));
     assert_eq!(container.tiering().count(), 0);
+}
+
+#[test]
+fn nothing_is_kept_of_a_table_but_its_entries() {
+    let mut container = container(Limits::default());
+    done(&mut container, &create("t", Kind::Table(KeyLength::Any)));
+    let written = done(&mut container, &put("t", b"key", b"value", Version::Any));
+    done(&mut container, &put("t", b"key", b"another", Version::Any));
+    assert_eq!(container.needs(), None);
+    all_durable(&mut container);
+    let id = SegmentId(1);
+    assert_eq!(container.position(written.seq), None);
+    assert_eq!(container.usage().n_runs, 0);
+    assert_eq!(container.tiering().count(), 0);
+    assert_eq!(container.locate(id, 0, ALL), []);
+    assert_eq!(container.references(), [].into());
+    let other = Refusal::WrongKind(name("t"));
+    let read = container.read(&name("t"), 0, 1);
+    assert_eq!(read.expect_err("it is a table").why, other);
+    assert_eq!(why(&mut container, &store(id, 25)), other);
+    assert_eq!(why(&mut container, &truncate("t", 0)), other);
+    let loaded = Recovery::load(checkpoint(&mut container)).expect("it is one");
+    assert_eq!(loaded.state, container.state);
+    assert_eq!(loaded.positions, [].into());
 }
 
 /// It took a step for each two of them.

@@ -93,15 +93,12 @@ impl World {
                 assert_eq!(wanted.as_ref(), Ok(&proposal.outcome), "{op:?}");
                 self.count(op, "done");
                 self.push(&proposal, model);
-                if let Op::CompactTable(id) = op {
-                    self.compacted(*id);
-                }
                 true
             }
             Err(refused) => {
                 assert_eq!(refused.as_of, self.container.proposed_to());
                 self.count(op, &word(&refused.why));
-                if !matches!(op, Op::CompactTable(_) | Op::Store { .. }) {
+                if !matches!(op, Op::Store { .. }) {
                     assert_eq!(model.apply(op), Err(refused.why), "{op:?}");
                 }
                 false
@@ -114,22 +111,6 @@ impl World {
             .counts
             .entry(format!("{} {what}", word(op)))
             .or_default() += 1;
-    }
-
-    /// The bytes of a table are others, and say the same.
-    fn compacted(&mut self, id: SegmentId) {
-        let mut model = self.models.pop().expect("it was just pushed");
-        let name = self.container.state.segments[&id].name.clone();
-        let info = self.container.info(&name).expect("it is there").value;
-        self.models.push(model.clone());
-        self.durable(usize::MAX);
-        let bytes = self.bytes(&name, info.start_offset, info.length);
-        table_of(&mut model, &name).start = to_usize(info.start_offset);
-        let table = table_of(&mut model, &name);
-        table.bytes.truncate(table.start);
-        table.bytes.extend(bytes);
-        assert_eq!(entries_in(table), table.entries);
-        *self.models.last_mut().expect("it was pushed") = model;
     }
 
     pub(super) fn durable(&mut self, n_records: usize) {
@@ -166,7 +147,10 @@ impl World {
     pub(super) fn store(&mut self, name: &SegmentName, to: u64) {
         let Some(id) = self.id(name) else { return };
         let tiering = self.container.tiering().find(|tiering| tiering.id == id);
-        let Some(tiering) = tiering else { return };
+        let Some(tiering) = tiering else {
+            self.check_unstored(name, id);
+            return;
+        };
         let to = to.min(tiering.durable_to);
         if to <= tiering.stored_to {
             return;
@@ -184,6 +168,16 @@ impl World {
         assert_eq!(offset, to, "{tiering:?}");
         let is_done = self.propose(&Op::Store { segment: id, to });
         assert!(is_done);
+    }
+
+    /// A table never is.
+    fn check_unstored(&mut self, name: &SegmentName, id: SegmentId) {
+        if !matches!(self.model().segments[name].kind, Kind::Table(_)) {
+            return;
+        }
+        assert_eq!(self.container.locate(id, 0, u64::MAX), []);
+        let is_done = self.propose(&Op::Store { segment: id, to: 0 });
+        assert!(!is_done);
     }
 
     pub(super) fn draw_checkpoint(&mut self) {
@@ -280,8 +274,9 @@ impl World {
             assert_eq!(attributes, segment.attributes);
             if matches!(segment.kind, Kind::Table(_)) {
                 self.check_table(name, segment);
+            } else {
+                self.check_bytes(name, segment, durable);
             }
-            self.check_bytes(name, segment, durable);
         }
     }
 
@@ -338,7 +333,8 @@ impl World {
             bounds.token = pages.token;
         }
         assert_eq!(listed, table.entries);
-        assert_eq!(entries_in(table), table.entries);
+        let refused = self.container.read(name, 0, 1).expect_err("it is a table");
+        assert_eq!(refused.why, Refusal::WrongKind(name.clone()));
         let asked = [&b"k0"[..], b"k1", b"nobody"].map(Bytes::from_static);
         let found = self.container.entries_of(name, &asked).expect("so").value;
         for (key, found) in asked.iter().zip(found) {
@@ -354,7 +350,8 @@ impl World {
 
     /// Who knew all that was true at a position knows it again behind the delta, but for what was removed.
     fn check_delta(&self, name: &SegmentName, table: &Segment, page: Page) {
-        for from in [0, table.start, table.bytes.len()] {
+        let length = table.bytes.len();
+        for from in [0, length / 2, length] {
             let mut position = from as u64;
             let mut found = BTreeMap::new();
             loop {
@@ -363,28 +360,21 @@ impl World {
                     .delta(name, position, page)
                     .expect("so")
                     .value;
-                assert_eq!(delta.should_clear, position < table.start as u64);
                 for entry in delta.entries {
                     found.insert(entry.key.to_vec(), (entry.version, entry.value.to_vec()));
                 }
                 if delta.reached_end {
-                    assert_eq!(delta.last_position, table.bytes.len() as u64);
+                    assert_eq!(delta.last_position, length as u64);
                     break;
                 }
                 assert!(delta.last_position > position);
                 position = delta.last_position;
             }
-            if from <= table.start {
-                assert_eq!(found, table.entries);
-            } else {
-                assert_eq!(found, BTreeMap::new());
-            }
+            let mut wanted = table.entries.clone();
+            wanted.retain(|_, (version, _)| version.unsigned_abs() >= from as u64);
+            assert_eq!(found, wanted);
         }
     }
-}
-
-fn table_of<'a>(model: &'a mut Model, name: &SegmentName) -> &'a mut Segment {
-    model.segments.get_mut(name).expect("it is there")
 }
 
 /// What it is called in code.
@@ -392,22 +382,6 @@ fn word(what: &impl std::fmt::Debug) -> String {
     let text = format!("{what:?}");
     let word = text.split(|letter: char| !letter.is_alphanumeric()).next();
     word.unwrap_or_default().to_owned()
-}
-
-/// What its bytes say.
-fn entries_in(table: &Segment) -> BTreeMap<Vec<u8>, (i64, Vec<u8>)> {
-    let mut entries = BTreeMap::new();
-    let bytes = Bytes::copy_from_slice(&table.bytes[table.start..]);
-    for entry in crate::table::Entries::new(table.start as u64, bytes) {
-        let entry = entry.expect("it is one");
-        let offset = i64::try_from(entry.offset).expect("it is small");
-        let version = entry.version.unwrap_or(offset);
-        match entry.value {
-            Some(value) => entries.insert(entry.key.to_vec(), (version, value.to_vec())),
-            None => entries.remove(&entry.key[..]),
-        };
-    }
-    entries
 }
 
 fn to_usize(number: u64) -> usize {
