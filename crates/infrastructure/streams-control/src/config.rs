@@ -81,7 +81,7 @@ impl Config {
             return invalid("more is kept at least than at most");
         }
         let n_segments = usize::try_from(self.scaling.segments_min).unwrap_or(usize::MAX);
-        limits.check("segments of a stream", n_segments, limits.segments_max)?;
+        limits.check_segments(n_segments)?;
         limits.check("tags of a stream", self.tags.len(), limits.tags_max)?;
         for tag in &self.tags {
             limits.check("bytes of a tag", tag.len(), limits.tag_bytes_max)?;

@@ -3,11 +3,13 @@
 //! Of two segments that have keys in common, the one with the lesser id ends before the other begins. So all is decided by ids and ranges: what
 //! a cut has behind it, whether one can be reached by reading, and which of two is further.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::epochs::{Epochs, Segment};
 use crate::error::Refusal;
 use crate::names::SegmentId;
+use crate::ranges::{Greatest, Range, joined};
 
 /// An offset in each of some segments. A negative one: nothing of the segment was read, because others that it takes the place of are not read
 /// to their end; it stands for the keys of those that are.
@@ -26,8 +28,42 @@ fn placed(epochs: &Epochs, cut: &Cut) -> Result<Placed, Refusal> {
         .collect()
 }
 
-fn overlaps(a: &Segment, b: &Segment) -> bool {
-    a.range.overlaps(&b.range)
+/// The ids of some segments, by keys.
+#[derive(Debug)]
+struct Ids {
+    greatest: Greatest<SegmentId>,
+    least: Greatest<Reverse<SegmentId>>,
+}
+
+impl Ids {
+    fn of(placed: &[(Segment, i64)]) -> Self {
+        let greatest: Vec<_> = placed.iter().map(|(it, _)| (it.range, it.id)).collect();
+        let least: Vec<_> = placed
+            .iter()
+            .map(|(it, _)| (it.range, Reverse(it.id)))
+            .collect();
+        Self {
+            greatest: Greatest::new(&greatest),
+            least: Greatest::new(&least),
+        }
+    }
+
+    /// One of those that have keys in common with it comes later.
+    fn has_later(&self, segment: &Segment) -> bool {
+        self.greatest.of(&segment.range) > Some(segment.id)
+    }
+
+    /// One of them comes earlier.
+    fn has_earlier(&self, segment: &Segment) -> bool {
+        let least = self.least.of(&segment.range);
+        least.is_some_and(|Reverse(id)| id < segment.id)
+    }
+
+    /// One of them comes earlier, or is it.
+    fn has_earlier_or(&self, segment: &Segment) -> bool {
+        let least = self.least.of(&segment.range);
+        least.is_some_and(|Reverse(id)| id <= segment.id)
+    }
 }
 
 /// Who reads the stream can be there: each key is at one offset, and none at an earlier one than the rest of its segment.
@@ -35,46 +71,33 @@ fn overlaps(a: &Segment, b: &Segment) -> bool {
 /// # Errors
 /// [`Refusal::Precondition`]: it is none of this stream.
 pub(crate) fn check(epochs: &Epochs, cut: &Cut) -> Result<(), Refusal> {
-    let placed = placed(epochs, cut)?;
-    let (present, future): (Placed, Placed) = placed.iter().partition(|(_, offset)| *offset >= 0);
-    for (idx, (a, _)) in present.iter().enumerate() {
-        if present[..idx].iter().any(|(b, _)| overlaps(a, b)) {
-            return Err(Refusal::Precondition(
-                "two segments of the cut have keys in common",
-            ));
-        }
+    let wrong = |why| Err(Refusal::Precondition(why));
+    let all = placed(epochs, cut)?;
+    let (present, future): (Placed, Placed) = all.iter().partition(|(_, offset)| *offset >= 0);
+    let ranges: Vec<Range> = present.iter().map(|(segment, _)| segment.range).collect();
+    if joined(&ranges).is_none() {
+        return wrong("two segments of the cut have keys in common");
     }
-    for (a, _) in &future {
-        let is_behind = |(b, _): &(Segment, i64)| overlaps(a, b) && b.id > a.id;
-        if present.iter().any(is_behind) {
-            return Err(Refusal::Precondition("the cut expects what it has passed"));
-        }
+    let present = Ids::of(&present);
+    if future.iter().any(|(it, _)| present.has_later(it)) {
+        return wrong("the cut expects what it has passed");
     }
-    if !covers(&placed) {
-        return Err(Refusal::Precondition("the cut does not have all keys"));
+    if !covers(&all) {
+        return wrong("the cut does not have all keys");
     }
     for (id, offset) in cut {
         let length = epochs.sealed_length(*id).unwrap_or(u64::MAX);
         if u64::try_from(*offset).is_ok_and(|offset| offset > length) {
-            return Err(Refusal::Precondition(
-                "the cut lies behind the end of a segment",
-            ));
+            return wrong("the cut lies behind the end of a segment");
         }
     }
+    let all = Ids::of(&all);
     // A segment that follows one of the cut, and that another follows: it is to be read, and was read.
     let is_torn = |between: &Segment| {
-        !cut.contains_key(&between.id)
-            && present
-                .iter()
-                .any(|(a, _)| overlaps(a, between) && a.id < between.id)
-            && placed
-                .iter()
-                .any(|(c, _)| overlaps(c, between) && between.id < c.id)
+        !cut.contains_key(&between.id) && present.has_earlier(between) && all.has_later(between)
     };
     if epochs.segments().any(is_torn) {
-        return Err(Refusal::Precondition(
-            "the cut has read a segment that it is to read",
-        ));
+        return wrong("the cut has read a segment that it is to read");
     }
     Ok(())
 }
@@ -99,38 +122,48 @@ pub(crate) fn is_at_or_after(epochs: &Epochs, later: &Cut, earlier: &Cut) -> boo
     let (Ok(later), Ok(earlier)) = (placed(epochs, later), placed(epochs, earlier)) else {
         return false;
     };
-    // What is only expected is met by what comes before it, which the earlier one has not passed either.
-    let is_unread = |a: &Segment| {
-        let mut present = earlier.iter().filter(|(_, offset)| *offset >= 0);
-        present.any(|(b, _)| overlaps(a, b) && b.id <= a.id)
-    };
-    later.iter().all(|(a, offset_a)| {
-        earlier.iter().all(|(b, offset_b)| {
-            if a.id == b.id {
-                offset_a >= offset_b
-            } else {
-                !overlaps(a, b) || a.id > b.id || (*offset_b < 0 && is_unread(a))
-            }
-        })
+    let (present, future): (Placed, Placed) = earlier.iter().partition(|(_, offset)| *offset >= 0);
+    let (present, future) = (Ids::of(&present), Ids::of(&future));
+    let offsets: BTreeMap<_, _> = earlier
+        .iter()
+        .map(|(it, offset)| (it.id, *offset))
+        .collect();
+    later.iter().all(|(it, offset)| {
+        // What is only expected is met by what comes before it, which the earlier one has not passed either.
+        let is_expected = || !future.has_later(it) || present.has_earlier_or(it);
+        let is_behind = offsets.get(&it.id).is_some_and(|earlier| offset < earlier);
+        !is_behind && !present.has_later(it) && is_expected()
     })
 }
 
-/// All segments that a cut has passed.
-pub(crate) fn passed<'a>(
-    epochs: &'a Epochs,
+/// What a cut has behind it.
+#[derive(Debug)]
+pub(crate) struct Passed<'a> {
     cut: &'a Cut,
-) -> impl Iterator<Item = &'a Segment> + 'a {
-    let placed = placed(epochs, cut).unwrap_or_default();
-    epochs.segments().filter(move |segment| {
-        let is_before = |(c, _): &(Segment, i64)| overlaps(c, segment) && segment.id < c.id;
-        !cut.contains_key(&segment.id) && placed.iter().any(is_before)
-    })
+    ids: Ids,
+}
+
+impl<'a> Passed<'a> {
+    /// Of a cut that is checked.
+    pub(crate) fn new(epochs: &Epochs, cut: &'a Cut) -> Self {
+        let placed = placed(epochs, cut).unwrap_or_default();
+        let ids = Ids::of(&placed);
+        Self { cut, ids }
+    }
+
+    /// That segment.
+    #[must_use]
+    pub(crate) fn has(&self, segment: &Segment) -> bool {
+        !self.cut.contains_key(&segment.id) && self.ids.has_later(segment)
+    }
 }
 
 /// The bytes between the beginning of the stream and a cut.
 #[must_use]
 pub(crate) fn size_until(epochs: &Epochs, cut: &Cut) -> u64 {
-    let whole = passed(epochs, cut).map(|it| epochs.sealed_length(it.id).unwrap_or(0));
+    let passed = Passed::new(epochs, cut);
+    let whole = epochs.segments().filter(|it| passed.has(it));
+    let whole = whole.map(|it| epochs.sealed_length(it.id).unwrap_or(0));
     let parts = cut
         .values()
         .map(|offset| u64::try_from(*offset).unwrap_or(0));
@@ -147,14 +180,10 @@ pub(crate) fn between(epochs: &Epochs, from: &Cut, to: &Cut) -> Result<Vec<Segme
             "the range of cuts ends before it begins",
         ));
     }
-    let (from, to) = (placed(epochs, from)?, placed(epochs, to)?);
-    let between = epochs.segments().filter(|it| {
-        let is_overlapping = |(c, _): &&(Segment, i64)| overlaps(c, it);
-        from.iter()
-            .filter(is_overlapping)
-            .all(|(c, _)| c.id <= it.id)
-            && to.iter().filter(is_overlapping).all(|(c, _)| it.id <= c.id)
-    });
+    let from = Ids::of(&placed(epochs, from)?);
+    let to = Ids::of(&placed(epochs, to)?);
+    let between = epochs.segments();
+    let between = between.filter(|it| !from.has_later(it) && !to.has_earlier(it));
     Ok(between.copied().collect())
 }
 

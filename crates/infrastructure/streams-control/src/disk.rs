@@ -3,7 +3,7 @@
 //! ```text
 //!  s/<scope>                                  x/<scope>/<stream>/<transaction, 32 hex>
 //!  t/<scope>/<stream>                         d/<scope>/<stream>/<transaction, 32 hex>
-//!  e/<scope>/<stream>/<epoch, 8 hex>          r/<scope>/<stream>          g/<scope>/<stream>
+//!  e/<scope>/<stream>/<epoch, 8 hex>          r/<scope>/<stream>          g/<scope>/<stream>          f
 //! ```
 //!
 //! A field or variant is never changed or removed, and a new variant goes last; anything else is a new version.
@@ -41,6 +41,7 @@ impl Key {
             Self::Ended(stream, txn) => format!("d/{stream}/{:016x}{:016x}", txn.high, txn.low),
             Self::Retention(stream) => format!("r/{stream}"),
             Self::Grave(stream) => format!("g/{stream}"),
+            Self::Floor => "f".to_owned(),
         };
         text.into_bytes()
     }
@@ -74,6 +75,7 @@ impl Key {
             ["d", scope, name, id] => Self::Ended(stream(scope, name)?, txn(id)?),
             ["r", scope, name] => Self::Retention(stream(scope, name)?),
             ["g", scope, name] => Self::Grave(stream(scope, name)?),
+            ["f"] => Self::Floor,
             _ => return Err(WRONG),
         };
         // Hexadecimal numbers can be written in several ways.
@@ -109,6 +111,7 @@ impl Row {
                 encode(&RetentionV1(tails.collect()))
             }
             Self::Grave(number) => encode(&GraveV1(*number)),
+            Self::Floor(number) => encode(&FloorV1(*number)),
         }
     }
 
@@ -132,6 +135,7 @@ impl Row {
             }
             Key::Retention(_) => Self::Retention(decode::<RetentionV1>(bytes)?.parse()?),
             Key::Grave(_) => Self::Grave(decode::<GraveV1>(bytes)?.0),
+            Key::Floor => Self::Floor(decode::<FloorV1>(bytes)?.0),
         })
     }
 }
@@ -155,6 +159,9 @@ struct ScopeV1(bool);
 
 #[derive(Serialize, Deserialize)]
 struct GraveV1(u32);
+
+#[derive(Serialize, Deserialize)]
+struct FloorV1(u32);
 
 /// Counted, and on the wall.
 #[derive(Serialize, Deserialize)]
@@ -367,11 +374,14 @@ enum StateV1 {
     Updating(ConfigV1),
     /// What goes, what comes.
     Scaling(Vec<i64>, Vec<SegmentV1>),
+    /// Which segments go. It is not written any more, there may be too many.
     Truncating(Vec<i64>),
     Committing,
     Sealing,
     Sealed,
     Deleting,
+    /// From where.
+    TruncatingFrom(CutV1),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -451,7 +461,7 @@ impl From<&State> for StateV1 {
                 wire(&it.sealed),
                 it.created.iter().map(SegmentV1::from).collect(),
             ),
-            State::Truncating(ids) => Self::Truncating(wire(ids)),
+            State::Truncating(from) => Self::TruncatingFrom(cut_v1(from)),
             State::Committing => Self::Committing,
             State::Sealing => Self::Sealing,
             State::Sealed => Self::Sealed,
@@ -474,7 +484,9 @@ impl StateV1 {
                     created: created.collect::<Result<_, _>>()?,
                 })
             }
-            Self::Truncating(it) => State::Truncating(ids(it)?),
+            // From the beginning on: what was deleted before is not there.
+            Self::Truncating(it) => ids(it).map(|_| State::Truncating(Cut::new()))?,
+            Self::TruncatingFrom(from) => State::Truncating(in_order(from)?),
             Self::Committing => State::Committing,
             Self::Sealing => State::Sealing,
             Self::Sealed => State::Sealed,

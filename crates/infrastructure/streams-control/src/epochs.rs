@@ -107,43 +107,58 @@ pub struct Successor {
 
 /// All epochs of a stream. The last may be ones that are still being made.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Epochs(BTreeMap<Epoch, EpochSegments>);
+pub(crate) struct Epochs {
+    epochs: BTreeMap<Epoch, EpochSegments>,
+    /// For each segment that is replaced, the first epoch without it.
+    ends: BTreeMap<SegmentId, Epoch>,
+    /// Of those that are sealed.
+    lengths: BTreeMap<SegmentId, u64>,
+}
 
 impl Epochs {
+    /// Behind the one before it.
     pub(crate) fn insert(&mut self, epoch: Epoch, segments: EpochSegments) {
-        self.0.insert(epoch, segments);
+        self.lengths.extend(&segments.sealed);
+        let before = self.epochs.range(..epoch).next_back();
+        let gone = before.into_iter().flat_map(|(_, before)| before.ids());
+        let gone = gone.filter(|id| segments.get(*id).is_none());
+        self.ends.extend(gone.map(|id| (id, epoch)));
+        self.epochs.insert(epoch, segments);
     }
 
+    /// From the last one on.
     pub(crate) fn remove(&mut self, epoch: Epoch) {
-        self.0.remove(&epoch);
+        self.epochs.remove(&epoch);
     }
 
     /// That epoch, if it is known.
     #[must_use]
     pub(crate) fn get(&self, epoch: Epoch) -> Option<&EpochSegments> {
-        self.0.get(&epoch)
+        self.epochs.get(&epoch)
     }
 
     /// How many are known.
     #[must_use]
     pub(crate) fn n_epochs(&self) -> usize {
-        self.0.len()
+        self.epochs.len()
     }
 
     /// In order.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Epoch, &EpochSegments)> {
-        self.0.iter().map(|(epoch, segments)| (*epoch, segments))
+        self.epochs
+            .iter()
+            .map(|(epoch, segments)| (*epoch, segments))
     }
 
     /// A segment, from the epoch that made it.
     #[must_use]
     pub(crate) fn segment(&self, id: SegmentId) -> Option<&Segment> {
-        self.0.get(&id.epoch)?.get(id)
+        self.epochs.get(&id.epoch)?.get(id)
     }
 
     /// All there ever were, once each, in order of their ids.
     pub(crate) fn segments(&self) -> impl Iterator<Item = &Segment> {
-        self.0.iter().flat_map(|(epoch, segments)| {
+        self.epochs.iter().flat_map(|(epoch, segments)| {
             let made_here = |segment: &&Segment| segment.id.epoch == *epoch;
             segments.segments.iter().filter(made_here)
         })
@@ -153,33 +168,33 @@ impl Epochs {
     #[must_use]
     pub(crate) fn successors(&self, id: SegmentId) -> Option<Vec<Successor>> {
         let segment = self.segment(id)?;
-        let later = self.0.range(id.epoch.next()..);
-        let Some((epoch, after)) = later.clone().find(|(_, after)| after.get(id).is_none()) else {
+        let Some(epoch) = self.ends.get(&id) else {
             return Some(Vec::new());
         };
-        let (_, before) = self.0.range(..epoch).next_back()?;
-        let overlaps = |a: &Segment, b: &Segment| a.range.overlaps(&b.range);
-        let successors = after.segments.iter().filter(|it| overlaps(it, segment));
-        Some(
-            successors
-                .map(|successor| Successor {
-                    segment: *successor,
-                    predecessors: before
-                        .segments
-                        .iter()
-                        .filter(|it| overlaps(it, successor))
-                        .map(|it| it.id)
-                        .collect(),
-                })
-                .collect(),
-        )
+        let after = self.epochs.get(epoch)?.segments.iter();
+        let (_, before) = self.epochs.range(..epoch).next_back()?;
+        let mut before: Vec<_> = before.segments.iter().collect();
+        before.sort_by(|a, b| a.range.low().total_cmp(&b.range.low()));
+        let predecessors = |of: Range| {
+            let first = before.partition_point(|it| it.range.high() <= of.low());
+            let behind = before[first..].iter();
+            let overlapping = behind.take_while(|it| it.range.overlaps(&of));
+            let mut ids: Vec<_> = overlapping.map(|it| it.id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let successors = after.filter(|it| it.range.overlaps(&segment.range));
+        let successors = successors.map(|it| Successor {
+            segment: *it,
+            predecessors: predecessors(it.range),
+        });
+        Some(successors.collect())
     }
 
     /// How long a sealed segment is, if it is known.
     #[must_use]
     pub(crate) fn sealed_length(&self, id: SegmentId) -> Option<u64> {
-        let mut later = self.0.range(id.epoch.next()..);
-        later.find_map(|(_, epoch)| epoch.sealed.get(&id).copied())
+        self.lengths.get(&id).copied()
     }
 }
 

@@ -44,9 +44,12 @@ pub enum Refusal {
         /// See [`crate::Limits`].
         max: usize,
     },
-    /// The rows or the segments do not answer. What was begun goes on later.
+    /// The rows or the segments do not answer. It was not done, and will not be.
     #[error("what is needed does not answer")]
     Unavailable,
+    /// What it takes is refused for good, and what was done of it is undone.
+    #[error("it cannot be done: {0}")]
+    Refused(String),
     /// Somebody else owns the rows now: load them again, or ask there.
     #[error("another owner has taken over")]
     Fenced,

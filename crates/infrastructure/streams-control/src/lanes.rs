@@ -13,10 +13,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::error::Refusal;
-use crate::names::{Name, StreamName, TxnId};
-use crate::rows::{Key, Row, State, TxnState};
+use crate::names::{Name, StreamName};
+use crate::rows::{Key, Row, State};
 use crate::state::Control;
-use crate::step::{Action, Call, Change, Effects, Outcome, Plan, Request, Response, Ticket, Token};
+use crate::step::{
+    Action, Call, Change, Effects, Outcome, Plan, Request, Response, Ticket, Token, Version,
+};
 use crate::work::{Job, Next, Work};
 
 /// A stream and that of its watermarks share one.
@@ -24,6 +26,8 @@ use crate::work::{Job, Next, Work};
 pub(crate) enum LaneKey {
     Scope(Name),
     Stream(StreamName),
+    /// Of streams that are not there any more.
+    Graves,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +35,10 @@ pub(crate) struct Lane {
     pub(crate) jobs: Vec<Job>,
     queue: VecDeque<Job>,
     plan: Option<InFlight>,
+    /// Plans in a row.
+    n_failed: u32,
+    /// In `Control::stalled`.
+    is_stalled: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +46,14 @@ struct InFlight {
     token: Token,
     /// Empty if it is calls.
     rows: Vec<(Key, Option<Row>)>,
+    n_calls: usize,
 }
+
+/// Streams whose ends are noted with one tick. After a long time they are all due.
+const DUE_MAX: usize = 1_000;
+
+/// Behind the second failure in a row. Each waits twice as long as the one before, and the first for the next tick only.
+const RETRY_MS_MIN: u64 = 100;
 
 impl Lane {
     pub(crate) fn is_doing(&self, is_it: impl Fn(&Work) -> bool) -> bool {
@@ -108,32 +123,20 @@ impl Control {
             .expect("a lane with a plan is kept");
         let plan = lane.plan.take().expect("it is that one");
         assert_eq!(plan.token, token, "a lane has one plan");
+        for (row_key, _) in &plan.rows {
+            if let Key::Grave(name) = row_key {
+                // It may have waited until that grave is let alone.
+                self.woken.insert(LaneKey::Stream(name.base()));
+            }
+        }
         match outcome {
-            Outcome::Written(versions) => {
-                assert_eq!(versions.len(), plan.rows.len(), "a version for each change");
-                for ((row_key, row), version) in plan.rows.into_iter().zip(versions) {
-                    match row {
-                        Some(row) => {
-                            let is_put = self.put(&row_key, row);
-                            is_put.expect("rows that are written belong together");
-                            self.versions.insert(row_key, version);
-                        }
-                        None => {
-                            self.remove(&row_key);
-                            self.versions.remove(&row_key);
-                        }
-                    }
-                }
-                self.go_on(&key, Vec::new());
-            }
+            Outcome::Written(versions) => self.written(&key, plan.rows, versions),
             Outcome::Called(replies) => {
-                assert!(plan.rows.is_empty(), "rows were to be written");
-                self.go_on(&key, replies);
+                assert_eq!(replies.len(), plan.n_calls, "a reply for each call");
+                self.called(&key, replies);
             }
-            Outcome::Failed => {
-                self.stall(&key, &mut effects);
-                return effects;
-            }
+            Outcome::Failed => self.stall(&key, &Refusal::Unavailable, &mut effects),
+            Outcome::Refused(why) => self.give_up(&key, why, &mut effects),
             Outcome::Lost => {
                 self.fence(&mut effects);
                 return effects;
@@ -142,6 +145,42 @@ impl Control {
         self.run(&key, &mut effects);
         self.run_woken(&mut effects);
         effects
+    }
+
+    fn written(&mut self, key: &LaneKey, rows: Vec<(Key, Option<Row>)>, versions: Vec<Version>) {
+        assert_eq!(versions.len(), rows.len(), "a version for each change");
+        for ((row_key, row), version) in rows.into_iter().zip(versions) {
+            match row {
+                Some(row) => {
+                    let is_put = self.put(&row_key, row);
+                    is_put.expect("rows that are written belong together");
+                    self.set_version(row_key, version);
+                }
+                None => {
+                    self.remove(&row_key);
+                    self.versions.remove(&row_key);
+                }
+            }
+        }
+        let job = self.succeeded(key);
+        job.go_to(job.step + 1);
+    }
+
+    /// All of its step, or a part.
+    fn called(&mut self, key: &LaneKey, replies: Vec<u64>) {
+        let job = self.succeeded(key);
+        job.calls.drain(..replies.len());
+        job.replies.extend(replies);
+        if job.calls.is_empty() {
+            job.step += 1;
+        }
+    }
+
+    /// Whose plan it was.
+    fn succeeded(&mut self, key: &LaneKey) -> &mut Job {
+        let lane = self.lanes.get_mut(key).expect("a lane with a plan is kept");
+        lane.n_failed = 0;
+        lane.jobs.last_mut().expect("a plan is that of a job")
     }
 
     /// What earlier owners have begun. To be called once, before anything is asked for.
@@ -173,22 +212,21 @@ impl Control {
         if self.is_fenced {
             return effects;
         }
-        let is_scope = |key: &&LaneKey| matches!(key, LaneKey::Scope(_));
-        let scopes: Vec<_> = self.lanes.keys().filter(is_scope).cloned().collect();
-        for key in std::mem::take(&mut self.stalled).into_iter().chain(scopes) {
-            self.run(&key, &mut effects);
-        }
         let now_ms = self.clock.counted_ms();
+        self.retry(now_ms, &mut effects);
+        if self.graves.len() > self.limits.graves_max {
+            self.enqueue(Work::Fold, &mut effects);
+        }
         let expired = self
             .leases
             .iter()
             .take_while(|(until, ..)| *until <= now_ms);
-        let expired: Vec<_> = expired.cloned().collect();
-        for (_, stream, txn) in expired {
-            self.enqueue(Work::ExpireTxn(stream, txn), &mut effects);
+        let expired: BTreeSet<_> = expired.map(|(_, stream, _)| stream.clone()).collect();
+        for stream in expired {
+            self.enqueue(Work::Expire(stream), &mut effects);
         }
         let due = self.due.iter().take_while(|(at, _)| *at <= now_ms);
-        let due: Vec<_> = due.cloned().collect();
+        let due: Vec<_> = due.take(DUE_MAX).cloned().collect();
         for (_, stream) in due {
             let next_ms = now_ms.saturating_add(self.limits.retention_period_ms);
             self.set_due(&stream, Some(next_ms));
@@ -196,6 +234,25 @@ impl Control {
         }
         self.run_woken(&mut effects);
         effects
+    }
+
+    /// What has failed, if it has waited for long enough, and what scopes that are deleted wait for.
+    fn retry(&mut self, now_ms: u64, effects: &mut Effects) {
+        while let Some((until_ms, key)) = self.stalled.pop_first() {
+            if until_ms > now_ms {
+                self.stalled.insert((until_ms, key));
+                break;
+            }
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.is_stalled = false;
+            }
+            self.woken.insert(key);
+        }
+        // They are first in the order of keys.
+        let is_scope = |key: &&LaneKey| matches!(key, LaneKey::Scope(_));
+        let scopes = self.lanes.keys().take_while(is_scope);
+        self.woken.extend(scopes.cloned());
+        self.run_woken(effects);
     }
 
     /// Somebody else owns the rows: nothing is done here any more.
@@ -228,18 +285,11 @@ impl Control {
         }
     }
 
-    fn go_on(&mut self, key: &LaneKey, replies: Vec<u64>) {
-        let lane = self.lanes.get_mut(key).expect("a lane with a plan is kept");
-        let job = lane.jobs.last_mut().expect("a plan is that of a job");
-        job.step += 1;
-        job.replies = replies;
-    }
-
     /// Until it waits for a plan, or for nothing.
     fn run(&mut self, key: &LaneKey, effects: &mut Effects) {
         loop {
             let lane = self.lanes.entry(key.clone()).or_default();
-            if lane.plan.is_some() || self.is_fenced {
+            if lane.plan.is_some() || lane.is_stalled || self.is_fenced {
                 return;
             }
             if lane.jobs.is_empty() {
@@ -255,17 +305,27 @@ impl Control {
             }
             let lane = &self.lanes[key];
             let job = lane.jobs.last().expect("there is one now");
+            if !job.calls.is_empty() {
+                let calls = job.calls.iter().take(self.limits.plan_max.max(1));
+                let action = Action::Call(calls.cloned().collect());
+                return self.plan(key, action, Vec::new(), effects);
+            }
             match self.next(job) {
                 Next::Park => return,
                 Next::Write(rows) if !rows.is_empty() => {
-                    let action = Action::Write(self.changes(&rows));
-                    return self.plan(key, action, rows, effects);
-                }
-                Next::Call(calls) if !calls.is_empty() => {
-                    return self.plan(key, Action::Call(calls), Vec::new(), effects);
+                    let changes = self.changes(&rows);
+                    // All that follows from an intent fits if it does.
+                    let check = |change: &Change| self.check_row(change);
+                    let is_new = job.is_undecided() && job.waiting.is_some();
+                    if is_new && let Err(refusal) = changes.iter().try_for_each(check) {
+                        self.turn(key, Next::Refuse(refusal), effects);
+                        continue;
+                    }
+                    return self.plan(key, Action::Write(changes), rows, effects);
                 }
                 Next::Enqueue(works) => {
-                    self.go_on(key, Vec::new());
+                    let next = job.step + 1;
+                    self.turn(key, Next::Again(next), effects);
                     for work in works {
                         self.woken.insert(work.lane());
                         let lane = self.lanes.entry(work.lane()).or_default();
@@ -289,11 +349,15 @@ impl Control {
         match next {
             Next::Answer(response) => {
                 answer(job, Ok(response));
-                job.step += 1;
+                job.go_to(job.step + 1);
             }
-            Next::Again(step) => job.step = step,
+            Next::Again(step) => job.go_to(step),
             Next::First(work) => lane.jobs.push(Job::new(work, None)),
             Next::Become(work) => *job = Job::new(work, job.waiting.take()),
+            Next::Abandon(refusal, work) => {
+                answer(job, Err(refusal));
+                *job = Job::new(work, None);
+            }
             Next::Done(response) => {
                 answer(job, Ok(response));
                 lane.jobs.pop();
@@ -302,11 +366,12 @@ impl Control {
                 answer(job, Err(refusal));
                 lane.jobs.pop();
             }
-            // Nothing to write, nobody to call.
-            Next::Write(_) | Next::Call(_) => {
-                job.step += 1;
+            Next::Call(calls) if !calls.is_empty() => {
+                job.calls = calls.into();
                 job.replies.clear();
             }
+            // Nothing to write, nobody to call.
+            Next::Write(_) | Next::Call(_) => job.go_to(job.step + 1),
             Next::Park | Next::Enqueue(_) => {}
         }
     }
@@ -321,41 +386,74 @@ impl Control {
         self.last_token += 1;
         let token = Token(self.last_token);
         self.in_flight.insert(token, key.clone());
+        let n_calls = match &action {
+            Action::Call(calls) => calls.len(),
+            Action::Write(_) => 0,
+        };
         let lane = self.lanes.get_mut(key).expect("it runs");
-        lane.plan = Some(InFlight { token, rows });
+        lane.plan = Some(InFlight {
+            token,
+            rows,
+            n_calls,
+        });
         effects.plans.push(Plan { token, action });
     }
 
     fn changes(&self, rows: &[(Key, Option<Row>)]) -> Vec<Change> {
         let changes = rows.iter().map(|(key, row)| Change {
             key: key.encode(),
-            expected: self.versions.get(key).copied(),
+            expected: self.version(key),
             value: row.as_ref().map(Row::encode),
         });
         changes.collect()
     }
 
-    /// May the row of a transaction be another one than is known here?
-    pub(crate) fn is_being_written(&self, name: &StreamName, id: TxnId) -> bool {
-        let lane = self.lanes.get(&LaneKey::Stream(name.base()));
-        let plan = lane.and_then(|lane| lane.plan.as_ref());
-        let is_of =
-            |key: &Key| matches!(key, Key::Txn(stream, txn) if stream == name && *txn == id);
-        plan.is_some_and(|plan| plan.rows.iter().any(|(key, _)| is_of(key)))
+    fn check_row(&self, change: &Change) -> Result<(), Refusal> {
+        let n_bytes = change.value.as_ref().map_or(0, Vec::len);
+        let max = self.limits.row_bytes_max;
+        self.limits.check("bytes of a row", n_bytes, max)
     }
 
-    /// Who waits is told, and what has a durable intent goes on with the next tick; the rest is as if it had not been asked for.
-    fn stall(&mut self, key: &LaneKey, effects: &mut Effects) {
+    /// May that row be another one than is known here?
+    pub(crate) fn is_planned(&self, lane: &LaneKey, row: &Key) -> bool {
+        let lane = self.lanes.get(lane);
+        let plan = lane.and_then(|lane| lane.plan.as_ref());
+        plan.is_some_and(|plan| plan.rows.iter().any(|(key, _)| key == row))
+    }
+
+    /// What has no durable intent is as if it had not been asked for, and who waits for it is told so. The rest goes on later, and is answered
+    /// then.
+    fn stall(&mut self, key: &LaneKey, refusal: &Refusal, effects: &mut Effects) {
         let lane = self.lanes.get_mut(key).expect("a lane with a plan is kept");
-        for job in &mut lane.jobs {
-            if let Some(ticket) = job.waiting.take() {
-                effects.answers.push((ticket, Err(Refusal::Unavailable)));
+        while let Some(job) = lane.jobs.pop_if(|job| job.is_undecided()) {
+            if let Some(ticket) = job.waiting {
+                effects.answers.push((ticket, Err(refusal.clone())));
             }
         }
-        while lane.jobs.last().is_some_and(|job| job.step == 0) {
-            lane.jobs.pop();
+        let delay_ms = match lane.n_failed {
+            0 => 0,
+            n => RETRY_MS_MIN.saturating_mul(1 << (n - 1).min(20)),
+        };
+        lane.n_failed = lane.n_failed.saturating_add(1);
+        lane.is_stalled = true;
+        let delay_ms = delay_ms.min(self.limits.retry_ms_max);
+        let until_ms = self.clock.counted_ms().saturating_add(delay_ms);
+        self.stalled.insert((until_ms, key.clone()));
+    }
+
+    /// What will never succeed as it is.
+    fn give_up(&mut self, key: &LaneKey, why: String, effects: &mut Effects) {
+        let lane = &self.lanes[key];
+        let job = lane.jobs.last().expect("a plan is that of a job");
+        if let Some(next) = self.instead(job, &why) {
+            self.turn(key, next, effects);
+            return;
         }
-        self.stalled.insert(key.clone());
+        // All of it may be made again, perhaps with what was not there.
+        if matches!(job.work, Work::Commit(_)) && job.step > 1 {
+            self.turn(key, Next::Again(1), effects);
+        }
+        self.stall(key, &Refusal::Refused(why), effects);
     }
 
     fn fence(&mut self, effects: &mut Effects) {
@@ -377,6 +475,7 @@ impl Control {
                 let is_deleted = self.scopes.get(name).is_some_and(|it| it.row.is_deleted);
                 is_deleted.then(|| Job::resumed(Work::DeleteScopeRecursive(name.clone())))
             }
+            LaneKey::Graves => None,
             LaneKey::Stream(base) => {
                 let mark = base.mark();
                 let streams = [Some(base), mark.as_ref()];
@@ -424,24 +523,14 @@ impl Control {
         }))
     }
 
-    fn txns_in(&self, base: &StreamName, is_it: fn(&TxnState) -> bool) -> Option<StreamName> {
-        let mark = base.mark();
-        let streams = [Some(base), mark.as_ref()].into_iter().flatten();
-        let mut streams = streams.filter(|name| {
-            let stream = self.stream(name);
-            stream.is_some_and(|it| it.txns.values().any(|txn| is_it(&txn.row.state)))
-        });
-        streams.next().cloned()
-    }
-
     /// Transactions that are to end.
     fn ending(&self, base: &StreamName) -> Option<Job> {
-        let is_committing = |state: &TxnState| matches!(state, TxnState::Committing(_));
-        if let Some(name) = self.txns_in(base, is_committing) {
-            return Some(Job::at(Work::Commit(name), 0));
+        let both = || self.both(base).into_iter();
+        if let Some((name, _)) = both().find(|(_, stream)| !stream.committing.is_empty()) {
+            return Some(Job::new(Work::Commit(name), None));
         }
-        let name = self.txns_in(base, |state| *state == TxnState::Aborting)?;
-        Some(Job::at(Work::Abort(name), 0))
+        let (name, _) = both().find(|(_, stream)| !stream.aborting.is_empty())?;
+        Some(Job::new(Work::Abort(name), None))
     }
 
     /// More than one batch of them is not let wait for others.
@@ -449,14 +538,9 @@ impl Control {
         let LaneKey::Stream(base) = key else {
             return false;
         };
-        let mark = base.mark();
-        let streams = [Some(base), mark.as_ref()].into_iter().flatten();
-        let mut streams = streams.filter_map(|name| self.stream(name));
-        streams.any(|stream| {
-            let ending = stream.txns.values();
-            let ending = ending.filter(|txn| txn.row.state != TxnState::Open);
-            ending.count() >= self.limits.txn_batch_max
-        })
+        let both = self.both(base);
+        let mut both = both.iter().map(|(_, stream)| stream);
+        both.any(|it| it.committing.len() + it.aborting.len() >= self.limits.txn_batch(it))
     }
 }
 

@@ -6,22 +6,27 @@
 //!
 //! ```text
 //!  request(Scale) ─▶ Write: Scaling, what goes, what comes     the intent: from here on it will happen
-//!                    Call: create the successors
-//!                    Write: their epoch                        a writer that is turned away finds them
+//!                    Call: create the successors               no room: delete them, Write: Active, and refuse
+//!                    Write: their epoch, and answer            a writer that is turned away finds them
 //!                    Call: seal the predecessors, then lengths
 //!                    Write: Active, the new epoch              the end
 //!  kill -9 ─▶ load(rows) ─▶ resume() ─▶ Call: create the successors …
 //! ```
 //!
 //! # What it guarantees
-//! - What was begun is finished, whoever owns the rows then. Before anything is done to a segment, the row of its stream says what will be done
-//!   to all of them; each call may be made again; and what is next follows from the rows alone.
+//! - What was begun is finished, whoever owns the rows then, or it is undone, if a store refuses it for good (`work::undo`). Before anything is
+//!   done to a segment, the row of its stream says what will be done to all of them; each call may be made again; and what is next follows from
+//!   the rows alone.
+//! - A refusal says that nothing was done, and that nothing will be. Who waits for what has begun waits until it is done. What cannot be known is
+//!   only what becomes of requests that are not answered when their owner dies.
 //! - One thing at a time is done to a stream. Others wait, not too many.
 //! - The segments of each epoch tile all keys, and all of them exist before one that they take the place of is sealed.
 //! - A transaction is committed once and wholly, or never. When it is answered that it will be, it will be.
-//! - A name that is used again has segments with other numbers.
+//! - A name that is used again has segments with other numbers, however many names were used.
+//! - How a transaction has ended is remembered for [`Limits::ended_ms_min`] at least.
 //! - Clocks may leap: transactions live, and data stays, longer than without that, never shorter (`clock`).
-//! - Rows are hostile until they are parsed; there are golden bytes of each kind. Everything has a limit ([`Limits`]).
+//! - Rows are hostile until they are parsed; there are golden bytes of each kind. Everything has a limit ([`Limits`]): plans too, so what is much
+//!   takes several of them.
 //!
 //! # What it expects
 //! - One owner. When rows are loaded, nobody can write them any more who loaded them before, and no call of theirs is still under way: versions
@@ -29,6 +34,7 @@
 //! - [`Action::Write`] is all or nothing, and durable when it is told; an outcome that is not known is [`Outcome::Lost`].
 //! - Calls do what [`Call`] says, once, twice, or after others that followed them.
 //! - [`Control::tick`] is called often. Requests come from people who may do that.
+//! - Plans of many streams may come at once, above all from [`Control::resume`]: whoever carries them out does so at their own pace.
 //!
 //! # In which order to read
 //! `names`, `ranges`, `epochs`, `cuts`: what a stream is. `rows`: what is remembered of it, and `disk` as bytes. `step`: what is said to whom.
@@ -69,7 +75,7 @@ pub use self::epochs::{Segment, Successor};
 pub use self::error::{Corrupt, Refusal};
 pub use self::limits::Limits;
 pub use self::names::{Epoch, Name, SYSTEM_SCOPE, SegmentId, StreamName, TxnId, Unique};
-pub use self::questions::Page;
+pub use self::questions::{Page, Usage};
 pub use self::ranges::Range;
 pub use self::state::Control;
 pub use self::step::{

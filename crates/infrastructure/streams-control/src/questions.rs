@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::cuts::{self, Cut};
 use crate::epochs::{EpochSegments, Segment, Successor};
 use crate::error::Refusal;
-use crate::names::{Epoch, Name, SegmentId, StreamName, TxnId};
+use crate::names::{Epoch, Name, SYSTEM_SCOPE, SegmentId, StreamName, TxnId};
 use crate::rows::{State, TxnState};
 use crate::state::{Control, Stream};
 use crate::step::{ScaleStatus, TxnStatus};
@@ -28,12 +28,45 @@ impl Page {
     }
 }
 
+/// How much there is, in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// With that of the system.
+    pub n_scopes: usize,
+    /// With those of watermarks.
+    pub n_streams: usize,
+    /// That can be written.
+    pub n_open_txns: usize,
+    /// Streams and scopes in which something is done, or waits.
+    pub n_busy: usize,
+    /// Of these, those in which something has failed, and that wait to try again.
+    pub n_stalled: usize,
+    /// Plans that are not done yet.
+    pub n_plans: usize,
+    /// Deleted streams whose numbers are remembered one by one.
+    pub n_graves: usize,
+}
+
 /// What the page before has not had.
 fn behind(token: &str) -> (Bound<&str>, Bound<&str>) {
     (Bound::Excluded(token), Bound::Unbounded)
 }
 
 impl Control {
+    /// How much there is, in all.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            n_scopes: self.scopes.len(),
+            n_streams: self.n_streams,
+            n_open_txns: self.leases.len(),
+            n_busy: self.lanes.len(),
+            n_stalled: self.stalled.len(),
+            n_plans: self.in_flight.len(),
+            n_graves: self.graves.len(),
+        }
+    }
+
     /// It is there.
     #[must_use]
     pub fn has_scope(&self, scope: &Name) -> bool {
@@ -46,11 +79,16 @@ impl Control {
         self.visible(stream).is_ok()
     }
 
-    /// All scopes. The first token is empty, as in the other lists.
+    /// All scopes, that of the system behind the others: clients look at the first ones. The first token is empty, as in the other lists.
     #[must_use]
     pub fn list_scopes(&self, token: &str) -> Page {
-        let scopes = self.scopes.range::<str, _>(behind(token));
-        Page::of(scopes.map(|(name, _)| name), token, self.limits.page_max)
+        let is_system = |name: &&Name| name.as_str() == SYSTEM_SCOPE;
+        let after = (token != SYSTEM_SCOPE).then(|| self.scopes.range::<str, _>(behind(token)));
+        let after = after.into_iter().flatten().map(|(name, _)| name);
+        let system = self.scopes.keys().filter(is_system);
+        let system = system.filter(|_| token != SYSTEM_SCOPE);
+        let names = after.filter(|name| !is_system(name)).chain(system);
+        Page::of(names, token, self.limits.page_max)
     }
 
     /// All streams of a scope, with those of the system.
@@ -152,7 +190,8 @@ impl Control {
     /// # Errors
     /// [`Refusal::NoStream`].
     pub fn is_cut_valid(&self, stream: &StreamName, cut: &Cut) -> Result<bool, Refusal> {
-        Ok(cuts::check(&self.visible(stream)?.epochs, cut).is_ok())
+        let stream = self.visible(stream)?;
+        Ok(self.limits.check_cut(cut).is_ok() && cuts::check(&stream.epochs, cut).is_ok())
     }
 
     /// All segments between two cuts. An empty one is where the stream began, or where it is now.
@@ -170,6 +209,7 @@ impl Control {
             if cut.is_empty() {
                 return Ok(epoch.ids().map(|id| (id, offset)).collect());
             }
+            self.limits.check_cut(cut)?;
             cuts::check(&stream.epochs, cut)?;
             Ok(cut.clone())
         };
@@ -184,6 +224,7 @@ impl Control {
     /// [`Refusal::NoStream`], and [`Refusal::Precondition`]: it is no cut of the stream.
     pub fn size_until(&self, stream: &StreamName, cut: &Cut) -> Result<u64, Refusal> {
         let stream = self.visible(stream)?;
+        self.limits.check_cut(cut)?;
         cuts::check(&stream.epochs, cut)?;
         Ok(cuts::size_until(&stream.epochs, cut))
     }
@@ -218,20 +259,24 @@ impl Control {
             });
         }
         Ok(match stream.ended.get(&id) {
-            Some(ended) if ended.is_committed => TxnStatus::Committed,
+            Some(ended) if ended.row.is_committed => TxnStatus::Committed,
             Some(_) => TxnStatus::Aborted,
             None => TxnStatus::Unknown,
         })
     }
 
-    /// Those that have ended, and whether they were committed, the last ones first.
+    /// Those that have ended last, and whether they were committed; the last one first, and no more than a page.
     ///
     /// # Errors
     /// [`Refusal::NoStream`].
     pub fn ended_txns(&self, stream: &StreamName) -> Result<Vec<(TxnId, bool)>, Refusal> {
         let stream = self.visible(stream)?;
-        let ended = stream.ended_in_order.iter().rev();
-        let ended = ended.map(|(_, id)| (*id, stream.ended[id].is_committed));
+        let ended = stream
+            .ended_in_order
+            .iter()
+            .rev()
+            .take(self.limits.page_max);
+        let ended = ended.map(|(_, id)| (*id, stream.ended[id].row.is_committed));
         Ok(ended.collect())
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Key {
     Retention(StreamName),
     /// That there was a stream of this name.
     Grave(StreamName),
+    /// That there were others.
+    Floor,
 }
 
 /// What it says.
@@ -44,6 +46,8 @@ pub(crate) enum Row {
     Retention(RetentionRow),
     /// Of [`Key::Grave`]: the lowest number that no segment of it had.
     Grave(u32),
+    /// Of [`Key::Floor`]: the lowest number that no segment had of any stream that is deleted and has no grave.
+    Floor(u32),
 }
 
 /// A scope.
@@ -81,8 +85,8 @@ pub(crate) enum State {
     Updating(Config),
     /// Some of its segments are replaced by others.
     Scaling(Replacement),
-    /// What is before its head is deleted, with these segments.
-    Truncating(Vec<SegmentId>),
+    /// What is between this, which was its head, and what is its head now is deleted.
+    Truncating(Cut),
     /// Transactions are merged.
     Committing,
     /// Its transactions end, then its segments.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::{Clock, Stamp};
+use crate::cuts::Cut;
 use crate::epochs::{EpochSegments, Epochs};
 use crate::error::Corrupt;
 use crate::lanes::{Lane, LaneKey};
@@ -21,14 +22,17 @@ pub struct Control {
     pub(crate) clock: Clock,
     pub(crate) scopes: BTreeMap<Name, Scope>,
     pub(crate) graves: BTreeMap<StreamName, u32>,
+    pub(crate) graves_in_order: BTreeSet<(u32, StreamName)>,
+    /// New streams begin with it, if they have no grave.
+    pub(crate) floor: u32,
     pub(crate) n_streams: usize,
-    /// Of all rows.
+    /// Of all rows but those of transactions that have ended.
     pub(crate) versions: BTreeMap<Key, Version>,
     /// Those in which something is done, or waits.
     pub(crate) lanes: BTreeMap<LaneKey, Lane>,
     pub(crate) in_flight: BTreeMap<Token, LaneKey>,
-    /// Lanes that go on with the next tick.
-    pub(crate) stalled: BTreeSet<LaneKey>,
+    /// When lanes in which something has failed go on.
+    pub(crate) stalled: BTreeSet<(u64, LaneKey)>,
     /// Lanes that were waiting for others and need not any more.
     pub(crate) woken: BTreeSet<LaneKey>,
     /// When open transactions end themselves.
@@ -53,11 +57,23 @@ pub(crate) struct Stream {
     /// Perhaps more than up to the active one.
     pub(crate) epochs: Epochs,
     pub(crate) txns: BTreeMap<TxnId, Txn>,
-    pub(crate) ended: BTreeMap<TxnId, EndedRow>,
+    /// Those that are to be, in this order.
+    pub(crate) committing: BTreeSet<(Epoch, u64, TxnId)>,
+    /// Greater than all of these.
+    pub(crate) next_order: u64,
+    pub(crate) aborting: BTreeSet<TxnId>,
+    pub(crate) ended: BTreeMap<TxnId, Ended>,
     pub(crate) ended_in_order: BTreeSet<(Stamp, TxnId)>,
     pub(crate) retention: RetentionRow,
     /// In `Control::due`.
     due_ms: Option<u64>,
+}
+
+/// There are many of them, so their versions are here.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) row: EndedRow,
+    version: Version,
 }
 
 #[derive(Debug)]
@@ -82,6 +98,9 @@ impl Stream {
             row,
             epochs: Epochs::default(),
             txns: BTreeMap::new(),
+            committing: BTreeSet::new(),
+            next_order: 0,
+            aborting: BTreeSet::new(),
             ended: BTreeMap::new(),
             ended_in_order: BTreeSet::new(),
             retention: RetentionRow::default(),
@@ -95,6 +114,30 @@ impl Stream {
         active.expect("loaded and written with its stream")
     }
 
+    /// It was not there.
+    fn put_txn(&mut self, id: TxnId, txn: Txn) {
+        match &txn.row.state {
+            TxnState::Open => {}
+            TxnState::Committing(it) => {
+                self.committing.insert((id.epoch(), it.order, id));
+                self.next_order = self.next_order.max(it.order.saturating_add(1));
+            }
+            TxnState::Aborting => {
+                self.aborting.insert(id);
+            }
+        }
+        self.txns.insert(id, txn);
+    }
+
+    fn remove_txn(&mut self, id: TxnId) -> Option<Txn> {
+        let txn = self.txns.remove(&id)?;
+        if let TxnState::Committing(it) = &txn.row.state {
+            self.committing.remove(&(id.epoch(), it.order, id));
+        }
+        self.aborting.remove(&id);
+        Some(txn)
+    }
+
     /// It can be asked about.
     pub(crate) fn is_visible(&self) -> bool {
         !matches!(self.row.state, State::Creating | State::Deleting)
@@ -106,7 +149,8 @@ impl Stream {
 
     /// The epoch after the active one, with some segments replaced.
     pub(crate) fn scaled(&self, replacement: &Replacement) -> Result<EpochSegments, Corrupt> {
-        let stays = |id| !replacement.sealed.contains(&id);
+        let sealed: BTreeSet<_> = replacement.sealed.iter().collect();
+        let stays = |id| !sealed.contains(&id);
         let kept = self.active().segments().iter();
         let kept = kept.filter(|segment| stays(segment.id)).copied();
         let segments = kept.chain(replacement.created.iter().copied());
@@ -135,6 +179,8 @@ impl Control {
             clock: Clock::default(),
             scopes: BTreeMap::new(),
             graves: BTreeMap::new(),
+            graves_in_order: BTreeSet::new(),
+            floor: 0,
             n_streams: 0,
             versions: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -168,7 +214,7 @@ impl Control {
         // Scopes come before their streams, and streams before what is theirs.
         for (key, (row, version)) in parsed {
             control.put(&key, row)?;
-            control.versions.insert(key, version);
+            control.set_version(key, version);
         }
         control.check()?;
         Ok(control)
@@ -200,12 +246,12 @@ impl Control {
                 }
             }
             let is_known = |id| stream.epochs.segment(id).is_some();
-            if !row
-                .head
-                .iter()
-                .flat_map(|head| head.cut.keys())
-                .all(|id| is_known(*id))
-            {
+            let from = match &row.state {
+                State::Truncating(from) => Some(from),
+                _ => None,
+            };
+            let cuts = row.head.iter().map(|head| &head.cut).chain(from);
+            if !cuts.flat_map(Cut::keys).all(|id| is_known(*id)) {
                 return Err(Corrupt("a stream begins where it never was"));
             }
             for txn in stream.txns.keys() {
@@ -227,6 +273,26 @@ impl Control {
         stream.ok_or(Corrupt("a row belongs to no stream"))
     }
 
+    /// Of a row, if it is there.
+    pub(crate) fn version(&self, key: &Key) -> Option<Version> {
+        match key {
+            Key::Ended(name, id) => Some(self.stream(name)?.ended.get(id)?.version),
+            _ => self.versions.get(key).copied(),
+        }
+    }
+
+    /// Of one that is put.
+    pub(crate) fn set_version(&mut self, key: Key, version: Version) {
+        let Key::Ended(name, id) = &key else {
+            self.versions.insert(key, version);
+            return;
+        };
+        let stream = self.stream_mut(name).ok();
+        if let Some(ended) = stream.and_then(|stream| stream.ended.get_mut(id)) {
+            ended.version = version;
+        }
+    }
+
     /// What was written. The order of keys is that of dependence.
     pub(crate) fn put(&mut self, key: &Key, row: Row) -> Result<(), Corrupt> {
         let now_ms = self.clock.counted_ms();
@@ -244,22 +310,29 @@ impl Control {
                 if row.state == TxnState::Open {
                     self.leases.insert((lease_until_ms, name.clone(), *id));
                 }
-                let txn = Txn {
-                    row,
-                    since_ms: now_ms,
-                    lease_until_ms,
-                };
-                self.stream_mut(name)?.txns.insert(*id, txn);
+                self.stream_mut(name)?.put_txn(
+                    *id,
+                    Txn {
+                        row,
+                        since_ms: now_ms,
+                        lease_until_ms,
+                    },
+                );
             }
             (Key::Ended(name, id), Row::Ended(row)) => {
+                self.remove(key);
                 let stream = self.stream_mut(name)?;
-                stream.ended.insert(*id, row);
+                let version = Version::default();
+                stream.ended.insert(*id, Ended { row, version });
                 stream.ended_in_order.insert((row.at, *id));
             }
             (Key::Retention(name), Row::Retention(row)) => self.stream_mut(name)?.retention = row,
             (Key::Grave(name), Row::Grave(number)) => {
+                self.remove(key);
                 self.graves.insert(name.clone(), number);
+                self.graves_in_order.insert((number, name.clone()));
             }
+            (Key::Floor, Row::Floor(number)) => self.floor = number,
             _ => return Err(Corrupt("a row is not what its key says")),
         }
         Ok(())
@@ -330,7 +403,7 @@ impl Control {
                     return;
                 };
                 if let Some(ended) = stream.ended.remove(id) {
-                    stream.ended_in_order.remove(&(ended.at, *id));
+                    stream.ended_in_order.remove(&(ended.row.at, *id));
                 }
             }
             Key::Retention(name) => {
@@ -339,8 +412,11 @@ impl Control {
                 }
             }
             Key::Grave(name) => {
-                self.graves.remove(name);
+                if let Some(number) = self.graves.remove(name) {
+                    self.graves_in_order.remove(&(number, name.clone()));
+                }
             }
+            Key::Floor => self.floor = 0,
         }
     }
 
@@ -348,7 +424,7 @@ impl Control {
         let Ok(stream) = self.stream_mut(name) else {
             return;
         };
-        if let Some(txn) = stream.txns.remove(&id) {
+        if let Some(txn) = stream.remove_txn(id) {
             self.leases.remove(&(txn.lease_until_ms, name.clone(), id));
         }
     }

@@ -137,7 +137,8 @@ pub struct Plan {
 pub enum Action {
     /// All of it or nothing, and only if each row is as expected.
     Write(Vec<Change>),
-    /// In any order. One that fails need not keep the others from being made, and all are made again then.
+    /// In any order, and never more than [`crate::Limits::plan_max`]. One that fails need not keep the others from being made, and all are made
+    /// again then.
     Call(Vec<Call>),
 }
 
@@ -155,7 +156,9 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
-/// What a store of segments is told. To say it twice is the same as to say it once.
+/// What a store of segments is told. To say it twice is the same as to say it once, and what is not there has nothing left to be done to it. So
+/// only these can be refused for good, which is told as [`Outcome::Refused`]: to create what the store has no room for, to merge into what is
+/// sealed or not there, and to truncate behind the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// It is there, empty if it was not.
@@ -167,14 +170,14 @@ pub enum Call {
         /// The size of its chunks; 0: as the store has them.
         rollover_size_bytes: u64,
     },
-    /// It is to report this from now on.
+    /// It is to report this from now on. Nothing if it is not there, or sealed.
     SetPolicy {
         /// It.
         segment: String,
         /// What it is to report.
         rate: Rate,
     },
-    /// Nothing is written to it any more.
+    /// Nothing is written to it any more; nor is to what is not there.
     Seal(String),
     /// What is before the offset goes. Nothing if the segment is not there, or if it begins behind that already.
     Truncate {
@@ -183,8 +186,8 @@ pub enum Call {
         /// It begins there.
         offset: u64,
     },
-    /// All of these, in this order, are appended to the other and are gone, or nothing is. If none of them is there, that was done before, even if
-    /// the other is sealed since.
+    /// All of these that are there, in this order, are appended to the other and are gone, or nothing is. If none of them is there, that was done
+    /// before, even if the other is sealed since, or gone.
     Merge {
         /// It.
         target: String,
@@ -193,7 +196,7 @@ pub enum Call {
     },
     /// It is not there.
     Delete(String),
-    /// How long it is: the offset behind its last byte.
+    /// How long it is: the offset behind its last byte; 0 if it is not there.
     Length(String),
 }
 
@@ -204,8 +207,11 @@ pub enum Outcome {
     Written(Vec<Version>),
     /// All calls were made: how long the segment is for each [`Call::Length`], 0 for others, in the order of the calls.
     Called(Vec<u64>),
-    /// Nothing was written, or not all calls were made. It may get better.
+    /// Nothing was written, or not all calls were made. It may get better: what was begun is tried again at a tick, ever more rarely.
     Failed,
+    /// Nothing was written, or not all calls were made, and that will not change, for this reason. What was asked for is undone or done in another
+    /// way; what cannot be is tried again, like what has failed.
+    Refused(String),
     /// A row was not as expected, or it is not known whether all was written: these rows are not ours any more, until they are loaded again.
     Lost,
 }

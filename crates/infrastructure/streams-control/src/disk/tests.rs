@@ -3,7 +3,10 @@
 use super::*;
 use crate::epochs::tests::{epoch, id};
 
-const GOLDEN: &str = include_str!("golden/rows-1.txt");
+/// Of the first who wrote them.
+const FIRST: &str = include_str!("golden/rows-1.txt");
+/// As they are written.
+const GOLDEN: &str = include_str!("golden/rows-2.txt");
 
 fn name() -> StreamName {
     StreamName::new("lab", "video").expect("names")
@@ -87,7 +90,7 @@ fn streams() -> Vec<StreamRow> {
         })),
         StreamRow {
             head,
-            ..in_state(State::Truncating(vec![id(0, 0)]))
+            ..in_state(State::Truncating([(id(0, 0), 3)].into()))
         },
         StreamRow {
             commit: commit(true),
@@ -147,6 +150,7 @@ fn rows() -> Vec<(Key, Row)> {
         Row::Retention(RetentionRow { tails }),
     ));
     rows.push((Key::Grave(name()), Row::Grave(300)));
+    rows.push((Key::Floor, Row::Floor(300)));
     rows
 }
 
@@ -162,6 +166,31 @@ fn the_bytes_of_version_1_stay_as_they_are() {
     };
     let written: String = rows().iter().map(line).collect();
     assert_eq!(written, GOLDEN);
+}
+
+#[test]
+fn what_was_written_first_is_still_read() {
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digits = (0..hex.len()).step_by(2).map(|at| &hex[at..at + 2]);
+        let bytes = digits.map(|it| u8::from_str_radix(it, 16).expect("hex"));
+        bytes.collect()
+    };
+    let parse = |line: &str| {
+        let (key, value) = line.split_once(' ').expect("a key and a value");
+        let key = Key::decode(key.as_bytes()).expect("a key");
+        let row = Row::decode(&key, &bytes(value)).expect("a row");
+        (key, row)
+    };
+    let mut expected = rows();
+    expected.retain(|(key, _)| *key != Key::Floor);
+    for (_, row) in &mut expected {
+        if let Row::Stream(stream) = row
+            && let State::Truncating(from) = &mut stream.state
+        {
+            from.clear();
+        }
+    }
+    assert_eq!(FIRST.lines().map(parse).collect::<Vec<_>>(), expected);
 }
 
 #[test]

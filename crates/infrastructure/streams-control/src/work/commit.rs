@@ -12,16 +12,13 @@ use crate::epochs::EpochSegments;
 use crate::error::Refusal;
 use crate::lanes::lengths;
 use crate::names::{SegmentId, StreamName, TxnId};
-use crate::rows::{Commit, EndedRow, Key, Row, State, StreamRow, TxnState};
+use crate::rows::{Commit, EndedRow, Key, Row, State, StreamRow};
 use crate::state::{Control, Stream};
 use crate::step::{Call, Response};
 
 use super::{Next, stream_row};
 
 type Rows = Vec<(Key, Option<Row>)>;
-
-/// Rows of transactions that ended long ago, of which one batch removes at most this many more than it adds.
-const FORGOTTEN: usize = 100;
 
 impl Control {
     pub(super) fn commit(
@@ -32,7 +29,7 @@ impl Control {
     ) -> Result<Next, Refusal> {
         let stream = self.stream(name).ok_or(Refusal::NoStream)?;
         let Some(commit) = &stream.row.commit else {
-            return Ok(match stream.next_commit(self.limits.txn_batch_max) {
+            return Ok(match stream.next_commit(self.limits.txn_batch(stream)) {
                 Some(row) if step == 0 => Next::Write(vec![stream_row(name, row)]),
                 _ => Next::Done(Response::Done),
             });
@@ -105,9 +102,8 @@ impl Control {
     /// Of those that are to be.
     pub(super) fn abort(&self, name: &StreamName, step: u32) -> Result<Next, Refusal> {
         let stream = self.stream(name).ok_or(Refusal::NoStream)?;
-        let aborting = stream.txns.iter();
-        let aborting = aborting.filter(|(_, txn)| txn.row.state == TxnState::Aborting);
-        let aborting = aborting.map(|(id, _)| *id).take(self.limits.txn_batch_max);
+        let n_txns = self.limits.txn_batch(stream);
+        let aborting = stream.aborting.iter().copied().take(n_txns);
         Ok(match step {
             0 => {
                 let parts = aborting.flat_map(|txn| {
@@ -143,9 +139,11 @@ impl Control {
         let forgotten = stream.ended_in_order.iter().enumerate();
         let forgotten = forgotten.take_while(|(idx, (then, _))| {
             let age_ms = at.counted_ms.saturating_sub(then.counted_ms);
-            *idx < n_too_many || age_ms > self.limits.ended_ms_max
+            let is_old_enough = age_ms >= self.limits.ended_ms_min;
+            age_ms > self.limits.ended_ms_max || (*idx < n_too_many && is_old_enough)
         });
-        let forgotten = forgotten.take(FORGOTTEN + rows.len() / 2);
+        let n_forgotten = self.limits.plan_max.saturating_sub(rows.len());
+        let forgotten = forgotten.take(n_forgotten.max(1));
         rows.extend(forgotten.map(|(_, (_, txn))| (Key::Ended(name.clone(), *txn), None)));
         rows
     }
@@ -168,19 +166,11 @@ fn merges(
 }
 
 impl Stream {
-    /// The next of them: those of the first epoch that has some, in the order in which they were committed.
+    /// The next of them: those of the first epoch that has some, in the order in which they were committed, and no more than that.
     fn next_commit(&self, max: usize) -> Option<StreamRow> {
-        let mut committing: Vec<_> = self
-            .txns
-            .iter()
-            .filter_map(|(id, txn)| match &txn.row.state {
-                TxnState::Committing(it) => Some((id.epoch(), it.order, *id)),
-                _ => None,
-            })
-            .collect();
-        committing.sort_unstable();
-        let (epoch, ..) = *committing.first()?;
-        let txns = committing.iter().take_while(|(it, ..)| *it == epoch);
+        let (epoch, ..) = *self.committing.first()?;
+        let txns = self.committing.iter();
+        let txns = txns.take_while(|(it, ..)| *it == epoch);
         let commit = Commit {
             epoch,
             txns: txns.map(|(.., id)| *id).take(max).collect(),

@@ -23,29 +23,28 @@ impl Control {
         config: &Config,
         step: u32,
     ) -> Result<Next, Refusal> {
-        // A stream and its marks are one piece of work, if the marks are not there for another reason.
-        let both = [Some(name.clone()), name.mark()];
-        let creating = both.iter().flatten().filter_map(|name| {
-            let stream = self.stream(name)?;
-            (stream.row.state == State::Creating).then_some((name, stream))
-        });
+        let creating = self.creating(name);
+        let segments = |(name, stream): &(StreamName, &Stream)| {
+            let ids = stream.active().ids();
+            let calls = ids.map(|id| stream.create_call(name, id));
+            calls.collect::<Vec<_>>()
+        };
+        let active = |(name, stream): &(StreamName, &Stream)| {
+            stream_row(name, stream.in_state(State::Active))
+        };
         Ok(match step {
             0 => Next::Write(self.new_streams(name, config)?),
-            1 => Next::Call(
-                creating
-                    .flat_map(|(name, stream)| {
-                        let ids = stream.active().ids();
-                        ids.map(|id| stream.create_call(name, id))
-                    })
-                    .collect(),
-            ),
-            2 => Next::Write(
-                creating
-                    .map(|(name, stream)| stream_row(name, stream.in_state(State::Active)))
-                    .collect(),
-            ),
+            1 => Next::Call(creating.iter().flat_map(segments).collect()),
+            2 => Next::Write(creating.iter().map(active).collect()),
             _ => Next::Done(Response::Done),
         })
+    }
+
+    /// A stream and its marks are one piece of work, if the marks are not there for another reason.
+    pub(super) fn creating(&self, name: &StreamName) -> Vec<(StreamName, &Stream)> {
+        let mut both = self.both(name);
+        both.retain(|(_, stream)| stream.row.state == State::Creating);
+        both
     }
 
     fn new_streams(&self, name: &StreamName, config: &Config) -> Result<Rows, Refusal> {
@@ -74,11 +73,15 @@ impl Control {
     fn new_stream(&self, name: &StreamName, config: &Config) -> Result<Rows, Refusal> {
         let n_segments = config.scaling.segments_min;
         // Clients and stores may remember the segments of one that had the same name.
-        let first_number = self.graves.get(name).copied().unwrap_or(0);
+        let first_number = self.graves.get(name).copied().unwrap_or(0).max(self.floor);
         let end = first_number.checked_add(n_segments);
         let numbers = match end {
             Some(end) if end <= NUMBER_MAX => first_number..end,
-            _ => return Err(Refusal::Precondition("this name was used too often")),
+            _ => {
+                return Err(Refusal::Precondition(
+                    "no numbers are left for its segments",
+                ));
+            }
         };
         let all = Range::new(0.0, 1.0)?;
         let segments = numbers.zip(all.split(n_segments)?);

@@ -4,13 +4,16 @@
 //! |---|---|---|---|
 //! | create | `Creating`, epoch 0, for both | create | `Active` |
 //! | update | `Updating` | set policy | the configuration, `Active` |
-//! | scale | `Scaling` | create successors; *rows: their epoch*; seal predecessors, lengths | lengths, active epoch, `Active` |
-//! | truncate | the head, `Truncating` | truncate, delete | `Active` |
+//! | scale | `Scaling` | create successors; *rows: their epoch, and the answer*; seal predecessors, lengths | lengths, active epoch, `Active` |
+//! | truncate | (lengths) the head, `Truncating` from the old one | truncate, delete | `Active` |
 //! | seal | `Sealing` | (transactions end) seal | `Sealed` |
 //! | delete | `Deleting`, grave | delete | rows go, the stream's last |
 //! | commit | `Committing` | merge | `Active`, transactions ended |
 //! | … rolling | `Committing` | create, merge, seal, create, lengths; *rows: both epochs*; seal, lengths | the same, active epoch |
 //! | abort | `Aborting` | delete | transactions ended |
+//! | fold graves | | | the floor, graves go |
+//!
+//! Many calls of one step are several plans. What is refused for good has a table of its own, in `undo`.
 
 mod create;
 mod delete;
@@ -19,8 +22,11 @@ mod scope;
 mod seal;
 mod trim;
 mod txn;
+mod undo;
 
 mod commit;
+
+use std::collections::VecDeque;
 
 use crate::config::Config;
 use crate::cuts::Cut;
@@ -51,17 +57,25 @@ pub(crate) enum Work {
     ExtendTxn(StreamName, TxnId, u64),
     CommitTxn(StreamName, TxnId, Committed),
     AbortTxn(StreamName, TxnId),
-    /// If its lease is over.
-    ExpireTxn(StreamName, TxnId),
+    /// Those whose leases are over.
+    Expire(StreamName),
     /// Of those that are to be.
     Commit(StreamName),
+    /// Its segments do not take the transactions that are being committed: others will.
+    Roll(StreamName),
     Abort(StreamName),
+    /// Graves into one number.
+    Fold,
+    /// What a stream is in the middle of, for this reason.
+    Undo(StreamName, String),
 }
 
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) work: Work,
     pub(crate) step: u32,
+    /// Of this step, those that are not made yet.
+    pub(crate) calls: VecDeque<Call>,
     /// Of the last calls.
     pub(crate) replies: Vec<u64>,
     pub(crate) waiting: Option<Ticket>,
@@ -81,6 +95,8 @@ pub(crate) enum Next {
     First(Work),
     /// And has become that.
     Become(Work),
+    /// Who waits is told that, and it has become this, for which nobody waits.
+    Abandon(Refusal, Work),
     /// In other lanes, before all that waits there.
     Enqueue(Vec<Work>),
     /// Until it is woken.
@@ -94,8 +110,26 @@ impl Job {
         Self {
             work,
             step: 0,
+            calls: VecDeque::new(),
             replies: Vec::new(),
             waiting,
+        }
+    }
+
+    /// From the beginning of a step.
+    pub(crate) fn go_to(&mut self, step: u32) {
+        self.step = step;
+        self.calls.clear();
+        self.replies.clear();
+    }
+
+    /// It can be let be: nothing says that it will be done, or else it would be begun again.
+    pub(crate) fn is_undecided(&self) -> bool {
+        match self.work {
+            Work::Truncate(..) => self.step <= 1,
+            Work::Retain(_) => true,
+            Work::Undo(..) => false,
+            _ => self.step == 0,
         }
     }
 
@@ -162,6 +196,7 @@ impl Work {
             Self::CreateScope(scope)
             | Self::DeleteScope(scope)
             | Self::DeleteScopeRecursive(scope) => LaneKey::Scope(scope.clone()),
+            Self::Fold => LaneKey::Graves,
             Self::Create(stream, _)
             | Self::Update(stream, _)
             | Self::Scale(stream, ..)
@@ -174,13 +209,15 @@ impl Work {
             | Self::ExtendTxn(stream, ..)
             | Self::CommitTxn(stream, ..)
             | Self::AbortTxn(stream, _)
-            | Self::ExpireTxn(stream, _)
+            | Self::Expire(stream)
             | Self::Commit(stream)
-            | Self::Abort(stream) => LaneKey::Stream(stream.base()),
+            | Self::Roll(stream)
+            | Self::Abort(stream)
+            | Self::Undo(stream, _) => LaneKey::Stream(stream.base()),
         }
     }
 
-    /// It is about one transaction.
+    /// It is about transactions that have not ended.
     pub(crate) fn is_of_txn(&self) -> bool {
         matches!(
             self,
@@ -188,7 +225,7 @@ impl Work {
                 | Self::ExtendTxn(..)
                 | Self::CommitTxn(..)
                 | Self::AbortTxn(..)
-                | Self::ExpireTxn(..)
+                | Self::Expire(_)
         )
     }
 }
@@ -219,9 +256,12 @@ impl Control {
             }
             Work::CommitTxn(stream, txn, with) => self.commit_txn(stream, *txn, with, step),
             Work::AbortTxn(stream, txn) => self.abort_txn(stream, *txn, step),
-            Work::ExpireTxn(stream, txn) => self.expire_txn(stream, *txn, step),
+            Work::Expire(stream) => Ok(self.expire(stream, step)),
             Work::Commit(stream) => self.commit(stream, step, &job.replies),
+            Work::Roll(stream) => self.roll(stream, step),
             Work::Abort(stream) => self.abort(stream, step),
+            Work::Undo(stream, why) => self.undo(stream, why, step),
+            Work::Fold => Ok(self.fold(step)),
         };
         next.unwrap_or_else(Next::Refuse)
     }

@@ -23,7 +23,7 @@ impl Control {
         let n_segments = stream.active().segments().len() - replacement.sealed.len();
         let n_segments = n_segments + ranges.len();
         let limits = &self.limits;
-        limits.check("segments of a stream", n_segments, limits.segments_max)?;
+        limits.check_segments(n_segments)?;
         limits.check(
             "epochs of a stream",
             stream.epochs.n_epochs() + 1,
@@ -57,17 +57,18 @@ impl Control {
         };
         let segment = |id: &SegmentId| name.segment(*id);
         Ok(match step {
-            1 => Next::Answer(Response::Scaling {
-                epoch: stream.row.active,
-                segments: replacement.created.clone(),
-            }),
-            2 => {
+            1 => {
                 let ids = replacement.created.iter().map(|segment| segment.id);
                 Next::Call(ids.map(|id| stream.create_call(name, id)).collect())
             }
             // A writer whose segment is sealed asks for the successors at once. So they are written down before.
-            3 if stream.epochs.get(next_epoch).is_some() => Next::Write(Vec::new()),
-            3 => Next::Write(vec![with_lengths(&[])]),
+            2 if stream.epochs.get(next_epoch).is_some() => Next::Write(Vec::new()),
+            2 => Next::Write(vec![with_lengths(&[])]),
+            // Only now: without room for the successors it is undone.
+            3 => Next::Answer(Response::Scaling {
+                epoch: stream.row.active,
+                segments: replacement.created.clone(),
+            }),
             4 => Next::Call(
                 replacement
                     .sealed

@@ -51,7 +51,9 @@ impl Control {
                 Next::Write(vec![row(Some(is_deleted))])
             }
             _ if !found.streams.is_empty() => {
-                let streams = found.streams.keys().map(|stream| StreamName {
+                // Not all at once: each that is gone makes room for another.
+                let streams = found.streams.keys().take(self.limits.plan_max.max(1));
+                let streams = streams.map(|stream| StreamName {
                     scope: scope.clone(),
                     stream: stream.clone(),
                 });

@@ -2,7 +2,7 @@
 
 use crate::error::Refusal;
 use crate::names::StreamName;
-use crate::rows::{Key, Row, State, TxnRow, TxnState};
+use crate::rows::State;
 use crate::state::Control;
 use crate::step::{Call, Response};
 
@@ -17,24 +17,14 @@ impl Control {
         Ok(match step {
             0 => Next::Write(vec![stream_row(name, stream.in_state(State::Sealing))]),
             1 => {
-                let is_any = |is_it: fn(&TxnState) -> bool| {
-                    stream.txns.values().any(|txn| is_it(&txn.row.state))
-                };
-                if stream.row.commit.is_some() || is_any(|it| matches!(it, TxnState::Committing(_)))
-                {
+                if stream.row.commit.is_some() || !stream.committing.is_empty() {
                     return Ok(Next::First(Work::Commit(name.clone())));
                 }
-                if is_any(|state| *state == TxnState::Aborting) {
+                if !stream.aborting.is_empty() {
                     return Ok(Next::First(Work::Abort(name.clone())));
                 }
-                let batch = stream.txns.iter().take(self.limits.txn_batch_max);
-                let aborting = batch.map(|(id, txn)| {
-                    let row = TxnRow {
-                        state: TxnState::Aborting,
-                        ..txn.row.clone()
-                    };
-                    (Key::Txn(name.clone(), *id), Some(Row::Txn(row)))
-                });
+                let batch = stream.txns.iter().take(self.limits.txn_batch(stream));
+                let aborting = batch.map(|(id, txn)| txn.aborting(name, *id));
                 Next::Write(aborting.collect())
             }
             2 if stream.txns.is_empty() => Next::Again(3),

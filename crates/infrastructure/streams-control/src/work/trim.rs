@@ -1,8 +1,6 @@
 //! The beginning of a stream goes, because it is asked for or too old.
 
-use std::collections::BTreeSet;
-
-use crate::cuts::{self, Cut};
+use crate::cuts::{self, Cut, Passed};
 use crate::error::Refusal;
 use crate::lanes::lengths;
 use crate::names::{SegmentId, StreamName};
@@ -24,6 +22,7 @@ impl Control {
         let stream = self.writable(name)?;
         Ok(match (step, &stream.row.state) {
             (0, _) => {
+                self.limits.check_cut(cut)?;
                 stream.check_head(cut)?;
                 lengths(stream.unknown_lengths(cut).map(|(id, _)| name.segment(*id)))
             }
@@ -39,16 +38,7 @@ impl Control {
                 let row = stream.truncating(cut);
                 Next::Write(vec![stream_row(name, row)])
             }
-            (2, State::Truncating(deleted)) => {
-                let head = stream.row.head.iter().flat_map(|head| &head.cut);
-                let truncate = head.filter_map(|(id, offset)| {
-                    let offset = u64::try_from(*offset).ok().filter(|offset| *offset > 0)?;
-                    let segment = name.segment(*id);
-                    Some(Call::Truncate { segment, offset })
-                });
-                let delete = deleted.iter().map(|id| Call::Delete(name.segment(*id)));
-                Next::Call(truncate.chain(delete).collect())
-            }
+            (2, State::Truncating(from)) => Next::Call(stream.truncate_calls(name, from)),
             (3, State::Truncating(_)) => {
                 let row = stream.in_state(State::Active);
                 Next::Write(vec![stream_row(name, row)])
@@ -128,18 +118,30 @@ impl Stream {
     }
 
     fn truncating(&self, cut: &Cut) -> StreamRow {
-        let nothing = Cut::new();
-        let before = self.row.head.as_ref().map_or(&nothing, |head| &head.cut);
-        let gone: BTreeSet<_> = cuts::passed(&self.epochs, before).map(|it| it.id).collect();
-        let deleted = cuts::passed(&self.epochs, cut).map(|it| it.id);
-        let deleted = deleted.filter(|id| !gone.contains(id)).collect();
+        let from = self.row.head.as_ref().map(|head| head.cut.clone());
         StreamRow {
             head: Some(Head {
                 cut: cut.clone(),
                 size: cuts::size_until(&self.epochs, cut),
             }),
-            ..self.in_state(State::Truncating(deleted))
+            ..self.in_state(State::Truncating(from.unwrap_or_default()))
         }
+    }
+
+    fn truncate_calls(&self, name: &StreamName, from: &Cut) -> Vec<Call> {
+        let nothing = Cut::new();
+        let head = self.row.head.as_ref().map_or(&nothing, |head| &head.cut);
+        let truncate = head.iter().filter_map(|(id, offset)| {
+            let offset = u64::try_from(*offset).ok().filter(|offset| *offset > 0)?;
+            let segment = name.segment(*id);
+            Some(Call::Truncate { segment, offset })
+        });
+        let gone = Passed::new(&self.epochs, from);
+        let passed = Passed::new(&self.epochs, head);
+        let deleted = self.epochs.segments();
+        let deleted = deleted.filter(|it| passed.has(it) && !gone.has(it));
+        let delete = deleted.map(|it| Call::Delete(name.segment(it.id)));
+        truncate.chain(delete).collect()
     }
 
     /// The stream does not begin there already.

@@ -2,6 +2,7 @@
 
 use crate::epochs::Segment;
 use crate::error::Refusal;
+use crate::lanes::LaneKey;
 use crate::names::{SegmentId, StreamName, TxnId, Unique};
 use crate::rows::{Committed, Key, Row, TxnRow, TxnState};
 use crate::state::{Control, Stream, Txn};
@@ -34,7 +35,8 @@ impl Control {
         if executed_ms.saturating_add(lease_ms) > txn.row.execution_ms_max {
             return Some(Ok(Response::Ping(Ping::ExecutionTimeExceeded)));
         }
-        if self.is_being_written(name, id) {
+        let lane = LaneKey::Stream(name.base());
+        if self.is_planned(&lane, &Key::Txn(name.clone(), id)) {
             // What its row says then is answered.
             return None;
         }
@@ -88,6 +90,7 @@ impl Control {
                 if stream.txns.contains_key(&id) || stream.ended.contains_key(&id) {
                     return Err(Refusal::Precondition("there was such a transaction"));
                 }
+                self.check_ended(stream)?;
                 let n_txns = stream.txns.len() + 1;
                 limits.check("open transactions of a stream", n_txns, limits.txns_max)?;
                 let execution_ms = lease_ms.saturating_mul(limits.execution_leases_max);
@@ -138,12 +141,15 @@ impl Control {
         self.limits
             .check("bytes of the name of a writer", with.writer.len(), max)?;
         let stream = self.visible(name)?;
-        let orders = stream.txns.values().filter_map(|txn| match &txn.row.state {
-            TxnState::Committing(it) => Some(it.order),
-            _ => None,
-        });
+        let is_open = |txn: &Txn| txn.row.state == TxnState::Open;
+        if id.epoch() != stream.active().reference && stream.txns.get(&id).is_some_and(is_open) {
+            // It is rolled, and so may be those before it.
+            let n_epochs = stream.epochs.n_epochs() + 2 * (stream.committing.len() + 1);
+            let max = self.limits.epochs_max;
+            self.limits.check("epochs of a stream", n_epochs, max)?;
+        }
         let committed = Committed {
-            order: orders.max().map_or(0, |order| order + 1),
+            order: stream.next_order,
             ..with.clone()
         };
         stream.end_txn(name, id, TxnState::Committing(committed))
@@ -161,19 +167,48 @@ impl Control {
         self.visible(name)?.end_txn(name, id, TxnState::Aborting)
     }
 
-    pub(super) fn expire_txn(
-        &self,
-        name: &StreamName,
-        id: TxnId,
-        step: u32,
-    ) -> Result<Next, Refusal> {
+    /// They may have been pinged since.
+    pub(super) fn expire(&self, name: &StreamName, step: u32) -> Next {
         let now_ms = self.clock.counted_ms();
-        let txn = self.stream(name).and_then(|stream| stream.txns.get(&id));
-        // It may have been pinged since.
-        match txn {
-            Some(txn) if txn.lease_until_ms <= now_ms => self.abort_txn(name, id, step),
-            _ => Ok(Next::Done(Response::Done)),
+        let Some(stream) = self.stream(name).filter(|_| step == 0) else {
+            return match step {
+                0 => Next::Done(Response::Done),
+                _ => Next::Again(0),
+            };
+        };
+        let is_over = |txn: &Txn| txn.row.state == TxnState::Open && txn.lease_until_ms <= now_ms;
+        let expired = stream.txns.iter().filter(|(_, txn)| is_over(txn));
+        let expired = expired.take(self.limits.plan_max.max(1));
+        let rows: Vec<_> = expired.map(|(id, txn)| txn.aborting(name, *id)).collect();
+        if rows.is_empty() {
+            return Next::Done(Response::Done);
         }
+        Next::Write(rows)
+    }
+
+    /// None that has just ended is forgotten, so it may be that no more can end.
+    fn check_ended(&self, stream: &Stream) -> Result<(), Refusal> {
+        let Some((oldest, _)) = stream.ended_in_order.first() else {
+            return Ok(());
+        };
+        let age_ms = self.clock.counted_ms().saturating_sub(oldest.counted_ms);
+        if age_ms >= self.limits.ended_ms_min {
+            return Ok(());
+        }
+        let n_ended = stream.ended.len() + 1;
+        let what = "transactions of a stream that have just ended";
+        self.limits.check(what, n_ended, self.limits.ended_max)
+    }
+}
+
+impl Txn {
+    /// Its row, once it is to be.
+    pub(super) fn aborting(&self, name: &StreamName, id: TxnId) -> (Key, Option<Row>) {
+        let row = TxnRow {
+            state: TxnState::Aborting,
+            ..self.row.clone()
+        };
+        txn_row(name, id, row)
     }
 }
 
@@ -185,7 +220,7 @@ impl Stream {
     /// An open one, or else what a ping is told.
     fn ping_of(&self, id: TxnId) -> Result<Result<&Txn, Ping>, Refusal> {
         if let Some(ended) = self.ended.get(&id) {
-            let ping = if ended.is_committed {
+            let ping = if ended.row.is_committed {
                 Ping::Committed
             } else {
                 Ping::Aborted
@@ -203,7 +238,7 @@ impl Stream {
     fn end_txn(&self, name: &StreamName, id: TxnId, state: TxnState) -> Result<Next, Refusal> {
         let is_commit = matches!(state, TxnState::Committing(_));
         let is_committed = match (self.ended.get(&id), self.txns.get(&id)) {
-            (Some(ended), _) => ended.is_committed,
+            (Some(ended), _) => ended.row.is_committed,
             (None, None) => return Err(Refusal::NoTransaction),
             (None, Some(txn)) => match &txn.row.state {
                 TxnState::Open => {

@@ -24,6 +24,7 @@ enum Event {
     Wait(u16),
     Act(u8, u8),
     Fail(u8, u16),
+    Refuse(u8, u16),
     Kill(u16),
 }
 
@@ -45,6 +46,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => (0..700_u16).prop_map(Event::Wait),
         40 => (any::<u8>(), 1..3_u8).prop_map(|(n, times)| Event::Act(n, times)),
         4 => any::<(u8, u16)>().prop_map(|(n, bits)| Event::Fail(n, bits)),
+        2 => any::<(u8, u16)>().prop_map(|(n, bits)| Event::Refuse(n, bits)),
         4 => any::<u16>().prop_map(Event::Kill),
     ];
     prop::collection::vec(event, 1..120)
@@ -129,6 +131,9 @@ fn happen(world: &mut World, event: &Event) {
         Event::Fail(n, bits) if !world.plans.is_empty() => {
             world.fail(usize::from(n) % world.plans.len(), bits);
         }
+        Event::Refuse(n, bits) if !world.plans.is_empty() => {
+            world.refuse(usize::from(n) % world.plans.len(), bits);
+        }
         Event::Kill(bits) => world.kill(bits),
         _ => {}
     }
@@ -196,20 +201,33 @@ fn story() -> Vec<Event> {
     all.into_iter().flat_map(acts).collect()
 }
 
-#[test]
-fn a_history_can_be_broken_off_anywhere() {
+fn check_story(with: &[Event]) {
     let story = story();
     for at in 0..story.len() {
-        for bits in [0, 1, 0xffff, 0x5555, 0x6666, 0x9999] {
-            let mut broken = story.clone();
-            broken.insert(at, Event::Kill(bits));
-            if let Err(error) = run(&broken, Fault::None) {
-                panic!(
-                    "killed with {bits:#x} before event {at}, {:?}: {error}",
-                    story[at]
-                );
-            }
+        let mut broken = story.clone();
+        broken.splice(at..at, with.iter().cloned());
+        if let Err(error) = run(&broken, Fault::None) {
+            panic!("{with:?} before event {at}, {:?}: {error}", story[at]);
         }
+    }
+}
+
+const BITS: [u16; 6] = [0, 1, 0xffff, 0x5555, 0x6666, 0x9999];
+
+#[test]
+fn a_history_can_be_broken_off_anywhere() {
+    for bits in BITS {
+        check_story(&[Event::Kill(bits)]);
+    }
+}
+
+#[test]
+fn what_fails_or_is_refused_can_do_so_anywhere() {
+    for bits in BITS {
+        check_story(&[Event::Fail(0, bits)]);
+        check_story(&[Event::Refuse(0, bits)]);
+        check_story(&[Event::Refuse(0, bits), Event::Fail(0, 0)]);
+        check_story(&[Event::Refuse(0, bits), Event::Act(0, 1), Event::Kill(bits)]);
     }
 }
 

@@ -59,6 +59,10 @@ pub(crate) struct World {
     deleted: BTreeSet<StreamName>,
     n_txns: u64,
     errors: Vec<String>,
+    /// No segment is created any more.
+    pub(crate) is_full: bool,
+    /// Segments that somebody else has deleted.
+    robbed: BTreeSet<String>,
 }
 
 pub(crate) fn scope() -> Name {
@@ -90,6 +94,7 @@ pub(crate) fn limits() -> Limits {
         clock_step_ms_max: 1_000,
         retention_period_ms: 500,
         txn_batch_max: 3,
+        plan_max: 12,
         page_max: 2,
         ..Limits::default()
     }
@@ -113,6 +118,8 @@ impl World {
             deleted: BTreeSet::new(),
             n_txns: 0,
             errors: Vec::new(),
+            is_full: false,
+            robbed: BTreeSet::new(),
         }
     }
 
@@ -161,6 +168,15 @@ impl World {
     }
 
     fn absorb(&mut self, effects: Effects) {
+        for plan in &effects.plans {
+            let n = match &plan.action {
+                Action::Write(changes) => changes.len(),
+                Action::Call(calls) => calls.len(),
+            };
+            if n == 0 || n > self.limits.plan_max {
+                self.errors.push(format!("a plan has {n} parts"));
+            }
+        }
         self.plans.extend(effects.plans);
         for (ticket, answer) in effects.answers {
             let request = self.asked.get(&ticket).cloned();
@@ -215,7 +231,9 @@ impl World {
             outcome = match &plan.action {
                 Action::Write(changes) => self.write(changes),
                 Action::Call(calls) => {
-                    Outcome::Called(calls.iter().map(|it| self.call(it)).collect())
+                    let replies: Vec<_> = calls.iter().map(|it| self.call(it)).collect();
+                    let replies: Result<_, _> = replies.into_iter().collect();
+                    replies.map_or_else(Outcome::Refused, Outcome::Called)
                 }
             };
             if matches!(outcome, Outcome::Written(_)) {
@@ -237,7 +255,8 @@ impl World {
                 for (idx, call) in calls.iter().enumerate() {
                     let n_times = (bits >> (2 * (idx % 8))) & 3;
                     for _ in 0..n_times.min(2) {
-                        self.call(call);
+                        // Nobody is told.
+                        self.call(call).ok();
                     }
                 }
             }
@@ -245,11 +264,19 @@ impl World {
     }
 
     pub(crate) fn fail(&mut self, idx: usize, bits: u16) {
+        self.fail_with(idx, bits, Outcome::Failed);
+    }
+
+    pub(crate) fn refuse(&mut self, idx: usize, bits: u16) {
+        self.fail_with(idx, bits, Outcome::Refused("no room".to_owned()));
+    }
+
+    fn fail_with(&mut self, idx: usize, bits: u16, outcome: Outcome) {
         let plan = self.plans.remove(idx);
         if let Action::Call(_) = plan.action {
             self.act_in_part(&plan, bits);
         }
-        let effects = self.control.done(plan.token, Outcome::Failed, self.now_ms);
+        let effects = self.control.done(plan.token, outcome, self.now_ms);
         self.absorb(effects);
     }
 
@@ -276,6 +303,11 @@ impl World {
         for _ in 0..10_000 {
             if self.plans.is_empty() {
                 self.tick();
+            }
+            let is_stalled = self.control.usage().n_stalled > 0;
+            if self.errors.is_empty() && self.plans.is_empty() && is_stalled {
+                self.now_ms += 100;
+                continue;
             }
             if self.plans.is_empty() || !self.errors.is_empty() {
                 return;
@@ -315,9 +347,12 @@ impl World {
         Outcome::Written(versions)
     }
 
-    fn call(&mut self, call: &Call) -> u64 {
+    fn call(&mut self, call: &Call) -> Result<u64, String> {
         match call {
             Call::Create { segment, .. } => {
+                if self.is_full && !self.store.contains_key(segment) {
+                    return Err("the store is full".to_owned());
+                }
                 let is_later = !segment.contains("#epoch.0");
                 if !(self.fault == Fault::NoSuccessors && is_later) {
                     self.store.entry(segment.clone()).or_default();
@@ -333,18 +368,25 @@ impl World {
                     stored.start = stored.start.max(*offset);
                 }
             }
-            Call::Merge { target, sources } => self.merge(target, sources),
+            Call::Merge { target, sources } => self.merge(target, sources)?,
             Call::Delete(segment) => {
                 if self.fault != Fault::NothingGoes {
                     self.store.remove(segment);
                 }
             }
             Call::Length(segment) => match self.store.get(segment) {
-                Some(stored) => return stored.length,
+                Some(stored) => return Ok(stored.length),
+                None if self.robbed.contains(segment) => {}
                 None => self.errors.push(format!("{segment} has no length")),
             },
         }
-        0
+        Ok(0)
+    }
+
+    /// Somebody else deletes it.
+    pub(crate) fn rob(&mut self, segment: &str) {
+        self.store.remove(segment).expect("it is there");
+        self.robbed.insert(segment.to_owned());
     }
 
     /// What takes its place is there.
@@ -371,19 +413,23 @@ impl World {
         }
         match self.store.get_mut(segment) {
             Some(stored) => stored.is_sealed = true,
+            None if self.robbed.contains(segment) => {}
             None => self
                 .errors
                 .push(format!("{segment} is sealed and not there")),
         }
     }
 
-    fn merge(&mut self, target: &str, sources: &[String]) {
+    fn merge(&mut self, target: &str, sources: &[String]) -> Result<(), String> {
         let n_there = sources
             .iter()
             .filter(|it| self.store.contains_key(*it))
             .count();
         if n_there == 0 {
-            return;
+            return Ok(());
+        }
+        if self.robbed.contains(target) {
+            return Err(format!("{target} is not there"));
         }
         if n_there < sources.len() {
             self.errors.push(format!("{sources:?} are there in part"));
@@ -400,6 +446,7 @@ impl World {
             }
             self.merged.push((source.clone(), target.to_owned()));
         }
+        Ok(())
     }
 
     /// Clients write.
@@ -437,6 +484,14 @@ impl World {
     pub(crate) fn merged(&self, target: &str) -> Vec<&str> {
         let merged = self.merged.iter().filter(|(_, it)| it == target);
         merged.map(|(source, _)| source.as_str()).collect()
+    }
+
+    /// All of them, without their versions.
+    pub(crate) fn rows(&self) -> Vec<(String, Vec<u8>)> {
+        let rows = self.rows.iter();
+        let rows =
+            rows.map(|(key, (value, _))| (String::from_utf8_lossy(key).into(), value.clone()));
+        rows.collect()
     }
 
     /// Whether there was one.
@@ -537,6 +592,9 @@ impl World {
             .collect();
         for id in all {
             let name = stream.segment(id);
+            if self.robbed.contains(&name) {
+                continue;
+            }
             let stored = self.store.get(&name);
             match (stored, live.contains(&id)) {
                 (None, true) => return Err(format!("{name} is not there")),
@@ -608,6 +666,16 @@ pub(crate) fn by_size(min_bytes: u64) -> Config {
         retention: Some(Retention::Size {
             min_bytes,
             max_bytes: u64::MAX,
+        }),
+        ..config(2)
+    }
+}
+
+pub(crate) fn by_age(min_ms: u64) -> Config {
+    Config {
+        retention: Some(Retention::Time {
+            min_ms,
+            max_ms: u64::MAX,
         }),
         ..config(2)
     }
