@@ -72,6 +72,12 @@ impl Metrics {
         self.declare(Kind::Foreign, name, help, &[], IntCounter::with_opts)
     }
 
+    /// The same for a histogram.
+    #[must_use]
+    pub fn foreign_histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.spread(Kind::Foreign, name, help, buckets)
+    }
+
     /// A sum that only grows and is not whole, such as seconds spent; its name ends in `_total`.
     #[must_use]
     pub fn sum(&self, name: &str, help: &str) -> Counter {
@@ -103,7 +109,11 @@ impl Metrics {
     /// How values spread over `buckets`, which are upper bounds in growing order.
     #[must_use]
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.declare(Kind::Histogram, name, help, &[], |common_opts| {
+        self.spread(Kind::Histogram, name, help, buckets)
+    }
+
+    fn spread(&self, kind: Kind, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.declare(kind, name, help, &[], |common_opts| {
             Histogram::with_opts(HistogramOpts {
                 common_opts,
                 buckets: buckets.to_vec(),
