@@ -1,47 +1,42 @@
-//! Containers of segments on a disk.
+//! A store of segments: containers on a disk, their log, what is in memory of them, and what is behind them.
+//!
+//! ```text
+//!                       ┌─ Owner: Container (streams-core) ─┐  append   ┌─────┐ one sync for all
+//!  submit, ask, read ──▶│ one for each container            │──────────▶│ wal │────────────────▶ told
+//!                       └───────────────────────────────────┘           └─────┘
+//!     read: Recent (what was just written) ─ the log ─ Behind (long-term storage)
+//! ```
+//!
+//! What it guarantees, beside what `streams-core` and `wal` do:
+//!
+//! - What is answered is durable, and so is all that the answer stands on. What is told of a segment is told in order.
+//! - Reading does not wait for writing, nor for others who read, except for the moment of a decision.
+//! - Whoever opens the directory ends the owner before: at the log, and at the checkpoints.
+//! - A start reads the last checkpoint and the end of the log.
+//!
+//! Reading order: `store.rs`; `owner.rs` (one container), `read.rs`, `recent.rs`; `upkeep.rs`, `checkpoint.rs`; `route.rs`.
 #![forbid(unsafe_code)]
 
-use streams_core::container::Info;
-use streams_core::op::Outcome;
-use streams_core::table::{Bounds, Page, Pages};
-use streams_core::{Op, Refusal, SegmentName};
+mod store;
 
-/// All containers of a directory, and what each segment is in. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Store {}
+mod owner;
+mod read;
+mod recent;
 
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The owner of the log has ended. What was asked for may have been done, or not.
-    #[error("the log is not written any more: {0}")]
-    Ended(String),
-}
+mod behind;
+mod checkpoint;
+mod tiering;
+mod upkeep;
 
-impl Store {
-    /// Done, and durable.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn execute(&self, _op: Op) -> Result<Outcome, Error> {
-        todo!()
-    }
+mod config;
+mod error;
+mod identity;
+mod route;
+#[cfg(test)]
+mod tests;
 
-    /// # Errors
-    /// [`Error`].
-    pub async fn info(&self, _segment: &SegmentName) -> Result<Info, Error> {
-        todo!()
-    }
-
-    /// # Errors
-    /// [`Error`].
-    pub async fn entries(
-        &self,
-        _table: &SegmentName,
-        _bounds: &Bounds,
-        _page: Page,
-    ) -> Result<Pages, Error> {
-        todo!()
-    }
-}
+pub use self::config::Config;
+pub use self::error::{Error, Result};
+pub use self::read::{Gate, Read};
+pub use self::route::is_internal;
+pub use self::store::{ContainerStats, Stats, Store};

@@ -1,0 +1,303 @@
+//! The store as its callers see it, over files in a directory and long-term storage in memory or in another directory.
+
+mod faults;
+mod world;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use streams_core::attributes::AttributeId;
+use streams_core::op::{Append, EventNumbers, Outcome};
+use streams_core::segment::Kind;
+use streams_core::{Op, Refusal, SegmentName};
+
+use self::world::World;
+use crate::{Error, Gate, Read, Store};
+
+const WRITER: AttributeId = AttributeId(7);
+
+fn name(text: &str) -> SegmentName {
+    SegmentName::new(text).expect("a name")
+}
+
+async fn create(store: &Store, segment: &SegmentName) {
+    let op = Op::Create {
+        segment: segment.clone(),
+        kind: Kind::Stream,
+        attributes: Vec::new(),
+    };
+    let created = store.execute(op).await.expect("created");
+    assert!(matches!(created, Outcome::Created(_)));
+}
+
+fn append(segment: &SegmentName, data: &[u8]) -> Op {
+    Op::Append(Append {
+        segment: segment.clone(),
+        data: Bytes::copy_from_slice(data),
+        attributes: Vec::new(),
+        expected_offset: None,
+    })
+}
+
+fn event(segment: &SegmentName, data: &[u8], (previous, last): (i64, i64)) -> Op {
+    let numbers = EventNumbers {
+        writer: WRITER,
+        previous,
+        last,
+        n_events: 1,
+    };
+    Op::Append(Append::events(
+        segment.clone(),
+        Bytes::copy_from_slice(data),
+        numbers,
+    ))
+}
+
+/// Lets everything pass.
+struct Open;
+
+impl Gate for Open {
+    type Permit = ();
+
+    async fn room(&self) {}
+
+    async fn permit(&self) {}
+}
+
+async fn read(store: &Store, segment: &SegmentName, offset: u64) -> Result<Read, Error> {
+    let read = store
+        .read(segment, offset, 1 << 20, Duration::ZERO, &Open)
+        .await;
+    read.map(|(read, _)| read)
+}
+
+/// All of it, from an offset on.
+async fn read_all(store: &Store, segment: &SegmentName, from: u64) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        match read(store, segment, from + all.len() as u64)
+            .await
+            .expect("read")
+        {
+            Read::Bytes(bytes) => all.extend_from_slice(&bytes),
+            Read::AtTail | Read::End => return all,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_there_after_a_restart() {
+    let world = World::new();
+    let segment = name("a/b/0.#epoch.0");
+    let store = world.open().await;
+    create(&store, &segment).await;
+    let first = event(&segment, b"one", (EventNumbers::NO_EVENT, 1));
+    assert_eq!(
+        store.execute(first.clone()).await.expect("appended"),
+        Outcome::Appended { length: 3 }
+    );
+    let again = store.execute(first).await;
+    assert!(matches!(
+        again,
+        Err(Error::Refused(Refusal::BadAttribute { .. }))
+    ));
+    for _ in 0..2 {
+        // Nobody closes it.
+        let store = world.open().await;
+        assert_eq!(read_all(&store, &segment, 0).await, b"one");
+        let number = store
+            .ask(&segment, |it| it.attribute(&segment, WRITER))
+            .await;
+        assert_eq!(number.expect("answered"), 1);
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_at_the_tail_is_told_of_more_and_of_the_end() {
+    let world = World::new();
+    let segment = name("a/b/0.#epoch.0");
+    let store = world.open().await;
+    create(&store, &segment).await;
+    let patience = Duration::from_secs(60);
+    let wait = async |offset| {
+        store
+            .read(&segment, offset, 100, patience, &Open)
+            .await
+            .map(|(read, _)| read)
+    };
+    let (read, _) = tokio::join!(wait(0), store.execute(append(&segment, b"more")));
+    assert_eq!(
+        read.expect("read"),
+        Read::Bytes(Bytes::from_static(b"more"))
+    );
+    let (end, _) = tokio::join!(wait(4), store.execute(Op::Seal(segment.clone())));
+    assert_eq!(end.expect("read"), Read::End);
+    let other = name("a/c/0.#epoch.0");
+    create(&store, &other).await;
+    let wait_other = async {
+        store
+            .read(&other, 0, 100, patience, &Open)
+            .await
+            .map(|(read, _)| read)
+    };
+    let (gone, _) = tokio::join!(wait_other, store.execute(Op::Delete(other.clone())));
+    assert!(matches!(
+        gone,
+        Err(Error::Refused(Refusal::NoSuchSegment(_)))
+    ));
+}
+
+#[tokio::test]
+async fn many_appends_at_once_share_syncs_and_are_told_in_order() {
+    let world = World::new();
+    let segment = name("a/b/0.#epoch.0");
+    let store = world.open().await;
+    create(&store, &segment).await;
+    let (tell, mut told) = tokio::sync::mpsc::channel(2_000);
+    for n in 0..1_000u32 {
+        let tell = tell.clone();
+        let op = append(&segment, &n.to_be_bytes());
+        let is_taken = store.submit(&op, move |outcome| {
+            tell.try_send((n, outcome.is_ok())).expect("there is room");
+        });
+        assert!(is_taken.await);
+    }
+    for n in 0..1_000 {
+        assert_eq!(told.recv().await, Some((n, true)));
+    }
+    let all: Vec<u8> = (0..1_000u32).flat_map(u32::to_be_bytes).collect();
+    assert_eq!(read_all(&store, &segment, 0).await, all);
+    assert!(
+        store.stats().log.n_syncs < 900,
+        "every record has been synced by itself"
+    );
+}
+
+#[tokio::test]
+async fn what_is_in_the_log_goes_to_long_term_storage_and_is_read_from_there() {
+    let world = World::eager();
+    let segment = name("a/b/0.#epoch.0");
+    let all: Vec<u8> = (0..300_000u32).flat_map(u32::to_be_bytes).collect();
+    {
+        let store = world.open().await;
+        create(&store, &segment).await;
+        for some in all.chunks(100_000) {
+            store
+                .execute(append(&segment, some))
+                .await
+                .expect("appended");
+        }
+        store.flush().await.expect("flushed");
+        assert_eq!(read_all(&store, &segment, 0).await, all);
+        store.close().await;
+    }
+    let store = world.open().await;
+    assert_eq!(read_all(&store, &segment, 0).await, all);
+    assert_eq!(read_all(&store, &segment, 400_001).await, all[400_001..]);
+    store
+        .execute(Op::Truncate {
+            segment: segment.clone(),
+            offset: 700_000,
+        })
+        .await
+        .expect("truncated");
+    let before = read(&store, &segment, 0).await;
+    assert!(matches!(
+        before,
+        Err(Error::Refused(Refusal::BadOffset { expected: 700_000 }))
+    ));
+    assert_eq!(read_all(&store, &segment, 700_000).await, all[700_000..]);
+    store
+        .execute(Op::Delete(segment.clone()))
+        .await
+        .expect("deleted");
+    store.flush().await.expect("flushed");
+    assert_eq!(world.n_chunks(), 0);
+}
+
+#[tokio::test]
+async fn the_log_is_truncated_behind_what_is_stored() {
+    let world = World::eager();
+    let segment = name("a/b/0.#epoch.0");
+    let store = world.open().await;
+    create(&store, &segment).await;
+    let some = vec![7; 256 << 10];
+    let mut length = 0;
+    for _ in 0..64 {
+        store
+            .execute(append(&segment, &some))
+            .await
+            .expect("appended");
+        length += some.len() as u64;
+    }
+    assert!(store.stats().log_bytes > length);
+    store.flush().await.expect("flushed");
+    // A start reads nothing of it.
+    let store = world.open().await;
+    assert!(store.stats().log_bytes < length / 2);
+    assert_eq!(read_all(&store, &segment, length - 5).await, [7; 5]);
+}
+
+#[tokio::test]
+async fn who_opens_the_directory_ends_the_owner_before() {
+    let world = World::new();
+    let segment = name("a/b/0.#epoch.0");
+    let first = world.open().await;
+    create(&first, &segment).await;
+    first
+        .execute(append(&segment, b"one"))
+        .await
+        .expect("appended");
+    let second = world.open().await;
+    let late = first.execute(append(&segment, b"late")).await;
+    assert!(matches!(late, Err(Error::Fenced)), "{late:?}");
+    assert!(matches!(first.failed().await, Error::Fenced));
+    second
+        .execute(append(&segment, b"two"))
+        .await
+        .expect("appended");
+    assert_eq!(read_all(&second, &segment, 0).await, b"onetwo");
+}
+
+#[tokio::test]
+async fn transient_segments_go_with_their_connection() {
+    let world = World::new();
+    let parent = "a/b/0.#epoch.0";
+    let store = world.open().await;
+    create(&store, &name(parent)).await;
+    let connection = store.connection();
+    let transient = name(&format!("{parent}#transient.1"));
+    let op = Op::Create {
+        segment: transient.clone(),
+        kind: Kind::Transient(connection),
+        attributes: Vec::new(),
+    };
+    store.execute(op).await.expect("created");
+    store.disconnected(connection).await;
+    let info = store.info(&transient).await;
+    assert!(matches!(
+        info,
+        Err(Error::Refused(Refusal::NoSuchSegment(_)))
+    ));
+}
+
+#[tokio::test]
+async fn what_the_log_cannot_take_is_refused_and_nothing_ends() {
+    let mut world = World::new();
+    world.config.log.queue = ids::ByteSize(1 << 20);
+    let segment = name("a/b/0.#epoch.0");
+    let store = world.open().await;
+    create(&store, &segment).await;
+    let long = vec![0; 1 << 20];
+    let refused = store.execute(append(&segment, &long)).await;
+    assert!(
+        matches!(refused, Err(Error::Refused(Refusal::Limit { .. }))),
+        "{refused:?}"
+    );
+    let appended = store.execute(append(&segment, &long[..1 << 19])).await;
+    assert_eq!(
+        appended.expect("appended"),
+        Outcome::Appended { length: 1 << 19 }
+    );
+}
