@@ -1,0 +1,100 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::routes::Routes;
+use super::segment::{Ended, Receipt, SegmentWriter};
+use crate::controller::Ping;
+use crate::keys::place_of;
+use crate::names::{SegmentNumber, StreamName};
+use crate::{Client, Error};
+
+/// Events that become part of a stream together, or not at all.
+#[derive(Debug)]
+pub struct Transaction {
+    client: Client,
+    stream: StreamName,
+    id: u128,
+    routes: Routes,
+    writers: HashMap<SegmentNumber, SegmentWriter>,
+    ended: mpsc::Sender<Ended>,
+    _ends: mpsc::Receiver<Ended>,
+}
+
+impl Transaction {
+    /// It is aborted when nobody has prolonged it for the time of the lease.
+    ///
+    /// # Errors
+    /// What the controller says.
+    pub async fn begin(
+        client: &Client,
+        stream: StreamName,
+        lease: Duration,
+    ) -> Result<Self, Error> {
+        let started = client.controller().begin(&stream, lease).await?;
+        let routes = Routes::new(started.segments)?;
+        // Each segment has one end, which its writer says too.
+        let (ended, ends) = mpsc::channel(routes.segments().count());
+        Ok(Self {
+            client: client.clone(),
+            stream,
+            id: started.id,
+            routes,
+            writers: HashMap::new(),
+            ended,
+            _ends: ends,
+        })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// Waits while the window of its segment is full.
+    ///
+    /// # Errors
+    /// `Refused`: it is too long. `Sealed`, `NoSuchSegment`: the transaction is over.
+    pub async fn write(&mut self, key: &str, data: Bytes) -> Result<Receipt, Error> {
+        let number = self.routes.at(place_of(key));
+        let writer = self.writers.entry(number).or_insert_with(|| {
+            let segment = self.stream.segment(number).within(self.id);
+            SegmentWriter::new(&self.client, segment, self.ended.clone())
+        });
+        writer.append(data).await
+    }
+
+    /// # Errors
+    /// Why something that was written may not be there.
+    pub async fn flush(&self) -> Result<(), Error> {
+        for writer in self.writers.values() {
+            writer.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// What the controller says.
+    pub async fn prolong(&self, lease: Duration) -> Result<Ping, Error> {
+        let controller = self.client.controller();
+        controller.prolong(&self.stream, self.id, lease).await
+    }
+
+    /// All that was written becomes part of the stream some time later: see
+    /// [`transaction_state`](crate::Controller::transaction_state).
+    ///
+    /// # Errors
+    /// See [`Self::flush`]; what the controller says.
+    pub async fn commit(self) -> Result<(), Error> {
+        self.flush().await?;
+        self.client.controller().commit(&self.stream, self.id).await
+    }
+
+    /// # Errors
+    /// What the controller says.
+    pub async fn abort(self) -> Result<(), Error> {
+        self.client.controller().abort(&self.stream, self.id).await
+    }
+}
