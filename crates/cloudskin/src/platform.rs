@@ -1,7 +1,9 @@
-//! A whole continuum on one machine: a controller, its sites, and a node of the object store for each, as child processes, looked after until it
-//! is stopped.
+//! A whole continuum on one machine: a controller, its sites, and for each a node of the object store and a server of streams, as child processes,
+//! looked after until it is stopped.
 
 mod nodes;
+mod parts;
+mod servers;
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -20,7 +22,10 @@ use auth::Secret;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::nodes::{Node, credentials};
+use crate::roles;
+
+pub(crate) use self::nodes::credentials;
+pub(crate) use self::parts::Part;
 
 /// How long a part may take until it is ready, or until it has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,7 +65,9 @@ pub(crate) struct Platform {
     /// For one more site.
     pub join: String,
     /// The object store: a node for each site.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Part<roles::geds::Ready>>,
+    /// A server of streams for each site.
+    pub streams: Vec<Part<roles::streams::Ready>>,
     children: Vec<Guarded>,
     _lock: fs::File,
 }
@@ -121,6 +128,7 @@ impl Platform {
             controller: controller.clone(),
             token,
             nodes: Vec::new(),
+            streams: Vec::new(),
             children: vec![Guarded::new("controller", child, None, move || {
                 controller_args.spawn().map(|(_, child)| child)
             })?],
@@ -128,7 +136,8 @@ impl Platform {
         };
         nodes::make_user(&plan.dir)?;
         for site in ["edge", "cloud"] {
-            platform.nodes.push(Node::start(plan, site)?);
+            platform.nodes.push(nodes::start(plan, site)?);
+            platform.streams.push(servers::start(plan, site)?);
         }
         let cpus = shares()?;
         for ((name, secret), cpus) in secrets.into_iter().zip(cpus) {
@@ -194,7 +203,7 @@ impl Platform {
         self.children.iter().map(pid).collect()
     }
 
-    /// Ends all of it: first the sites with what runs there, then the object store, then the controller.
+    /// Ends all of it: first the sites with what runs there, then streams and the object store, then the controller.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.end()
     }
@@ -206,8 +215,11 @@ impl Platform {
             child.ask_to_end(Signal::INT);
         }
         let mut results: Vec<_> = sites.into_iter().map(Guarded::ended).collect();
+        let streams = std::mem::take(&mut self.streams).into_iter();
         let nodes = std::mem::take(&mut self.nodes).into_iter();
-        for child in nodes.map(|node| node.guarded).chain(children) {
+        let streams = streams.map(|server| server.guarded);
+        let nodes = nodes.map(|node| node.guarded);
+        for child in streams.chain(nodes).chain(children) {
             child.ask_to_end(Signal::TERM);
             results.push(child.ended());
         }

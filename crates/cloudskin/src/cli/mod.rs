@@ -8,6 +8,7 @@ mod demo;
 mod geds;
 mod geds_serve;
 mod prove;
+mod streams;
 mod up;
 
 use std::process::ExitCode;
@@ -46,6 +47,9 @@ enum Command {
     /// Keep objects: use the store of a node, run one, and say who may use it.
     #[command(subcommand)]
     Geds(geds::Geds),
+    /// Keep streams: serve them, make them, write and read events.
+    #[command(subcommand)]
+    Streams(streams::Streams),
     /// The whole loop: an overload is foreseen, and a running program moves from the edge to the cloud.
     Demo(demo::Demo),
     /// Run the long proofs: programs that move all the time compute the same.
@@ -69,6 +73,7 @@ pub(crate) fn run(config: &Config) -> ExitCode {
         Command::Site(site) => site.run(roles::site::drivers),
         Command::Controller(controller) => controller.run(),
         Command::Geds(geds) => geds.run(config),
+        Command::Streams(streams) => streams.run(),
         Command::Demo(demo) => demo.run(config),
         Command::Prove(prove) => prove.run(config),
         Command::Bench(bench) => bench.run(config),

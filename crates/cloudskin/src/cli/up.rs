@@ -1,7 +1,7 @@
 //! `cloudskin up`: the whole continuum on this machine, until Ctrl-C.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,9 +9,8 @@ use telemetry::LogFormat;
 
 use super::say;
 use crate::config::Config;
-use crate::platform::{Node, Plan, Platform, credentials};
-use crate::roles;
-use crate::roles::geds::Ready;
+use crate::platform::{Part, Plan, Platform, credentials};
+use crate::roles::{self, geds, streams};
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
@@ -50,52 +49,78 @@ impl Up {
         let platform = Platform::start(&plan)?;
         // What is printed can be used from anywhere.
         let credentials = credentials(&std::path::absolute(&plan.dir)?);
-        let ready = &platform.controller;
-        if self.json {
-            let pids: serde_json::Map<_, _> = platform
-                .pids()
-                .into_iter()
-                .map(|(name, pid)| (name.to_owned(), pid.into()))
-                .collect();
-            let node = |node: &Node| {
-                let Ready { s3, metrics, .. } = &node.ready;
-                let told = serde_json::json!({
-                    "s3": format!("http://{s3}"), "metrics": metrics.to_string(), "pid": node.pid(),
-                });
-                (node.site.to_owned(), told)
-            };
-            let geds: serde_json::Map<_, _> = platform.nodes.iter().map(node).collect();
-            let line = serde_json::json!({
-                "nbi": format!("https://{}", ready.nbi), "link": ready.link.to_string(),
-                "metrics": ready.metrics.to_string(), "dir": plan.dir, "pids": pids,
-                "join": platform.join, "geds": geds, "credentials": credentials,
-            });
-            say(&line.to_string())?;
+        let said = if self.json {
+            for_programs(&platform, &plan, &credentials)
         } else {
-            let node = |node: &Node| format!("http://{} ({})", node.ready.s3, node.site);
-            let nodes: Vec<_> = platform.nodes.iter().map(node).collect();
-            say(&format!(
-                "north-bound interface  https://{}  (openapi: /v1/openapi.json)\n\
-                 sites dial             {}\n\
-                 sites                  edge, cloud\n\
-                 object store           {}\n\
-                 state                  {}\n\n\
-                 look around    cloudskin ctl sites\n\
-                 keep objects   AWS_SHARED_CREDENTIALS_FILE={} aws --endpoint-url http://{} s3 ls\n\
-                 add a site     cloudskin site --name NAME --dir DIR --join {} --token {}\n\
-                 stop           Ctrl-C",
-                ready.nbi,
-                ready.link,
-                nodes.join(", "),
-                plan.dir.display(),
-                credentials.display(),
-                platform.nodes[0].ready.s3,
-                ready.link,
-                platform.join,
-            ))?;
-        }
+            for_people(&platform, &plan, &credentials)
+        };
+        say(&said)?;
         runtime.block_on(signals.any());
         platform.stop()?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// One line of JSON.
+fn for_programs(platform: &Platform, plan: &Plan, credentials: &Path) -> String {
+    let ready = &platform.controller;
+    let pids = platform.pids().into_iter();
+    let pids: serde_json::Map<_, _> = pids
+        .map(|(name, pid)| (name.to_owned(), pid.into()))
+        .collect();
+    let server = |server: &Part<streams::Ready>| {
+        let told = serde_json::json!({
+            "controller": format!("tcp://{}", server.ready.controller),
+            "metrics": server.ready.metrics.to_string(), "pid": server.pid(),
+        });
+        (server.site.to_owned(), told)
+    };
+    let node = |node: &Part<geds::Ready>| {
+        let geds::Ready { s3, metrics, .. } = &node.ready;
+        let told = serde_json::json!({
+            "s3": format!("http://{s3}"), "metrics": metrics.to_string(), "pid": node.pid(),
+        });
+        (node.site.to_owned(), told)
+    };
+    let streams: serde_json::Map<_, _> = platform.streams.iter().map(server).collect();
+    let geds: serde_json::Map<_, _> = platform.nodes.iter().map(node).collect();
+    serde_json::json!({
+        "nbi": format!("https://{}", ready.nbi), "link": ready.link.to_string(),
+        "metrics": ready.metrics.to_string(), "dir": plan.dir, "pids": pids,
+        "join": platform.join, "geds": geds, "credentials": credentials, "streams": streams,
+    })
+    .to_string()
+}
+
+fn for_people(platform: &Platform, plan: &Plan, credentials: &Path) -> String {
+    let ready = &platform.controller;
+    let node = |node: &Part<geds::Ready>| format!("http://{} ({})", node.ready.s3, node.site);
+    let server = |server: &Part<streams::Ready>| {
+        format!("tcp://{} ({})", server.ready.controller, server.site)
+    };
+    let nodes: Vec<_> = platform.nodes.iter().map(node).collect();
+    let servers: Vec<_> = platform.streams.iter().map(server).collect();
+    format!(
+        "north-bound interface  https://{}  (openapi: /v1/openapi.json)\n\
+         sites dial             {}\n\
+         sites                  edge, cloud\n\
+         object store           {}\n\
+         streams                {}\n\
+         state                  {}\n\n\
+         look around    cloudskin ctl sites\n\
+         keep objects   AWS_SHARED_CREDENTIALS_FILE={} aws --endpoint-url http://{} s3 ls\n\
+         keep streams   cloudskin streams scope create SCOPE --controller tcp://{}\n\
+         add a site     cloudskin site --name NAME --dir DIR --join {} --token {}\n\
+         stop           Ctrl-C",
+        ready.nbi,
+        ready.link,
+        nodes.join(", "),
+        servers.join(", "),
+        plan.dir.display(),
+        credentials.display(),
+        platform.nodes[0].ready.s3,
+        platform.streams[0].ready.controller,
+        ready.link,
+        platform.join,
+    )
 }

@@ -4,6 +4,7 @@ pub(crate) mod controller;
 pub(crate) mod geds;
 pub(crate) mod host;
 pub(crate) mod site;
+pub(crate) mod streams;
 pub(crate) mod world;
 
 use std::net::SocketAddr;
