@@ -21,3 +21,4 @@ mod proof;
 mod s3;
 mod site;
 mod spans;
+mod streams;
