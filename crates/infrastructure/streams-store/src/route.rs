@@ -81,7 +81,7 @@ mod tests {
             ("scope/stream/0.#epoch.0", 2),
             (&of_txn, 2),
             ("scope/stream/0.#epoch.0#transient.5", 2),
-            ("scope/stream/1.#epoch.0", 0),
+            ("scope/stream/1.#epoch.0", 1),
             ("_system/_control/0.#epoch.0", 0),
             ("_system/_chunks/0.#epoch.0", 0),
             ("_system/_chunks/3.#epoch.0", 3),
