@@ -157,6 +157,7 @@ impl Owner {
             let mut state = poisoned.into_inner();
             let error = || Error::Ended("something has panicked: this is a defect".into());
             state.ended.get_or_insert_with(error);
+            self.failed.notify_one();
             state
         })
     }
