@@ -11,8 +11,9 @@ const SYSTEM_PREFIX: &str = "_system/";
 /// What is written in a container about its own chunks is in that container.
 const CHUNKS_PREFIX: &str = "_system/_chunks/";
 
-/// What is behind the name of a segment in those of its transactions and the like, which are in the same container, as they are merged into it.
-const SUFFIXES: [&str; 3] = ["#transaction.", "#transient.", "#index"];
+/// What ends the part of a name that says in which container the segment is. Those of its transactions and the like are merged into it, and those of
+/// a transaction of an earlier epoch into one of a later epoch that has the same number.
+const SUFFIXES: [&str; 4] = [".#epoch.", "#transaction.", "#transient.", "#index"];
 
 /// The table of the chunks of a container.
 pub(crate) fn chunks_of(container: u32) -> SegmentName {
@@ -79,9 +80,10 @@ mod tests {
         let of_txn = format!("scope/stream/0.#epoch.0#transaction.{hex}");
         for (segment, container) in [
             ("scope/stream/0.#epoch.0", 2),
+            ("scope/stream/0.#epoch.7", 2),
             (&of_txn, 2),
             ("scope/stream/0.#epoch.0#transient.5", 2),
-            ("scope/stream/1.#epoch.0", 1),
+            ("scope/stream/1.#epoch.0", 3),
             ("_system/_control/0.#epoch.0", 0),
             ("_system/_chunks/0.#epoch.0", 0),
             ("_system/_chunks/3.#epoch.0", 3),

@@ -176,6 +176,7 @@ fn failed(error: &Error) -> Outcome {
 
 /// It will be refused again.
 fn refused(error: &Error) -> Outcome {
+    tracing::warn!(%error, "the store refuses what the controller needs");
     Outcome::Refused(error.to_string())
 }
 
