@@ -53,6 +53,15 @@ pub fn sync_name(path: &Path) -> io::Result<()> {
     File::open(parent(path)?)?.sync_all()
 }
 
+/// What may still be written to the disk that a file or directory is on, by whoever is not its administrator.
+///
+/// # Errors
+/// Those of the system.
+pub fn available_bytes(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Whether an error says that there is no room left.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {

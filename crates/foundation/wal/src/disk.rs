@@ -95,6 +95,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 pub struct Directory {
     path: PathBuf,
     handle: File,
+    is_written: bool,
 }
 
 impl Directory {
@@ -104,15 +105,38 @@ impl Directory {
     /// On I/O errors.
     pub fn open(path: &Path) -> io::Result<Self> {
         durable::make_dir(path)?;
+        let is_written = true;
+        Self::with(path, is_written)
+    }
+
+    /// Opens a directory that is there, to read only: what would change something fails.
+    ///
+    /// # Errors
+    /// On I/O errors.
+    pub fn look_at(path: &Path) -> io::Result<Self> {
+        let is_written = false;
+        Self::with(path, is_written)
+    }
+
+    fn with(path: &Path, is_written: bool) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
             handle: File::open(path)?,
+            is_written,
         })
+    }
+
+    fn to_write(&self) -> io::Result<()> {
+        if self.is_written {
+            return Ok(());
+        }
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
     fn open_with(&self, name: &str, create_new: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(create_new);
+        options.read(true).write(self.is_written);
+        options.create_new(create_new);
         Ok(Arc::new(options.open(self.path.join(name))?))
     }
 }
@@ -136,10 +160,12 @@ impl Disk for Directory {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.to_write()?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.to_write()?;
         fs::remove_file(self.path.join(name))
     }
 

@@ -31,7 +31,7 @@
 //! What it is not: replicated, encrypted, an index. Records are opaque, and positions mean only an order.
 //!
 //! Reading order: `format.rs` (bytes), `scan.rs` (where the log ends), `engine.rs` (one owner, one call after the other), `recover.rs`
-//! (what a new owner finds), `wal.rs` (queue and threads). [`testing`] has the contract of every implementation and a disk that crashes.
+//! (what a new owner finds), `wal.rs` (queue and threads). [`inspect`] reads what it does not own. [`testing`] has the contract of every implementation and a disk that crashes.
 #![forbid(unsafe_code)]
 
 mod wal;
@@ -46,6 +46,7 @@ mod ticket;
 
 mod disk;
 mod error;
+pub mod inspect;
 pub mod testing;
 
 use std::fmt;
@@ -119,6 +120,8 @@ pub struct Stats {
     pub queue_bytes_max: u64,
     pub n_syncs: u64,
     pub n_segments: usize,
+    /// From where the oldest of them begins to what is queued.
+    pub kept_bytes: u64,
     /// See [`Error::Full`].
     pub is_full: bool,
     /// Its owner has ended, and nothing will be appended any more: only who opens the log anew goes on.

@@ -236,11 +236,14 @@ impl Wal {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let queue = self.shared.queue();
+        let parts = self.shared.view.parts();
+        let first = parts.first().map_or(queue.synced.0, |part| part.id.base.0);
         Stats {
             queued_bytes: queue.tail.0 - queue.synced.0,
             queue_bytes_max: 2 * self.shared.queue_bytes as u64,
             n_syncs: queue.n_syncs,
-            n_segments: self.shared.view.parts().len(),
+            n_segments: parts.len(),
+            kept_bytes: queue.tail.0 - first,
             is_full: matches!(queue.refusal, Some(Error::Full)),
             has_ended: (queue.refusal.as_ref()).is_some_and(|why| !matches!(why, Error::Full)),
         }

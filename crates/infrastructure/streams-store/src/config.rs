@@ -25,6 +25,11 @@ pub struct Log {
     pub queue: ByteSize,
     /// What the log may take of the disk: when long-term storage is away, nothing more is taken then.
     pub limit: ByteSize,
+    /// It is not filled sooner than this: what comes faster waits, longer and longer, at most a second at a time.
+    #[serde(deserialize_with = "ids::duration")]
+    pub slow_down: Duration,
+    /// What is to be left of the disk: nothing more is taken then.
+    pub reserve: ByteSize,
     /// A checkpoint of a container is due after so much: a start reads as much more.
     pub checkpoint_after: ByteSize,
 }
@@ -67,6 +72,8 @@ impl Default for Log {
             segment: ByteSize(64 << 20),
             queue: ByteSize(32 << 20),
             limit: ByteSize(10 << 30),
+            slow_down: Duration::from_secs(3),
+            reserve: ByteSize(256 << 20),
             checkpoint_after: ByteSize(64 << 20),
         }
     }

@@ -449,7 +449,7 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 /// What it brings that has no other limit.
-fn bytes_of(op: &Op) -> u64 {
+pub(crate) fn bytes_of(op: &Op) -> u64 {
     /// Beside a key and its value.
     const ENTRY_BYTES: usize = 32;
     let bytes: usize = match op {

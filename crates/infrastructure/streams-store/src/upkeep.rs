@@ -1,7 +1,6 @@
 //! What a container needs from time to time: that what is in its log goes to long-term storage, and checkpoints, so that the log can be truncated.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -12,6 +11,7 @@ use crate::checkpoint::Checkpoints;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::owner::Owner;
+use crate::room::Room;
 use crate::tiering::Tiering;
 
 const PERIOD: Duration = Duration::from_millis(500);
@@ -33,48 +33,6 @@ pub(crate) struct Upkeep {
     _tasks: [rt::Task; 3],
 }
 
-/// How full the log is, for all containers.
-#[derive(Debug)]
-pub(crate) struct Pressure {
-    wal: Arc<Wal>,
-    segment_bytes: u64,
-    bytes_max: u64,
-    is_full: AtomicBool,
-}
-
-impl Pressure {
-    pub(crate) fn new(wal: Arc<Wal>, config: &Config) -> Self {
-        Self {
-            wal,
-            segment_bytes: config.log.segment.0,
-            bytes_max: config.log.limit.0,
-            is_full: AtomicBool::new(false),
-        }
-    }
-
-    /// Nothing more is taken.
-    pub(crate) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn stats(&self) -> wal::Stats {
-        self.wal.stats()
-    }
-
-    /// Of the disk.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.stats().n_segments as u64 * self.segment_bytes
-    }
-
-    /// In percent.
-    fn measure(&self) -> u64 {
-        let bytes = self.bytes();
-        self.is_full
-            .store(bytes >= self.bytes_max, Ordering::Relaxed);
-        bytes.saturating_mul(100) / self.bytes_max.max(1)
-    }
-}
-
 #[derive(Debug)]
 struct Keeper {
     owner: Arc<Owner>,
@@ -82,37 +40,35 @@ struct Keeper {
     wal: Arc<Wal>,
     checkpoints: Checkpoints,
     due_after: u64,
+    segment_bytes: u64,
     /// Up to where the last one is.
     kept: Option<wal::Position>,
     /// Up to where the log has been truncated.
     truncated: Option<wal::Position>,
-    pressure: Arc<Pressure>,
+    room: Arc<Room>,
 }
 
 impl Upkeep {
     pub(crate) fn start(
         owner: &Arc<Owner>,
-        pressure: &Arc<Pressure>,
+        (room, wal): (&Arc<Room>, &Arc<Wal>),
         checkpoints: Checkpoints,
         config: &Config,
         (tiering, ahead): (Tiering, Ahead),
     ) -> Self {
         let keeper = Arc::new(Mutex::new(Keeper {
             owner: Arc::clone(owner),
-            wal: Arc::clone(&pressure.wal),
+            wal: Arc::clone(wal),
             checkpoints,
             due_after: config.log.checkpoint_after.0,
+            segment_bytes: config.log.segment.0,
             kept: None,
             truncated: None,
-            pressure: Arc::clone(pressure),
+            room: Arc::clone(room),
         }));
         let tiering = Arc::new(Mutex::new(tiering));
         let keeping = keep(Arc::clone(&keeper));
-        let putting = tier(
-            Arc::clone(owner),
-            Arc::clone(pressure),
-            Arc::clone(&tiering),
-        );
+        let putting = tier(Arc::clone(owner), Arc::clone(room), Arc::clone(&tiering));
         let fetching = Arc::clone(&owner.behind).fetch_ahead(ahead);
         let tasks = [
             rt::spawn("streams-checkpoints", keeping),
@@ -127,11 +83,11 @@ impl Upkeep {
     }
 
     /// What was durable is in long-term storage, and the log is truncated.
-    pub(crate) async fn flush(&self, pressure: &Pressure) -> Result<()> {
-        pressure.measure();
+    pub(crate) async fn flush(&self, room: &Room) -> Result<()> {
+        room.measure();
         while self.tiering.lock().await.round(true).await? {}
         self.keeper.lock().await.checkpoint().await?;
-        pressure.measure();
+        room.measure();
         Ok(())
     }
 
@@ -159,11 +115,11 @@ async fn keep(keeper: Arc<Mutex<Keeper>>) {
 }
 
 /// Until the owner ends.
-async fn tier(owner: Arc<Owner>, pressure: Arc<Pressure>, tiering: Arc<Mutex<Tiering>>) {
+async fn tier(owner: Arc<Owner>, room: Arc<Room>, tiering: Arc<Mutex<Tiering>>) {
     let container = owner.number;
     let mut is_away = false;
     loop {
-        let pressed = pressure.measure() >= PRESSED;
+        let pressed = room.measure() >= PRESSED;
         let round = tiering.lock().await.round(pressed).await;
         if owner.has_ended() {
             return;
@@ -205,7 +161,7 @@ impl Keeper {
         if end.saturating_sub(since(self.kept)) >= self.due_after {
             return true;
         }
-        if self.pressure.measure() < PRESSED {
+        if self.room.measure() < PRESSED {
             return false;
         }
         let state = self.owner.lock();
@@ -216,7 +172,7 @@ impl Keeper {
                 .position(needed)
                 .map_or(0, |position| position.0)
         });
-        needed.saturating_sub(since(self.truncated)) >= self.pressure.segment_bytes
+        needed.saturating_sub(since(self.truncated)) >= self.segment_bytes
     }
 
     /// Keeps one, and truncates the log.

@@ -8,7 +8,7 @@
 //!
 //! After a sync that failed, what it was about stays readable, and no later sync makes it durable: that is how the kernel does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,11 +20,13 @@ const SECTOR_BYTES: u64 = 512;
 
 type Node = usize;
 
-/// Shared by its clones.
+/// Shared by its clones. It is one directory of it; others have a history with it.
 #[derive(Clone, Debug)]
 pub struct CrashDisk {
     state: Arc<Mutex<State>>,
     hook: Arc<Mutex<Option<Hook>>>,
+    /// Before the names of its files.
+    folder: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +89,7 @@ enum Op {
         node: Node,
     },
     SyncDirectory {
+        folder: Arc<str>,
         is_done: bool,
     },
     Write {
@@ -147,6 +150,15 @@ impl Choices {
         let mut state = seed;
         let kept_of_256 = [8, 64, 128, 192, 248][usize::from(random_byte(&mut state) % 5)];
         Self(Kind::Random { state, kept_of_256 })
+    }
+
+    /// Of all that may be lost, what is left are parts of sectors.
+    #[must_use]
+    pub fn least(seed: u64) -> Self {
+        Self(Kind::Random {
+            state: seed,
+            kept_of_256: 0,
+        })
     }
 
     /// Becomes the next of every one, after a crash with this one. `false`: there are no more.
@@ -238,7 +250,21 @@ impl CrashDisk {
         Self {
             state: Arc::new(Mutex::new(state)),
             hook: Arc::default(),
+            folder: Arc::default(),
         }
+    }
+
+    /// Another directory of the same disk. It is there, and outlasts any crash; what is in it is made durable by a sync of its own.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> Self {
+        Self {
+            folder: format!("{name}/").into(),
+            ..self.clone()
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.folder)
     }
 
     /// What every call begins with.
@@ -307,12 +333,29 @@ impl CrashDisk {
     pub fn flip(&self, name: &str, offset: u64, bits: u8) {
         let mut state = self.state();
         let offset = usize::try_from(offset).expect("an offset");
-        let node = state.now.names[name];
+        let node = state.now.names[&self.path(name)];
         state.now.files[node][offset] ^= bits;
         if let Some(file) = state.first.files.get_mut(node) {
             file[offset] ^= bits;
         }
     }
+}
+
+impl Op {
+    /// Where it changes a name.
+    fn folder(&self) -> Option<&str> {
+        match self {
+            Self::Create { name, .. } | Self::Remove { name, .. } => Some(folder_of(name)),
+            Self::Rename { to, .. } => Some(folder_of(to)),
+            _ => None,
+        }
+    }
+}
+
+/// With its slash.
+fn folder_of(path: &str) -> &str {
+    let end = path.rfind('/').map_or(0, |slash| slash + 1);
+    &path[..end]
 }
 
 impl State {
@@ -341,12 +384,20 @@ impl State {
 }
 
 fn crash_names(first: &Image, history: &[Op], choices: &mut Choices) -> BTreeMap<String, Node> {
-    let safe = safe(history, |op| match op {
-        Op::SyncDirectory { is_done } => Some(*is_done),
-        _ => None,
-    });
+    let folders: BTreeSet<_> = history.iter().filter_map(Op::folder).collect();
+    let safe_in = |folder: &str| {
+        safe(history, |op| match op {
+            Op::SyncDirectory { folder: f, is_done } if **f == *folder => Some(*is_done),
+            _ => None,
+        })
+    };
+    let safe: BTreeMap<_, _> = folders
+        .iter()
+        .map(|folder| (*folder, safe_in(folder)))
+        .collect();
     let mut names = first.names.clone();
-    for (op, is_safe) in history.iter().zip(safe) {
+    for (at, op) in history.iter().enumerate() {
+        let is_safe = op.folder().is_some_and(|folder| safe[folder][at]);
         match op {
             Op::Create { name, node } if is_safe || choices.keep() => {
                 names.insert(name.clone(), *node);
@@ -448,19 +499,24 @@ impl Disk for CrashDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         self.ask(Call::List)?;
         // In an order that nobody expects, as directories do.
-        Ok(self.state().now.names.keys().rev().cloned().collect())
+        let state = self.state();
+        let here = state.now.names.keys().rev();
+        let here = here.filter(|path| folder_of(path) == &*self.folder);
+        Ok(here
+            .map(|path| path[self.folder.len()..].to_owned())
+            .collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         self.ask(Call::Create)?;
+        let name = self.path(name);
         let mut state = self.state();
-        if state.now.names.contains_key(name) {
+        if state.now.names.contains_key(&name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let node = state.now.files.len();
         state.now.files.push(Vec::new());
-        state.now.names.insert(name.to_owned(), node);
-        let name = name.to_owned();
+        state.now.names.insert(name.clone(), node);
         state.history.push(Op::Create { name, node });
         drop(state);
         let disk = self.clone();
@@ -469,28 +525,28 @@ impl Disk for CrashDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         self.ask(Call::Open)?;
-        let node = self.state().node(name)?;
+        let node = self.state().node(&self.path(name))?;
         let disk = self.clone();
         Ok(Arc::new(CrashFile { disk, node }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.ask(Call::Rename)?;
+        let (from, to) = (self.path(from), self.path(to));
         let mut state = self.state();
-        let node = state.node(from)?;
-        state.now.names.remove(from);
-        state.now.names.insert(to.to_owned(), node);
-        let (from, to) = (from.to_owned(), to.to_owned());
+        let node = state.node(&from)?;
+        state.now.names.remove(&from);
+        state.now.names.insert(to.clone(), node);
         state.history.push(Op::Rename { from, to, node });
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.ask(Call::Remove)?;
+        let name = self.path(name);
         let mut state = self.state();
-        let node = state.node(name)?;
-        state.now.names.remove(name);
-        let name = name.to_owned();
+        let node = state.node(&name)?;
+        state.now.names.remove(&name);
         state.history.push(Op::Remove { name, node });
         Ok(())
     }
@@ -498,7 +554,9 @@ impl Disk for CrashDisk {
     fn sync(&self) -> io::Result<()> {
         let answer = self.ask(Call::SyncDirectory);
         let is_done = answer.is_ok();
-        self.state().push_sync(Op::SyncDirectory { is_done });
+        let folder = Arc::clone(&self.folder);
+        self.state()
+            .push_sync(Op::SyncDirectory { folder, is_done });
         answer
     }
 }

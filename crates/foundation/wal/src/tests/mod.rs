@@ -5,5 +5,6 @@ mod crashes;
 mod faults;
 mod files;
 mod formats;
+mod inspections;
 mod threads;
 mod world;
