@@ -59,6 +59,7 @@ pub mod segment;
 pub mod table;
 
 mod disk;
+pub mod dump;
 
 pub mod testing;
 

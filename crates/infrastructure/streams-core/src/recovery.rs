@@ -45,6 +45,20 @@ impl Recovery {
         Ok(())
     }
 
+    /// Where records lie that bytes of segments are in, as far as they have been read, or a checkpoint says so.
+    pub fn positions(&self) -> impl Iterator<Item = (Seq, Position)> {
+        let positions = self.positions.iter();
+        positions.map(|(seq, position)| (*seq, *position))
+    }
+
+    /// The number of a record.
+    ///
+    /// # Errors
+    /// [`Corrupt`]: it is none.
+    pub fn seq_of(record: &Bytes) -> Result<Seq, Corrupt> {
+        Ok(Record::decode(record)?.0.seq)
+    }
+
     /// The last record that has been read, or was known before.
     #[must_use]
     pub fn seq(&self) -> Seq {

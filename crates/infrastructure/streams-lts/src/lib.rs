@@ -58,9 +58,9 @@ pub mod collect;
 
 mod disk;
 pub mod footer;
+pub mod inspect;
 
-#[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

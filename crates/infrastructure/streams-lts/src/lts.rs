@@ -145,40 +145,11 @@ impl Lts {
         if *blocks.end() >= chunk.n_blocks() {
             return Err(Error::Invalid("the chunk has no such block"));
         }
-        let reads = blocks.map(|block| self.read_block(chunk, block));
+        let reads = blocks.map(|block| read_block(&self.objects, &self.layout, chunk, block));
         futures_util::stream::iter(reads)
             .buffered(self.config.requests_max.max(1))
             .try_collect()
             .await
-    }
-
-    async fn read_block(&self, chunk: &Chunk, block: u32) -> Result<Bytes> {
-        let path = self.layout.chunk(chunk.name());
-        let corrupt = |what| Error::Corrupt {
-            object: path.to_string(),
-            block: Some(block),
-            what,
-        };
-        let range = chunk.block_range(block);
-        let (start, length) = (chunk.range().start, range.end - range.start);
-        let in_object = range.start - start..range.end - start;
-        let read = self.objects.read(&path, in_object.clone()).await;
-        if let Err(Error::Unavailable { .. }) = &read {
-            // Stores refuse what begins behind the end, each in its own words.
-            let bytes = self.objects.head(&path).await?;
-            if bytes.is_some_and(|bytes| bytes < in_object.end) {
-                return Err(corrupt("the object is too short"));
-            }
-        }
-        let bytes = read?;
-        if bytes.len() as u64 != length {
-            return Err(corrupt("it is not whole"));
-        }
-        let idx = usize::try_from(block).expect("there are few");
-        if crc32c::crc32c(&bytes) != chunk.checksums()[idx] {
-            return Err(corrupt("its checksum is another one"));
-        }
-        Ok(bytes)
     }
 
     /// Bytes of the segment, in pieces. Whole blocks are read for them: a cache is better off with [`Self::read_blocks`].
@@ -210,15 +181,7 @@ impl Lts {
     /// # Errors
     /// `NotFound`, `Corrupt`, `Unavailable`.
     pub async fn footer(&self, name: &ChunkName) -> Result<Footer> {
-        let path = self.layout.chunk(name);
-        let n_bytes = disk::footer::FOOTER_BYTES_MAX as u64;
-        let (tail, object_bytes) = self.objects.read_last(&path, n_bytes).await?;
-        let footer = disk::footer::decode(&tail, object_bytes)
-            .map_err(|what| Error::corrupt(&path, what))?;
-        if footer.chunk.name() != name {
-            return Err(Error::corrupt(path, "it is another chunk"));
-        }
-        Ok(footer)
+        read_footer(&self.objects, &self.layout, name).await
     }
 
     /// Where the index of events goes on behind a chunk: for an owner that has not put it itself.
@@ -237,6 +200,57 @@ impl Lts {
             Some(_) | None => Ok(Cursor::Lost),
         }
     }
+}
+
+/// As it was written.
+pub(crate) async fn read_block(
+    objects: &Objects,
+    layout: &Layout,
+    chunk: &Chunk,
+    block: u32,
+) -> Result<Bytes> {
+    let path = layout.chunk(chunk.name());
+    let corrupt = |what| Error::Corrupt {
+        object: path.to_string(),
+        block: Some(block),
+        what,
+    };
+    let range = chunk.block_range(block);
+    let (start, length) = (chunk.range().start, range.end - range.start);
+    let in_object = range.start - start..range.end - start;
+    let read = objects.read(&path, in_object.clone()).await;
+    if let Err(Error::Unavailable { .. }) = &read {
+        // Stores refuse what begins behind the end, each in its own words.
+        let bytes = objects.head(&path).await?;
+        if bytes.is_some_and(|bytes| bytes < in_object.end) {
+            return Err(corrupt("the object is too short"));
+        }
+    }
+    let bytes = read?;
+    if bytes.len() as u64 != length {
+        return Err(corrupt("it is not whole"));
+    }
+    let idx = usize::try_from(block).expect("there are few");
+    if crc32c::crc32c(&bytes) != chunk.checksums()[idx] {
+        return Err(corrupt("its checksum is another one"));
+    }
+    Ok(bytes)
+}
+
+pub(crate) async fn read_footer(
+    objects: &Objects,
+    layout: &Layout,
+    name: &ChunkName,
+) -> Result<Footer> {
+    let path = layout.chunk(name);
+    let n_bytes = disk::footer::FOOTER_BYTES_MAX as u64;
+    let (tail, object_bytes) = objects.read_last(&path, n_bytes).await?;
+    let footer =
+        disk::footer::decode(&tail, object_bytes).map_err(|what| Error::corrupt(&path, what))?;
+    if footer.chunk.name() != name {
+        return Err(Error::corrupt(path, "it is another chunk"));
+    }
+    Ok(footer)
 }
 
 /// The bytes as they are, and the footer.

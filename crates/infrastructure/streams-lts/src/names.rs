@@ -78,7 +78,7 @@ impl ChunkName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Chunk(ChunkName),
-    Manifest,
+    Manifest(u64),
     /// None of ours.
     Foreign,
 }
@@ -119,11 +119,8 @@ impl Layout {
         }
         if text(0) == MANIFESTS {
             let is_number = text(1).len() == 20 && text(1).bytes().all(|b| b.is_ascii_digit());
-            return if is_number {
-                Found::Manifest
-            } else {
-                Found::Foreign
-            };
+            let number = text(1).parse().ok().filter(|_| is_number);
+            return number.map_or(Found::Foreign, Found::Manifest);
         }
         let name = ChunkName::parse(&format!("{}/{}", text(0), text(1)));
         name.map_or(Found::Foreign, Found::Chunk)
@@ -160,7 +157,7 @@ mod tests {
         assert_eq!(layout().find(&path), Found::Chunk(name));
         let manifest = layout().manifest(12);
         assert_eq!(manifest.as_ref(), "a/b/7/manifest/00000000000000000012");
-        assert_eq!(layout().find(&manifest), Found::Manifest);
+        assert_eq!(layout().find(&manifest), Found::Manifest(12));
         let root = Layout::new("", ContainerId(0)).expect("a layout");
         assert_eq!(root.root().as_ref(), "0");
         Layout::new("a//b", ContainerId(0)).expect_err("an empty part");

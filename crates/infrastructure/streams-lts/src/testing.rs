@@ -1,29 +1,35 @@
-//! A store that does not do what it is asked, or does it and does not say so.
+//! For tests and proofs, also of other crates: a store that does not do what it is asked, or does it and does not say so, and that knows what it had when.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
     ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result,
 };
+use store::{Class, Opened};
 
+/// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub enum Verb {
     Put,
     Get,
     Delete,
     List,
 }
 
+/// What comes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Nothing is done.
     Refuse,
     /// It is done, and nobody is told.
@@ -38,14 +44,30 @@ pub(crate) enum Fault {
     Cut,
 }
 
+/// Shared by its clones.
 #[derive(Clone, Debug)]
-pub(crate) struct Faulty {
+pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
     state: Arc<Mutex<State>>,
+    clock: Clock,
+}
+
+/// Objects by their names.
+pub type Objects = BTreeMap<Path, Bytes>;
+
+#[derive(Clone)]
+struct Clock(Arc<dyn Fn() -> usize + Send + Sync>);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// What was put or deleted, and not later than when.
+    changes: Vec<(usize, Path, Option<Bytes>)>,
     n_requests: usize,
     faults: Vec<(Verb, Fault)>,
     /// With which request the client ends, and whether it is done.
@@ -53,11 +75,65 @@ struct State {
 }
 
 impl Faulty {
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
+    #[must_use]
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
+        Self::with_clock(inner, || 0)
+    }
+
+    /// In memory. `clock` says how late it is.
+    pub fn in_memory(clock: impl Fn() -> usize + Send + Sync + 'static) -> Self {
+        Self::with_clock(Arc::new(InMemory::new()), clock)
+    }
+
+    fn with_clock(
+        inner: Arc<dyn ObjectStore>,
+        clock: impl Fn() -> usize + Send + Sync + 'static,
+    ) -> Self {
         Self {
             inner,
             state: Arc::default(),
+            clock: Clock(Arc::new(clock)),
         }
+    }
+
+    /// What it had at that time: nobody has heard of what is not in it.
+    #[must_use]
+    pub fn objects_at(&self, time: usize) -> Objects {
+        let mut objects = Objects::new();
+        for (at, path, bytes) in &self.state().changes {
+            match bytes {
+                Some(bytes) if *at <= time => drop(objects.insert(path.clone(), bytes.clone())),
+                None if *at <= time => drop(objects.remove(path)),
+                _ => {}
+            }
+        }
+        objects
+    }
+
+    /// One in memory that has these objects.
+    ///
+    /// # Errors
+    /// None are to be expected.
+    pub async fn of(objects: Objects) -> Result<Self> {
+        let faulty = Self::in_memory(|| 0);
+        for (path, bytes) in objects {
+            faulty.put(&path, bytes.into()).await?;
+        }
+        Ok(faulty)
+    }
+
+    /// As whoever opens a URL has it.
+    #[must_use]
+    pub fn opened(&self) -> Opened {
+        Opened {
+            store: Arc::new(self.clone()),
+            class: Class::Durable,
+        }
+    }
+
+    fn changed(&self, path: &Path, bytes: Option<Bytes>) {
+        let now = (self.clock.0)();
+        self.state().changes.push((now, path.clone(), bytes));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -65,24 +141,26 @@ impl Faulty {
     }
 
     /// Of the next request of that kind.
-    pub(crate) fn plan(&self, verb: Verb, fault: Fault) {
+    pub fn plan(&self, verb: Verb, fault: Fault) {
         self.state().faults.push((verb, fault));
     }
 
     /// From the request on that comes behind so many more, none is done or answered; that one is done, or not.
-    pub(crate) fn crash(&self, after: usize, is_done: bool) {
+    pub fn crash(&self, after: usize, is_done: bool) {
         let mut state = self.state();
         state.crash = Some((state.n_requests + after, is_done));
     }
 
     /// Whether it had come so far.
-    pub(crate) fn recover(&self) -> bool {
+    #[must_use]
+    pub fn recover(&self) -> bool {
         let mut state = self.state();
         let at = state.crash.take();
         at.is_some_and(|(at, _)| state.n_requests > at)
     }
 
-    pub(crate) fn n_requests(&self) -> usize {
+    #[must_use]
+    pub fn n_requests(&self) -> usize {
         self.state().n_requests
     }
 
@@ -137,7 +215,12 @@ impl ObjectStore for Faulty {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        let put = self.inner.put_opts(path, payload, options);
+        let bytes = Bytes::from(payload.iter().flatten().copied().collect::<Vec<_>>());
+        let put = async {
+            let put = self.inner.put_opts(path, payload, options).await?;
+            self.changed(path, Some(bytes));
+            Ok(put)
+        };
         self.act(self.fault(Verb::Put), put).await
     }
 
@@ -188,7 +271,12 @@ impl ObjectStore for Faulty {
             async move {
                 let path = path?;
                 let fault = faulty.fault(Verb::Delete);
-                faulty.act(fault, faulty.inner.delete(&path)).await?;
+                let delete = async {
+                    faulty.inner.delete(&path).await?;
+                    faulty.changed(&path, None);
+                    Ok(())
+                };
+                faulty.act(fault, delete).await?;
                 Ok(path)
             }
         };

@@ -10,8 +10,8 @@ use store::Opened;
 use streams_core::SegmentId;
 use streams_lts::names::{ChunkName, ContainerId};
 use streams_lts::{Chunk, ChunkList, Lts};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{Notify, oneshot};
 
 use crate::error::{Error, Result};
 
@@ -96,7 +96,12 @@ impl Behind {
     }
 
     /// Bytes that are kept under that number: the first of them, at least one.
-    pub(crate) async fn read(&self, of: SegmentId, offset: u64, n_bytes: u64) -> Result<Bytes> {
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        of: SegmentId,
+        offset: u64,
+        n_bytes: u64,
+    ) -> Result<Bytes> {
         let chunk = self.chunks().find(of, offset).cloned();
         // It may have been truncated since it was located.
         let chunk = chunk.ok_or_else(|| Error::unavailable("no chunk has these bytes"))?;
@@ -127,7 +132,7 @@ impl Behind {
         .await;
     }
 
-    async fn lts(&self) -> Result<&Lts> {
+    pub(crate) async fn lts(&self) -> Result<&Lts> {
         let opened = self.is_open.notified();
         if self.lts.get().is_none() {
             // After a start it is opened soon, or it is away.
@@ -137,8 +142,23 @@ impl Behind {
         lts.ok_or_else(|| Error::unavailable("long-term storage is not there yet"))
     }
 
+    async fn block(self: &Arc<Self>, chunk: &Chunk, block: u32) -> Result<Bytes> {
+        let key = (self.container, *chunk.name(), block);
+        if let Some(bytes) = self.blocks.get(&key).await {
+            return Ok(bytes);
+        }
+        // Others may wait for it, too: it does not stand still with who asked first.
+        let (this, chunk) = (Arc::clone(self), chunk.clone());
+        let (tell, told) = oneshot::channel();
+        let _task = rt::spawn("streams-block", async move {
+            tell.send(this.fetch(&chunk, block).await).ok();
+        });
+        let ended = |_| Err(Error::unavailable("the server is ending"));
+        told.await.unwrap_or_else(ended)
+    }
+
     /// Who asks for one that is being fetched waits for that.
-    async fn block(&self, chunk: &Chunk, block: u32) -> Result<Bytes> {
+    async fn fetch(&self, chunk: &Chunk, block: u32) -> Result<Bytes> {
         let lts = self.lts().await?;
         let key = (self.container, *chunk.name(), block);
         let fetch = async {

@@ -14,7 +14,8 @@
 //! - Whoever opens the directory ends the owner before: at the log, and at the checkpoints.
 //! - A start reads the last checkpoint and the end of the log.
 //!
-//! Reading order: `store.rs`; `owner.rs` (one container), `read.rs`, `recent.rs`; `upkeep.rs`, `checkpoint.rs`; `route.rs`.
+//! Reading order: `store.rs`; `owner.rs` (one container), `read.rs`, `recent.rs`; `upkeep.rs`, `checkpoint.rs`; `route.rs`. `check.rs` and `dump.rs` are for who
+//! looks for what is wrong.
 #![forbid(unsafe_code)]
 
 mod store;
@@ -25,16 +26,24 @@ mod recent;
 
 mod behind;
 mod checkpoint;
+mod chunks;
 mod tiering;
 mod upkeep;
 
+pub mod check;
+pub mod dump;
+
 mod config;
 mod error;
+mod files;
 mod identity;
+mod room;
 mod route;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use self::chunks::StoredChunk;
 pub use self::config::Config;
 pub use self::error::{Error, Result};
 pub use self::read::{Gate, Read};

@@ -6,7 +6,7 @@
 //! ```
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,19 +20,22 @@ use streams_core::table::{Bounds, Page, Pages};
 use streams_core::{Container, Corrupt, Limits, Op, Refusal, SegmentName};
 use streams_lts::names::ContainerId;
 use tokio::sync::Notify;
-use wal::{Directory, DurableLog as _, LogId, Wal};
+use wal::{DurableLog as _, LogId, Wal};
 
 use crate::behind::{self, Behind};
 use crate::checkpoint::Checkpoints;
+use crate::chunks::StoredChunk;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::{self, Folders};
 use crate::identity::Identity;
 use crate::owner::{self, Owner};
 use crate::read::{Gate, Read};
 use crate::recent::Recent;
+use crate::room::{Room, Taken};
 use crate::route;
 use crate::tiering::Tiering;
-use crate::upkeep::{Pressure, Upkeep};
+use crate::upkeep::Upkeep;
 
 /// All segments of a directory, and what each of them holds. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ struct Shared {
     /// By their numbers.
     owners: Vec<Arc<Owner>>,
     upkeep: Vec<Upkeep>,
-    pressure: Arc<Pressure>,
+    room: Arc<Room>,
     connections: AtomicU64,
     failed: Arc<Notify>,
 }
@@ -74,10 +77,21 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`]: what is there is not what was written. [`Error::Unavailable`], [`Error::Fenced`].
     pub async fn open(dir: &Path, config: &Config, lts: Opened) -> Result<Self> {
-        let (path, owned) = (dir.to_owned(), config.clone());
-        let files = rt::blocking(move || Files::open(&path, &owned)).await;
+        Self::open_in(files::of_machine(dir), Some(dir), config, lts).await
+    }
+
+    /// The same, wherever its directories are: `dir`, if they are on a disk that may be full.
+    pub(crate) async fn open_in(
+        folders: Arc<Folders>,
+        dir: Option<&Path>,
+        config: &Config,
+        lts: Opened,
+    ) -> Result<Self> {
+        let owned = config.clone();
+        let files = rt::blocking(move || Files::open(folders, &owned)).await;
         let files = Arc::new(files.map_err(Error::unavailable)??);
-        let pressure = Arc::new(Pressure::new(Arc::clone(&files.wal), config));
+        let room = Room::new(Arc::clone(&files.wal), dir, &config.log);
+        let room = Arc::new(room);
         let blocks = behind::blocks(config.cache.blocks.0);
         let failed = Arc::<Notify>::default();
         let (mut owners, mut upkeep) = (Vec::new(), Vec::new());
@@ -94,13 +108,19 @@ impl Store {
             let mut tiering = Tiering::new(of_owner, epoch, config.tiering.clone(), &of_lts);
             tiering.load().await?;
             let tasks = (tiering, ahead);
-            upkeep.push(Upkeep::start(&owner, &pressure, checkpoints, config, tasks));
+            upkeep.push(Upkeep::start(
+                &owner,
+                (&room, &files.wal),
+                checkpoints,
+                config,
+                tasks,
+            ));
             owners.push(owner);
         }
         Ok(Self(Arc::new(Shared {
             owners,
             upkeep,
-            pressure,
+            room,
             connections: AtomicU64::new(0),
             failed,
         })))
@@ -118,8 +138,8 @@ impl Store {
     where
         T: FnOnce(Result<Outcome>) + Send + 'static,
     {
-        match self.owner_for(op) {
-            Ok(owner) => owner.submit(op, tell).await,
+        match self.owner_for(op).await {
+            Ok((owner, _taken)) => owner.submit(op, tell).await,
             Err(error) => {
                 tell(Err(error));
                 false
@@ -132,7 +152,8 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn execute(&self, op: Op) -> Result<Outcome> {
-        self.owner_for(&op)?.execute(&op).await
+        let (owner, _taken) = self.owner_for(&op).await?;
+        owner.execute(&op).await
     }
 
     /// Answers a question about a segment when the answer is durable.
@@ -205,9 +226,28 @@ impl Store {
     /// [`Error::Unavailable`]: long-term storage does not take it.
     pub async fn flush(&self) -> Result<()> {
         for upkeep in &self.0.upkeep {
-            upkeep.flush(&self.0.pressure).await?;
+            upkeep.flush(&self.0.room).await?;
         }
         Ok(())
+    }
+
+    /// The same of one container, if there is one of that number.
+    ///
+    /// # Errors
+    /// As [`Self::flush`]; [`Refusal::Invalid`]: there is none.
+    pub async fn flush_container(&self, number: u32) -> Result<()> {
+        let number = usize::try_from(number).ok();
+        let upkeep = number.and_then(|number| self.0.upkeep.get(number));
+        let upkeep = upkeep.ok_or(Refusal::Invalid("there is no such container"))?;
+        upkeep.flush(&self.0.room).await
+    }
+
+    /// What of a segment is in long-term storage, in order.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn chunks(&self, segment: &SegmentName) -> Result<Vec<StoredChunk>> {
+        self.owner(segment).chunks(segment).await
     }
 
     /// For metrics.
@@ -220,9 +260,9 @@ impl Store {
             ContainerStats { usage, chunks }
         });
         Stats {
-            log: self.0.pressure.stats(),
-            log_bytes: self.0.pressure.bytes(),
-            is_full: self.0.pressure.is_full(),
+            log: self.0.room.stats(),
+            log_bytes: self.0.room.bytes(),
+            is_full: self.0.room.is_full(),
             containers: containers.collect(),
         }
     }
@@ -244,6 +284,21 @@ impl Store {
         for upkeep in &self.0.upkeep {
             upkeep.close().await;
         }
+        self.end();
+    }
+
+    /// Waits until all is told that a container was asked for.
+    ///
+    /// # Errors
+    /// [`Error`]: it has ended.
+    pub(crate) async fn settled(&self, container: u32) -> Result<()> {
+        let owner = &self.0.owners[container as usize];
+        let seq = owner.lock().container.proposed_to();
+        owner.durable(seq).await
+    }
+
+    /// The same at once: what was taken becomes durable, or not.
+    pub(crate) fn end(&self) {
         self.0.owners.iter().for_each(|owner| owner.close());
     }
 
@@ -253,7 +308,7 @@ impl Store {
     }
 
     /// What makes room is always taken, and so is what the platform itself does.
-    fn owner_for(&self, op: &Op) -> Result<&Owner> {
+    async fn owner_for(&self, op: &Op) -> Result<(&Owner, Option<Taken<'_>>)> {
         let number = route::container_of_op(op, self.n_containers())?;
         let brings = matches!(
             op,
@@ -263,10 +318,11 @@ impl Store {
                 | Op::RemoveEntries { .. }
                 | Op::UpdateAttributes { .. }
         );
-        if brings && number != route::SYSTEM && self.0.pressure.is_full() {
-            let why = "the log is full, as long-term storage does not take what is in it";
-            return Err(Error::unavailable(why));
-        }
+        let taken = if brings && number != route::SYSTEM {
+            Some(self.0.room.take(owner::bytes_of(op)).await?)
+        } else {
+            None
+        };
         let owner = &self.0.owners[number as usize];
         if matches!(op, Op::PutEntries { .. }) && number != route::SYSTEM {
             let tables_bytes = owner.lock().container.usage().tables_bytes;
@@ -275,7 +331,7 @@ impl Store {
                 return Err(Refusal::Limit { what }.into());
             }
         }
-        Ok(owner)
+        Ok((owner, taken))
     }
 
     /// Beside the platform's own.
@@ -288,25 +344,24 @@ impl Store {
 const TENANTS_TABLES_BYTES_MAX: u64 = 768 << 20;
 
 /// What is in the directory.
-#[derive(Debug)]
 struct Files {
-    dir: PathBuf,
+    folders: Arc<Folders>,
     identity: Identity,
     wal: Arc<Wal>,
 }
 
 impl Files {
-    fn open(dir: &Path, config: &Config) -> Result<Self> {
-        durable::make_private_dir(dir).map_err(Error::unavailable)?;
-        let identity = Identity::open(dir, config.containers)?;
-        let disk = Directory::open(&dir.join("log")).map_err(Error::unavailable)?;
+    fn open(folders: Arc<Folders>, config: &Config) -> Result<Self> {
+        let dir = folders("").map_err(Error::unavailable)?;
+        let identity = Identity::open(&*dir, config.containers)?;
+        let disk = folders("log").map_err(Error::unavailable)?;
         let log = wal::Config {
             segment_bytes: config.log.segment.0,
             queue_bytes: usize::try_from(config.log.queue.0).unwrap_or(usize::MAX),
         };
-        let wal = Wal::open(Arc::new(disk), log).map_err(|error| Error::reading(&error))?;
+        let wal = Wal::open(disk, log).map_err(|error| Error::reading(&error))?;
         Ok(Self {
-            dir: dir.to_owned(),
+            folders,
             identity,
             wal: Arc::new(wal),
         })
@@ -320,8 +375,8 @@ impl Files {
         behind: Arc<Behind>,
         failed: Arc<Notify>,
     ) -> Result<(Arc<Owner>, Checkpoints)> {
-        let of_container = self.dir.join("containers").join(number.to_string());
-        let checkpoints = Checkpoints::open(of_container, number)?;
+        let checkpoints = Checkpoints::open(&*self.folders, number)?;
+        checkpoints.clean(self.wal.epoch())?;
         let log = self.wal.log(LogId(number));
         let log = log.map_err(|error| Error::reading(&error))?;
         let loaded = checkpoints.load()?;

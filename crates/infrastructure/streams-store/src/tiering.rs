@@ -26,7 +26,7 @@ use crate::owner::Owner;
 use crate::route;
 
 /// Under which the table of chunks has the number of the last manifest.
-const MANIFEST: &[u8] = b"manifest";
+pub(crate) const MANIFEST: &[u8] = b"manifest";
 
 /// Entries of one change, or of one page, of the table of chunks.
 const ENTRIES_MAX: usize = 1_000;

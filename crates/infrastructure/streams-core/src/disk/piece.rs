@@ -14,6 +14,7 @@ use crate::Corrupt;
 use crate::attributes::{Attribute, AttributeId, NO_VALUE};
 use crate::container::Container;
 use crate::content::{Content, Place, Run};
+use crate::dump::{self, Field, Fields};
 use crate::names::{Position, SegmentId, Seq};
 use crate::recovery::Recovery;
 use crate::segment::{LENGTH_MAX, Segment};
@@ -219,6 +220,75 @@ fn whole(bytes: &[u8]) -> Result<PieceV1<'_>, Corrupt> {
         (piece, []) => Ok(piece),
         _ => Err(Corrupt("bytes behind a piece")),
     }
+}
+
+/// What a piece says, for people.
+pub(crate) fn describe(bytes: &[u8]) -> Result<Vec<Fields>, Corrupt> {
+    let count = |piece: &str, n: usize| {
+        let n = Field::Number(n as u64);
+        vec![vec![("piece", piece.into()), ("count", n)]]
+    };
+    Ok(match whole(bytes)? {
+        PieceV1::Head {
+            seq,
+            unnamed,
+            last_id,
+            epoch,
+            n_segments,
+        } => vec![vec![
+            ("piece", "head".into()),
+            ("seq", seq.into()),
+            ("unnamed", unnamed.into()),
+            ("last_id", last_id.into()),
+            ("epoch", epoch.into()),
+            ("segments", n_segments.into()),
+        ]],
+        PieceV1::Segment(segment) => vec![describe_segment(&segment)?],
+        PieceV1::Attributes(values) => count("attributes", values.len()),
+        PieceV1::Writers(writers) => count("writers", writers.len()),
+        PieceV1::Entries(entries) => count("entries", entries.len()),
+        PieceV1::Runs(runs) => runs.into_iter().map(describe_run).collect(),
+        PieceV1::Positions(positions) => {
+            let position = |(seq, position): (u64, u64)| {
+                vec![
+                    ("piece", "position".into()),
+                    ("seq", seq.into()),
+                    ("position", position.into()),
+                ]
+            };
+            positions.into_iter().map(position).collect()
+        }
+    })
+}
+
+fn describe_segment(segment: &SegmentV1<'_>) -> Result<Fields, Corrupt> {
+    Ok(vec![
+        ("piece", "segment".into()),
+        ("segment", segment.id.into()),
+        ("name", segment.name.into()),
+        ("kind", dump::kind(segment.kind.parse()?).into()),
+        ("start", segment.start.into()),
+        ("length", segment.length.into()),
+        ("sealed", u64::from(segment.is_sealed).into()),
+        ("modified_at_ms", segment.modified_at_ms.into()),
+        ("changed", segment.changed.into()),
+        ("attributes", segment.n_attributes.into()),
+        ("entries", segment.n_entries.into()),
+    ])
+}
+
+fn describe_run(RunV1(bytes, place): RunV1) -> Fields {
+    let (place, of, at) = match place {
+        PlaceV1::Log(record, at) => ("log", record, at),
+        PlaceV1::Stored(of, at) => ("stored", of, at),
+    };
+    vec![
+        ("piece", "run".into()),
+        ("bytes", bytes.into()),
+        ("place", place.into()),
+        ("of", of.into()),
+        ("at", at.into()),
+    ]
 }
 
 /// What the pieces so far come to.

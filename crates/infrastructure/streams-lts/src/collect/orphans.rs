@@ -68,7 +68,7 @@ impl Judge<'_> {
         let age = self.now.duration_since(modified_at);
         match found {
             Found::Foreign => counts.foreign += 1,
-            Found::Manifest => counts.manifests += 1,
+            Found::Manifest(_) => counts.manifests += 1,
             Found::Chunk(name) if name.epoch > self.epoch => counts.newer += 1,
             Found::Chunk(name) if self.under_way.contains(&name) => counts.under_way += 1,
             Found::Chunk(name) if age.is_ok_and(|age| age >= self.grace) => {

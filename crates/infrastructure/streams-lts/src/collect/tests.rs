@@ -331,7 +331,7 @@ fn what_is_young_newer_or_foreign_stays() {
     let mut page = Page::default();
     for (found, modified_at) in [
         (Found::Foreign, 0),
-        (Found::Manifest, 0),
+        (Found::Manifest(1), 0),
         (Found::Chunk(name(3)), 0),
         (Found::Chunk(name(2)), 0),
         (Found::Chunk(name(1)), 91),

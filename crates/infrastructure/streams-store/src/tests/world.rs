@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ids::ByteSize;
-use store::Registry;
+use store::{Opened, Registry};
 use tempfile::TempDir;
 
 use crate::{Config, Store};
@@ -20,6 +20,8 @@ impl World {
     pub(super) fn new() -> Self {
         let mut config = Config::default();
         config.log.segment = ByteSize(1 << 20);
+        config.log.slow_down = Duration::ZERO;
+        config.log.reserve = ByteSize(0);
         config.containers = 2;
         let world = Self {
             dir: tempfile::tempdir().expect("a directory"),
@@ -39,14 +41,27 @@ impl World {
     }
 
     pub(super) async fn open(&self) -> Store {
-        let url = format!("file://{}", self.behind().display());
-        let lts = Registry::default().open(&url).expect("a store");
-        let dir = self.dir.path().join("store");
-        let opened = Store::open(&dir, &self.config, lts).await;
+        let opened = Store::open(&self.dir(), &self.config, self.lts()).await;
         opened.expect("opened")
     }
 
-    fn behind(&self) -> PathBuf {
+    pub(super) fn dir(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    pub(super) fn lts(&self) -> Opened {
+        let url = format!("file://{}", self.behind().display());
+        Registry::default().open(&url).expect("a store")
+    }
+
+    /// What this store calls itself.
+    pub(super) fn store(&self) -> String {
+        let text = fs::read(self.dir().join("store")).expect("it is there");
+        let identity: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        identity["store"].as_str().expect("text").to_owned()
+    }
+
+    pub(super) fn behind(&self) -> PathBuf {
         self.dir.path().join("behind")
     }
 
