@@ -4,6 +4,7 @@
 //!  s/<scope>                                  x/<scope>/<stream>/<transaction, 32 hex>
 //!  t/<scope>/<stream>                         d/<scope>/<stream>/<transaction, 32 hex>
 //!  e/<scope>/<stream>/<epoch, 8 hex>          r/<scope>/<stream>          g/<scope>/<stream>          f
+//!  p/<scope>/<stream>
 //! ```
 //!
 //! A field or variant is never changed or removed, and a new variant goes last; anything else is a new version.
@@ -17,6 +18,7 @@ use crate::config::{Config, Rate, Retention, Scaling};
 use crate::cuts::Cut;
 use crate::epochs::{EpochSegments, Segment};
 use crate::error::Corrupt;
+use crate::groups::{Group, Subscription};
 use crate::names::{Epoch, NUMBER_MAX, Name, SegmentId, StreamName, TxnId};
 use crate::ranges::Range;
 use crate::rows::{
@@ -42,6 +44,7 @@ impl Key {
             Self::Retention(stream) => format!("r/{stream}"),
             Self::Grave(stream) => format!("g/{stream}"),
             Self::Floor => "f".to_owned(),
+            Self::Group(stream) => format!("p/{stream}"),
         };
         text.into_bytes()
     }
@@ -76,6 +79,7 @@ impl Key {
             ["r", scope, name] => Self::Retention(stream(scope, name)?),
             ["g", scope, name] => Self::Grave(stream(scope, name)?),
             ["f"] => Self::Floor,
+            ["p", scope, name] => Self::Group(stream(scope, name)?),
             _ => return Err(WRONG),
         };
         // Hexadecimal numbers can be written in several ways.
@@ -94,15 +98,13 @@ impl Row {
         match self {
             Self::Scope(scope) => encode(&ScopeV1(scope.is_deleted)),
             Self::Stream(stream) => encode(&StreamV1::from(&**stream)),
-            Self::Epoch(epoch) => encode(&EpochV1 {
-                reference: epoch.reference.0,
-                segments: epoch.segments().iter().map(SegmentV1::from).collect(),
-                sealed: epoch
-                    .sealed
-                    .iter()
-                    .map(|(id, len)| (id.to_wire(), *len))
-                    .collect(),
-            }),
+            Self::Epoch(epoch) => {
+                let v1 = EpochV1::from(epoch);
+                match epoch.created_at_ms {
+                    0 => encode(&v1),
+                    at_ms => encode_as(2, &EpochV2(v1, at_ms)),
+                }
+            }
             Self::Txn(txn) => encode(&TxnV1::from(txn)),
             Self::Ended(ended) => encode(&EndedV1(ended.is_committed, ended.at.into())),
             Self::Retention(retention) => {
@@ -112,6 +114,7 @@ impl Row {
             }
             Self::Grave(number) => encode(&GraveV1(*number)),
             Self::Floor(number) => encode(&FloorV1(*number)),
+            Self::Group(group) => encode(&GroupV1::from(&**group)),
         }
     }
 
@@ -126,7 +129,13 @@ impl Row {
                 Self::Scope(ScopeRow { is_deleted })
             }
             Key::Stream(_) => Self::Stream(Box::new(decode::<StreamV1>(bytes)?.parse()?)),
-            Key::Epoch(..) => Self::Epoch(decode::<EpochV1>(bytes)?.parse()?),
+            Key::Epoch(..) => Self::Epoch(match bytes.first() {
+                Some(2) => {
+                    let EpochV2(v1, at_ms) = decode_as(2, bytes)?;
+                    v1.parse(at_ms)?
+                }
+                _ => decode::<EpochV1>(bytes)?.parse(0)?,
+            }),
             Key::Txn(..) => Self::Txn(decode::<TxnV1>(bytes)?.parse()),
             Key::Ended(..) => {
                 let EndedV1(is_committed, at) = decode(bytes)?;
@@ -136,17 +145,26 @@ impl Row {
             Key::Retention(_) => Self::Retention(decode::<RetentionV1>(bytes)?.parse()?),
             Key::Grave(_) => Self::Grave(decode::<GraveV1>(bytes)?.0),
             Key::Floor => Self::Floor(decode::<FloorV1>(bytes)?.0),
+            Key::Group(_) => Self::Group(Box::new(decode::<GroupV1>(bytes)?.parse()?)),
         })
     }
 }
 
 fn encode(what: &impl Serialize) -> Vec<u8> {
-    postcard::to_stdvec(&(VERSION, what)).expect("memory takes all that has a length")
+    encode_as(VERSION, what)
+}
+
+fn encode_as(version: u8, what: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(&(version, what)).expect("memory takes all that has a length")
 }
 
 fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, Corrupt> {
+    decode_as(VERSION, bytes)
+}
+
+fn decode_as<T: for<'a> Deserialize<'a>>(version: u8, bytes: &[u8]) -> Result<T, Corrupt> {
     match bytes.split_first() {
-        Some((&VERSION, bytes)) => match postcard::take_from_bytes(bytes) {
+        Some((found, bytes)) if *found == version => match postcard::take_from_bytes(bytes) {
             Ok((what, [])) => Ok(what),
             _ => Err(Corrupt("these bytes are no row")),
         },
@@ -260,8 +278,23 @@ struct EpochV1 {
     sealed: Vec<(i64, u64)>,
 }
 
+/// Of version 2: with the time at which it was written down.
+#[derive(Serialize, Deserialize)]
+struct EpochV2(EpochV1, u64);
+
+impl From<&EpochSegments> for EpochV1 {
+    fn from(epoch: &EpochSegments) -> Self {
+        let sealed = epoch.sealed.iter();
+        Self {
+            reference: epoch.reference.0,
+            segments: epoch.segments().iter().map(SegmentV1::from).collect(),
+            sealed: sealed.map(|(id, len)| (id.to_wire(), *len)).collect(),
+        }
+    }
+}
+
 impl EpochV1 {
-    fn parse(self) -> Result<EpochSegments, Corrupt> {
+    fn parse(self, created_at_ms: u64) -> Result<EpochSegments, Corrupt> {
         let n_segments = self.segments.len();
         let segments: Vec<_> = self
             .segments
@@ -274,6 +307,7 @@ impl EpochV1 {
         let mut epoch = EpochSegments::new(Epoch(self.reference), segments)?;
         debug_assert_eq!(epoch.segments().len(), n_segments);
         epoch.sealed = in_order(self.sealed)?;
+        epoch.created_at_ms = created_at_ms;
         Ok(epoch)
     }
 }
@@ -549,6 +583,90 @@ impl StreamV1 {
             active: Epoch(self.active),
             commit,
             head,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct GroupV1 {
+    id: u128,
+    generation: u64,
+    refresh_ms: u64,
+    checkpoint_ms: u64,
+    checkpoints_max: u32,
+    retention: SubscriptionV1,
+    from: Vec<CutOfV1>,
+    to: Vec<CutOfV1>,
+    rollover_size_bytes: u64,
+}
+
+/// Scope, stream and cut; in order.
+#[derive(Serialize, Deserialize)]
+struct CutOfV1(String, String, CutV1);
+
+#[derive(Serialize, Deserialize)]
+enum SubscriptionV1 {
+    None,
+    Manual,
+    Automatic,
+}
+
+impl From<&Group> for GroupV1 {
+    fn from(group: &Group) -> Self {
+        let cuts = |cuts: &BTreeMap<StreamName, Cut>| {
+            let cuts = cuts.iter().map(|(name, cut)| {
+                CutOfV1(name.scope.to_string(), name.stream.to_string(), cut_v1(cut))
+            });
+            cuts.collect()
+        };
+        Self {
+            id: group.id,
+            generation: group.generation,
+            refresh_ms: group.refresh_ms,
+            checkpoint_ms: group.checkpoint_ms,
+            checkpoints_max: group.checkpoints_max,
+            retention: match group.retention {
+                Subscription::None => SubscriptionV1::None,
+                Subscription::Manual => SubscriptionV1::Manual,
+                Subscription::Automatic => SubscriptionV1::Automatic,
+            },
+            from: cuts(&group.from),
+            to: cuts(&group.to),
+            rollover_size_bytes: group.rollover_size_bytes,
+        }
+    }
+}
+
+impl GroupV1 {
+    fn parse(self) -> Result<Group, Corrupt> {
+        const WRONG: Corrupt = Corrupt("a row has an impossible reader group");
+        let cuts = |cuts: Vec<CutOfV1>| {
+            let n_cuts = cuts.len();
+            let cuts = cuts.into_iter().map(|CutOfV1(scope, stream, cut)| {
+                let name = StreamName::new(&scope, &stream).map_err(|_| WRONG)?;
+                Ok((name, in_order(cut)?))
+            });
+            let cuts: BTreeMap<_, _> = cuts.collect::<Result<_, Corrupt>>()?;
+            if cuts.len() == n_cuts {
+                Ok(cuts)
+            } else {
+                Err(WRONG)
+            }
+        };
+        Ok(Group {
+            id: self.id,
+            generation: self.generation,
+            refresh_ms: self.refresh_ms,
+            checkpoint_ms: self.checkpoint_ms,
+            checkpoints_max: self.checkpoints_max,
+            retention: match self.retention {
+                SubscriptionV1::None => Subscription::None,
+                SubscriptionV1::Manual => Subscription::Manual,
+                SubscriptionV1::Automatic => Subscription::Automatic,
+            },
+            from: cuts(self.from)?,
+            to: cuts(self.to)?,
+            rollover_size_bytes: self.rollover_size_bytes,
         })
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct EpochSegments {
     segments: Vec<Segment>,
     /// How long those of the epoch before that this one does not have were, once they are sealed.
     pub sealed: BTreeMap<SegmentId, u64>,
+    /// On the wall, since 1970; 0: nobody has noted it.
+    pub created_at_ms: u64,
 }
 
 impl EpochSegments {
@@ -51,6 +53,7 @@ impl EpochSegments {
             reference,
             segments,
             sealed: BTreeMap::new(),
+            created_at_ms: 0,
         })
     }
 
@@ -92,6 +95,7 @@ impl EpochSegments {
             reference: self.reference,
             segments: segments.collect(),
             sealed: BTreeMap::new(),
+            created_at_ms: 0,
         }
     }
 }

@@ -38,9 +38,9 @@
 //!
 //! # In which order to read
 //! `names`, `ranges`, `epochs`, `cuts`: what a stream is. `rows`: what is remembered of it, and `disk` as bytes. `step`: what is said to whom.
-//! `state` holds the rows, `lanes` says whose turn it is, and `work` what is done, one file for each kind. `questions` changes nothing.
+//! `state` holds the rows, `lanes` says whose turn it is, and `work` what is done, one file for each kind. `questions` changes nothing, `check` neither.
 //!
-//! Not here yet, with a place in rows as new kinds or versions: automatic scaling, key-value tables, reader groups, watermarks.
+//! Not here yet, with a place in rows as new kinds or versions: automatic scaling, key-value tables, what reader groups have read, watermarks.
 #![forbid(unsafe_code)]
 
 mod names;
@@ -51,6 +51,7 @@ mod epochs;
 mod cuts;
 
 mod config;
+mod groups;
 mod rows;
 
 mod disk;
@@ -66,6 +67,8 @@ mod work;
 mod questions;
 mod retention;
 
+pub mod check;
+
 mod error;
 mod limits;
 
@@ -73,9 +76,10 @@ pub use self::config::{Config, Rate, Retention, Scaling};
 pub use self::cuts::Cut;
 pub use self::epochs::{Segment, Successor};
 pub use self::error::{Corrupt, Refusal};
+pub use self::groups::{Group, Subscription};
 pub use self::limits::Limits;
 pub use self::names::{Epoch, Name, SYSTEM_SCOPE, SegmentId, StreamName, TxnId, Unique};
-pub use self::questions::{Page, Usage};
+pub use self::questions::{Page, ScaleEvent, Usage};
 pub use self::ranges::Range;
 pub use self::state::Control;
 pub use self::step::{

@@ -1,11 +1,12 @@
 //! What is asked about scopes and streams, and changes nothing.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use crate::config::Config;
 use crate::cuts::{self, Cut};
 use crate::epochs::{EpochSegments, Segment, Successor};
 use crate::error::Refusal;
+use crate::groups::Group;
 use crate::names::{Epoch, Name, SYSTEM_SCOPE, SegmentId, StreamName, TxnId};
 use crate::rows::{State, TxnState};
 use crate::state::{Control, Stream};
@@ -46,6 +47,22 @@ pub struct Usage {
     /// Deleted streams whose numbers are remembered one by one.
     pub n_graves: usize,
 }
+
+/// An epoch, as what its scale has changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleEvent {
+    /// When it began on the wall, since 1970; 0: it is not known.
+    pub at_ms: u64,
+    /// With when each began.
+    pub segments: Vec<(Segment, u64)>,
+    /// Of the segments before, those that became several.
+    pub n_splits: usize,
+    /// Of its segments, those that were several before.
+    pub n_merges: usize,
+}
+
+/// Segments of all events of one answer.
+const SCALE_EVENT_SEGMENTS_MAX: usize = 100_000;
 
 /// What the page before has not had.
 fn behind(token: &str) -> (Bound<&str>, Bound<&str>) {
@@ -119,6 +136,15 @@ impl Control {
     /// [`Refusal::NoStream`].
     pub fn config(&self, stream: &StreamName) -> Result<&Config, Refusal> {
         Ok(&self.visible(stream)?.row.config)
+    }
+
+    /// The reader group that a stream is of.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`].
+    pub fn group(&self, stream: &StreamName) -> Result<&Group, Refusal> {
+        let group = self.visible(stream)?.group.as_deref();
+        group.ok_or(Refusal::NoStream)
     }
 
     /// It is not written any more, or will not be in a moment.
@@ -229,6 +255,44 @@ impl Control {
         Ok(cuts::size_until(&stream.epochs, cut))
     }
 
+    /// The epochs that began in a time, and the last one before that, which is what the first of them has changed.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStream`], and [`Refusal::Limit`]: ask for less time.
+    pub fn scale_events(
+        &self,
+        stream: &StreamName,
+        ms: RangeInclusive<u64>,
+    ) -> Result<Vec<ScaleEvent>, Refusal> {
+        let stream = self.visible(stream)?;
+        let known = stream.epochs.iter();
+        let until = known
+            .take_while(|(epoch, it)| *epoch <= stream.row.active && it.created_at_ms <= *ms.end());
+        let until: Vec<_> = until.map(|(_, segments)| segments).collect();
+        let n_before = until.partition_point(|it| it.created_at_ms < *ms.start());
+        let asked = &until[n_before.saturating_sub(1)..];
+        let n_segments = asked.iter().map(|it| it.segments().len()).sum();
+        let what = "segments of events; ask for less time";
+        self.limits
+            .check(what, n_segments, SCALE_EVENT_SEGMENTS_MAX)?;
+        let mut before: Option<&EpochSegments> = None;
+        let events = asked.iter().map(|epoch| {
+            let before = before.replace(epoch).unwrap_or(epoch);
+            let began_at_ms = |segment: &Segment| {
+                let epoch = stream.epochs.get(segment.id.epoch);
+                epoch.map_or(0, |epoch| epoch.created_at_ms)
+            };
+            let segments = epoch.segments().iter();
+            ScaleEvent {
+                at_ms: epoch.created_at_ms,
+                segments: segments.map(|it| (*it, began_at_ms(it))).collect(),
+                n_splits: n_divided(before, epoch),
+                n_merges: n_divided(epoch, before),
+            }
+        });
+        Ok(events.collect())
+    }
+
     /// How far the scale is that ended an epoch.
     ///
     /// # Errors
@@ -279,6 +343,18 @@ impl Control {
         let ended = ended.map(|(_, id)| (*id, stream.ended[id].row.is_committed));
         Ok(ended.collect())
     }
+}
+
+/// How many segments of an epoch have their keys in several of the other one.
+fn n_divided(epoch: &EpochSegments, other: &EpochSegments) -> usize {
+    let mut lows: Vec<_> = other.segments().iter().map(|it| it.range.low()).collect();
+    lows.sort_unstable_by(f64::total_cmp);
+    let is_divided = |segment: &&Segment| {
+        let range = segment.range;
+        let first = lows.partition_point(|low| *low <= range.low());
+        lows.get(first).is_some_and(|low| *low < range.high())
+    };
+    epoch.segments().iter().filter(is_divided).count()
 }
 
 impl Stream {

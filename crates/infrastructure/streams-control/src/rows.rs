@@ -6,6 +6,7 @@ use crate::clock::Stamp;
 use crate::config::Config;
 use crate::cuts::Cut;
 use crate::epochs::{EpochSegments, Segment};
+use crate::groups::Group;
 use crate::names::{Epoch, Name, SegmentId, StreamName, TxnId};
 
 /// Which row.
@@ -27,6 +28,8 @@ pub(crate) enum Key {
     Grave(StreamName),
     /// That there were others.
     Floor,
+    /// What the readers of a stream of theirs have agreed on.
+    Group(StreamName),
 }
 
 /// What it says.
@@ -48,6 +51,8 @@ pub(crate) enum Row {
     Grave(u32),
     /// Of [`Key::Floor`]: the lowest number that no segment had of any stream that is deleted and has no grave.
     Floor(u32),
+    /// Of [`Key::Group`].
+    Group(Box<Group>),
 }
 
 /// A scope.

@@ -6,6 +6,7 @@ use crate::clock::{Clock, Stamp};
 use crate::cuts::Cut;
 use crate::epochs::{EpochSegments, Epochs};
 use crate::error::Corrupt;
+use crate::groups::Group;
 use crate::lanes::{Lane, LaneKey};
 use crate::limits::Limits;
 use crate::names::{Epoch, Name, SYSTEM_SCOPE, StreamName, TxnId};
@@ -65,6 +66,8 @@ pub(crate) struct Stream {
     pub(crate) ended: BTreeMap<TxnId, Ended>,
     pub(crate) ended_in_order: BTreeSet<(Stamp, TxnId)>,
     pub(crate) retention: RetentionRow,
+    /// Of a stream that is that of a reader group.
+    pub(crate) group: Option<Box<Group>>,
     /// In `Control::due`.
     due_ms: Option<u64>,
 }
@@ -104,6 +107,7 @@ impl Stream {
             ended: BTreeMap::new(),
             ended_in_order: BTreeSet::new(),
             retention: RetentionRow::default(),
+            group: None,
             due_ms: None,
         }
     }
@@ -333,6 +337,7 @@ impl Control {
                 self.graves_in_order.insert((number, name.clone()));
             }
             (Key::Floor, Row::Floor(number)) => self.floor = number,
+            (Key::Group(name), Row::Group(group)) => self.stream_mut(name)?.group = Some(group),
             _ => return Err(Corrupt("a row is not what its key says")),
         }
         Ok(())
@@ -417,6 +422,11 @@ impl Control {
                 }
             }
             Key::Floor => self.floor = 0,
+            Key::Group(name) => {
+                if let Ok(stream) = self.stream_mut(name) {
+                    stream.group = None;
+                }
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use crate::config::{Config, Rate};
 use crate::cuts::Cut;
 use crate::epochs::Segment;
 use crate::error::Refusal;
+use crate::groups::Group;
 use crate::names::{Epoch, Name, SegmentId, StreamName, TxnId, Unique};
 use crate::ranges::Range;
 
@@ -66,6 +67,12 @@ pub enum Request {
     },
     /// What was written in it never becomes part of the stream.
     AbortTxn(StreamName, TxnId),
+    /// A new reader group, with this stream. One that is there stays as it is.
+    CreateGroup(StreamName, Box<Group>),
+    /// It is to be like this, if it has that id and generation.
+    UpdateGroup(StreamName, Box<Group>),
+    /// With its stream, if it has that id.
+    DeleteGroup(StreamName, u128),
 }
 
 /// What was done.
@@ -89,6 +96,8 @@ pub enum Response {
     },
     /// Of [`Request::PingTxn`].
     Ping(Ping),
+    /// As it is now.
+    Group(Box<Group>),
 }
 
 /// What becomes of a transaction that is pinged.

@@ -61,8 +61,10 @@ impl Control {
                 let mut again = again;
                 again.sealed = of_txns.ids().zip(replies.iter().copied()).collect();
                 let first = stream.row.active.next();
-                let row =
-                    |epoch, segments| (Key::Epoch(name.clone(), epoch), Some(Row::Epoch(segments)));
+                let row = |epoch, mut segments: EpochSegments| {
+                    segments.created_at_ms = self.created_at_ms(stream, epoch);
+                    (Key::Epoch(name.clone(), epoch), Some(Row::Epoch(segments)))
+                };
                 Next::Write(vec![row(first, of_txns), row(first.next(), again)])
             }
             7 => Next::Call(seal(stream.active())),
@@ -92,6 +94,7 @@ impl Control {
             row.active = first.next();
             let (mut of_txns, _) = stream.rolled(commit).expect("it was checked");
             of_txns.sealed = stream.active().ids().zip(lengths.iter().copied()).collect();
+            of_txns.created_at_ms = self.created_at_ms(stream, first);
             rows.push((Key::Epoch(name.clone(), first), Some(Row::Epoch(of_txns))));
         }
         rows.insert(0, stream_row(name, row));

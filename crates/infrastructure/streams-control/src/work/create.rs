@@ -47,7 +47,7 @@ impl Control {
         both
     }
 
-    fn new_streams(&self, name: &StreamName, config: &Config) -> Result<Rows, Refusal> {
+    pub(super) fn new_streams(&self, name: &StreamName, config: &Config) -> Result<Rows, Refusal> {
         let scope = self.scopes.get(&name.scope).ok_or(Refusal::NoScope)?;
         let scope_lane = self.lanes.get(&LaneKey::Scope(name.scope.clone()));
         let is_deletion =
@@ -65,7 +65,7 @@ impl Control {
             .check("streams", n_streams, self.limits.streams_max)?;
         let mut rows = self.new_stream(name, config)?;
         if let Some(mark) = mark {
-            rows.extend(self.new_stream(&mark, &config_of_marks())?);
+            rows.extend(self.new_stream(&mark, &config_of_one(0))?);
         }
         Ok(rows)
     }
@@ -91,10 +91,11 @@ impl Control {
             Segment { id, range }
         });
         let epoch = EpochSegments::new(Epoch(0), segments.collect());
-        let epoch = epoch.map_err(|_| Refusal::Invalid("its segments do not tile all keys"))?;
+        let mut epoch = epoch.map_err(|_| Refusal::Invalid("its segments do not tile all keys"))?;
+        epoch.created_at_ms = self.clock.stamp().wall_ms;
         let row = StreamRow {
             config: config.clone(),
-            created_at_ms: self.clock.stamp().wall_ms,
+            created_at_ms: epoch.created_at_ms,
             state: State::Creating,
             active: Epoch(0),
             commit: None,
@@ -138,7 +139,8 @@ impl Control {
     }
 }
 
-fn config_of_marks() -> Config {
+/// Of a stream of one segment, which clients did not choose.
+pub(super) fn config_of_one(rollover_size_bytes: u64) -> Config {
     Config {
         scaling: Scaling {
             rate: Rate::Fixed,
@@ -148,7 +150,7 @@ fn config_of_marks() -> Config {
         retention: None,
         tags: BTreeSet::new(),
         timestamp_aggregation_timeout_ms: 0,
-        rollover_size_bytes: 0,
+        rollover_size_bytes,
     }
 }
 

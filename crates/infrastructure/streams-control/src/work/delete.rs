@@ -20,11 +20,7 @@ impl Control {
                 if self.visible(name)?.row.state != State::Sealed {
                     return Err(Refusal::StreamNotSealed);
                 }
-                let mut graves = both.iter().map(|(name, _)| Key::Grave(name.clone()));
-                if graves.any(|grave| self.is_planned(&LaneKey::Graves, &grave)) {
-                    return Ok(Next::Park);
-                }
-                Next::Write(deleting(&both))
+                self.begin_deletion(&both)
             }
             1 => Next::Call(both.iter().flat_map(delete_calls).collect()),
             2 => {
@@ -42,6 +38,14 @@ impl Control {
             }
             _ => Next::Done(Response::Done),
         })
+    }
+
+    pub(super) fn begin_deletion(&self, both: &[Pair<'_>]) -> Next {
+        let mut graves = both.iter().map(|(name, _)| Key::Grave(name.clone()));
+        if graves.any(|grave| self.is_planned(&LaneKey::Graves, &grave)) {
+            return Next::Park;
+        }
+        Next::Write(deleting(both))
     }
 
     /// A stream and that of its watermarks, as far as they are there.
@@ -122,5 +126,6 @@ fn parts_of<'a>((name, stream): &'a Pair<'_>) -> impl Iterator<Item = Key> + 'a 
     let epochs = epochs.map(move |(epoch, _)| Key::Epoch(key(), epoch));
     let has_tails = !stream.retention.tails.is_empty();
     let tails = has_tails.then(|| Key::Retention(key()));
-    txns.chain(ended).chain(epochs).chain(tails)
+    let group = stream.group.is_some().then(|| Key::Group(key()));
+    txns.chain(ended).chain(epochs).chain(tails).chain(group)
 }

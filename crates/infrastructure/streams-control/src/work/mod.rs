@@ -11,12 +11,16 @@
 //! | commit | `Committing` | merge | `Active`, transactions ended |
 //! | … rolling | `Committing` | create, merge, seal, create, lengths; *rows: both epochs*; seal, lengths | the same, active epoch |
 //! | abort | `Aborting` | delete | transactions ended |
+//! | create a group | as create, and the group | create | `Active` |
+//! | update a group | | | the group |
+//! | delete a group | as delete | delete | and the group |
 //! | fold graves | | | the floor, graves go |
 //!
 //! Many calls of one step are several plans. What is refused for good has a table of its own, in `undo`.
 
 mod create;
 mod delete;
+mod group;
 mod resize;
 mod scope;
 mod seal;
@@ -31,6 +35,7 @@ use std::collections::VecDeque;
 use crate::config::Config;
 use crate::cuts::Cut;
 use crate::error::Refusal;
+use crate::groups::Group;
 use crate::lanes::LaneKey;
 use crate::names::{Name, SegmentId, StreamName, TxnId, Unique};
 use crate::ranges::Range;
@@ -51,6 +56,9 @@ pub(crate) enum Work {
     Delete(StreamName),
     /// Whatever it takes.
     Destroy(StreamName),
+    CreateGroup(StreamName, Box<Group>),
+    UpdateGroup(StreamName, Box<Group>),
+    DeleteGroup(StreamName, u128),
     /// Notes where it ends, and what may go.
     Retain(StreamName),
     CreateTxn(StreamName, u64, Unique),
@@ -186,6 +194,9 @@ impl From<Request> for Work {
                 Self::CommitTxn(stream, txn, committed)
             }
             Request::AbortTxn(stream, txn) => Self::AbortTxn(stream, txn),
+            Request::CreateGroup(stream, group) => Self::CreateGroup(stream, group),
+            Request::UpdateGroup(stream, group) => Self::UpdateGroup(stream, group),
+            Request::DeleteGroup(stream, id) => Self::DeleteGroup(stream, id),
         }
     }
 }
@@ -204,6 +215,9 @@ impl Work {
             | Self::Seal(stream)
             | Self::Delete(stream)
             | Self::Destroy(stream)
+            | Self::CreateGroup(stream, _)
+            | Self::UpdateGroup(stream, _)
+            | Self::DeleteGroup(stream, _)
             | Self::Retain(stream)
             | Self::CreateTxn(stream, ..)
             | Self::ExtendTxn(stream, ..)
@@ -247,6 +261,9 @@ impl Control {
             Work::Seal(stream) => self.seal(stream, step),
             Work::Delete(stream) => self.delete(stream, step),
             Work::Destroy(stream) => self.destroy(stream, step),
+            Work::CreateGroup(stream, group) => self.create_group(stream, group, step),
+            Work::UpdateGroup(stream, group) => self.update_group(stream, group, step),
+            Work::DeleteGroup(stream, id) => self.delete_group(stream, *id, step),
             Work::Retain(stream) => self.retain(stream, step, &job.replies),
             Work::CreateTxn(stream, lease_ms, unique) => {
                 self.create_txn(stream, *lease_ms, *unique, step)

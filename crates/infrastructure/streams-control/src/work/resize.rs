@@ -3,7 +3,7 @@
 use crate::epochs::Segment;
 use crate::error::Refusal;
 use crate::lanes::lengths;
-use crate::names::{NUMBER_MAX, SegmentId, StreamName};
+use crate::names::{Epoch, NUMBER_MAX, SegmentId, StreamName};
 use crate::ranges::{Range, joined};
 use crate::rows::{Key, Replacement, Row, State, StreamRow};
 use crate::state::{Control, Stream};
@@ -52,6 +52,7 @@ impl Control {
             let mut scaled = stream.scaled(replacement).expect("it was checked");
             let sealed = replacement.sealed.iter().copied();
             scaled.sealed = sealed.zip(lengths.iter().copied()).collect();
+            scaled.created_at_ms = self.created_at_ms(stream, next_epoch);
             let key = Key::Epoch(name.clone(), next_epoch);
             (key, Some(Row::Epoch(scaled)))
         };
@@ -86,6 +87,18 @@ impl Control {
                 Next::Write(vec![stream_row(name, row), with_lengths(replies)])
             }
         })
+    }
+}
+
+impl Control {
+    /// When an epoch was written down, or now. None is earlier than the one before it, whatever the clock says.
+    pub(super) fn created_at_ms(&self, stream: &Stream, epoch: Epoch) -> u64 {
+        let known = stream.epochs.get(epoch);
+        let now_ms = || {
+            let before = stream.epochs.iter().map(|(_, epoch)| epoch.created_at_ms);
+            before.fold(self.clock.stamp().wall_ms, u64::max)
+        };
+        known.map_or_else(now_ms, |epoch| epoch.created_at_ms)
     }
 }
 

@@ -30,7 +30,11 @@ impl Control {
         Some(match &job.work {
             Work::Retain(_) => refused(),
             _ if job.is_undecided() && job.waiting.is_some() => refused(),
-            Work::Create(name, _) | Work::Update(name, _) if job.step == 1 => undo(name),
+            Work::Create(name, _) | Work::CreateGroup(name, _) | Work::Update(name, _)
+                if job.step == 1 =>
+            {
+                undo(name)
+            }
             Work::Scale(name, ..) if !self.stream(name).is_some_and(has_next_epoch) => undo(name),
             Work::CreateTxn(name, _, unique) if job.step == 1 => {
                 let epoch = self.stream(name)?.active().reference;
@@ -61,7 +65,11 @@ impl Control {
             };
             let rows = |(name, stream): &(StreamName, &Stream)| {
                 let epoch = Key::Epoch(name.clone(), stream.row.active);
-                [(epoch, None), (Key::Stream(name.clone()), None)]
+                let group = stream.group.is_some().then(|| Key::Group(name.clone()));
+                let parts = [epoch].into_iter().chain(group);
+                parts
+                    .chain([Key::Stream(name.clone())])
+                    .map(|key| (key, None))
             };
             return Ok(match step {
                 0 => Next::Call(

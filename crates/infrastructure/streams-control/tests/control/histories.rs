@@ -1,9 +1,9 @@
 //! Random histories, and fixed ones that are broken off at each point.
 
 use proptest::prelude::*;
-use streams_control::{Range, Request, Segment, StreamName};
+use streams_control::{Group, Range, Request, Segment, StreamName};
 
-use crate::world::{Fault, World, by_size, config, scope, stream};
+use crate::world::{Fault, World, by_size, config, group, scope, stream};
 
 /// What happens next. Numbers choose among what is there.
 #[derive(Clone, Debug)]
@@ -16,6 +16,7 @@ enum Event {
     Seal(u8),
     Delete(u8),
     DeleteScope(bool),
+    Group(u8),
     Begin(u8),
     Ping(u8),
     Commit(u8),
@@ -38,6 +39,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0..3_u8).prop_map(Event::Seal),
         1 => (0..3_u8).prop_map(Event::Delete),
         1 => (0..20_u8).prop_map(|n| Event::DeleteScope(n == 0)),
+        2 => (0..3_u8).prop_map(Event::Group),
         6 => (0..3_u8).prop_map(Event::Begin),
         2 => any::<u8>().prop_map(Event::Ping),
         6 => any::<u8>().prop_map(Event::Commit),
@@ -77,6 +79,15 @@ fn scale(world: &World, stream: &StreamName, n: u8, is_split: bool) -> Option<Re
     })
 }
 
+fn group_request(n: u8) -> Request {
+    let name = Group::stream("lab", "team").expect("a name");
+    match n {
+        0 => Request::CreateGroup(name, Box::new(group())),
+        1 => Request::UpdateGroup(name, Box::new(group())),
+        _ => Request::DeleteGroup(name, group().id),
+    }
+}
+
 fn happen(world: &mut World, event: &Event) {
     let request = match *event {
         Event::Create(s, 3) => Some(Request::CreateStream(stream(s), by_size(20))),
@@ -92,6 +103,7 @@ fn happen(world: &mut World, event: &Event) {
         Event::Delete(s) => Some(Request::DeleteStream(stream(s))),
         Event::DeleteScope(true) => Some(Request::DeleteScopeRecursive(scope())),
         Event::DeleteScope(false) => Some(Request::CreateScope(scope())),
+        Event::Group(n) => Some(group_request(n)),
         Event::Begin(s) => Some(Request::CreateTxn {
             stream: stream(s),
             lease_ms: 1_000,

@@ -1,12 +1,22 @@
 //! What never succeeds as it is, and what fails once.
 
-use streams_control::{Cut, Epoch, Refusal, Request, Response, ScaleStatus, TxnStatus};
+use streams_control::{
+    Cut, Epoch, Group, Refusal, Request, Response, ScaleStatus, StreamName, TxnStatus,
+};
 
 use crate::tables::{current, id, scale, world};
-use crate::world::{World, config, scope, stream};
+use crate::world::{World, config, group, scope, stream};
 
 fn refused(why: &str) -> Result<Response, Refusal> {
     Err(Refusal::Refused(why.to_owned()))
+}
+
+fn team() -> StreamName {
+    Group::stream("lab", "team").expect("a name")
+}
+
+fn rival() -> StreamName {
+    Group::stream("lab", "rival").expect("a name")
 }
 
 #[test]
@@ -26,10 +36,15 @@ fn a_full_store_refuses_and_nothing_is_left() {
         unique: world.unique(),
     };
     assert_eq!(world.ask(begin), full);
+    let create_group = Request::CreateGroup(team(), Box::new(group()));
+    assert_eq!(world.ask(create_group.clone()), full);
+    assert!(!world.control.has_stream(&team()));
     world.check().expect("it is whole");
     // And all of it goes on.
     world.is_full = false;
     world.ask(create).expect("there is room");
+    world.ask(create_group).expect("there is room");
+    assert_eq!(world.control.group(&team()), Ok(&group()));
     world.ask(split).expect("there is room");
     let status = world.control.scale_status(&stream(0), Epoch(0));
     assert_eq!(status, Ok(ScaleStatus::Success));
@@ -131,12 +146,17 @@ fn an_answer_says_what_happens() {
             Request::AbortTxn(stream(0), txn.id),
             Request::SealStream(stream(0)),
             Request::CreateScope(streams_control::Name::new("other").expect("a name")),
+            Request::CreateGroup(team(), Box::new(group())),
+            Request::UpdateGroup(rival(), Box::new(group())),
+            Request::DeleteGroup(rival(), group().id),
         ]
     };
-    for idx in 0..7 {
+    for idx in 0..10 {
         for n_before in 0..12 {
             let mut world = world(2);
             world.append(&stream(0), 20);
+            let create = Request::CreateGroup(rival(), Box::new(group()));
+            world.ask(create).expect("a group");
             let request = requests(&mut world)[idx].clone();
             let before = world.rows();
             let ticket = world.request(request.clone());

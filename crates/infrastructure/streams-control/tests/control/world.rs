@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use streams_control::{
-    Action, Call, Change, Config, Control, Cut, Effects, Limits, Name, Outcome, Plan, Range, Rate,
-    Refusal, Request, Response, Retention, Scaling, Segment, SegmentId, StreamName, Ticket, TxnId,
-    TxnStatus, Unique, Version,
+    Action, Call, Change, Config, Control, Cut, Effects, Group, Limits, Name, Outcome, Plan, Range,
+    Rate, Refusal, Request, Response, Retention, Scaling, Segment, SegmentId, StreamName,
+    Subscription, Ticket, TxnId, TxnStatus, Unique, Version,
 };
 
 /// What a broken world does.
@@ -83,6 +83,20 @@ pub(crate) fn config(segments_min: u32) -> Config {
         retention: None,
         tags: BTreeSet::new(),
         timestamp_aggregation_timeout_ms: 0,
+        rollover_size_bytes: 0,
+    }
+}
+
+pub(crate) fn group() -> Group {
+    Group {
+        id: 7,
+        generation: 0,
+        refresh_ms: 3_000,
+        checkpoint_ms: 30_000,
+        checkpoints_max: 3,
+        retention: Subscription::None,
+        from: [(stream(0), Cut::new())].into(),
+        to: [(stream(0), Cut::new())].into(),
         rollover_size_bytes: 0,
     }
 }
