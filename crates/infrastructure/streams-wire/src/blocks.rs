@@ -108,6 +108,12 @@ pub struct Joiner {
 }
 
 impl Joiner {
+    /// A block has not ended.
+    #[must_use]
+    pub fn is_in_block(&self) -> bool {
+        self.block.is_some()
+    }
+
     /// # Errors
     /// See [`JoinError`].
     pub fn join(&mut self, request: Request) -> Result<Joined, JoinError> {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
@@ -14,9 +14,10 @@ use streams_wire::blocks::{Joined, Joiner};
 use streams_wire::frame::{Split, split};
 use streams_wire::requests::{Hello, Request};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
+use super::allowed::{Until, until};
 use super::outbox::Outbox;
 use super::writers::Writers;
 
@@ -25,6 +26,12 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Memory for a frame is taken as it comes, this much ahead.
 const AHEAD_BYTES: usize = 1 << 20;
+
+/// A longer frame takes room of all connections until it has come and is taken. The longest token fits into shorter ones.
+const LONG_BYTES: usize = 2 * READ_BYTES;
+
+/// So long as much of it as is taken ahead may take to come.
+const PROGRESS: Duration = Duration::from_secs(30);
 
 /// So long a client may take to say that it speaks this protocol, and in so many bytes.
 const GREETING: Duration = Duration::from_secs(10);
@@ -44,8 +51,39 @@ pub(super) struct Connection {
     pub(super) fetches: Arc<Semaphore>,
     /// It has made segments that go with it.
     pub(super) has_transient: bool,
+    /// It has shown a token, if one is wanted.
+    pub(super) is_trusted: bool,
     joiner: Joiner,
     is_greeted: bool,
+}
+
+/// A long frame that comes, or a block of appends with one.
+struct Arriving {
+    _room: OwnedSemaphorePermit,
+    /// More of it is to have come by then.
+    late: Instant,
+    seen: usize,
+}
+
+impl Arriving {
+    fn new(room: OwnedSemaphorePermit) -> Self {
+        Self {
+            _room: room,
+            late: rt::now() + PROGRESS,
+            seen: 0,
+        }
+    }
+
+    /// So much of it is there.
+    fn see(&mut self, n_bytes: usize) {
+        if n_bytes < self.seen {
+            self.seen = 0;
+        }
+        if n_bytes >= self.seen + AHEAD_BYTES {
+            self.late = rt::now() + PROGRESS;
+            self.seen = n_bytes;
+        }
+    }
 }
 
 pub(super) async fn serve(
@@ -66,6 +104,7 @@ pub(super) async fn serve(
         has_transient: false,
         joiner: Joiner::default(),
         is_greeted: false,
+        is_trusted: shared.tokens.is_none(),
         shared,
     };
     outbox.send(Hello::OURS);
@@ -96,13 +135,12 @@ impl Connection {
         let outbox = Arc::clone(&self.outbox);
         let mut over = std::pin::pin!(outbox.over());
         let mut received = BytesMut::new();
+        let mut arriving: Option<Arriving> = None;
+        let greeted_by = rt::now() + GREETING;
         loop {
-            // A full buffer may have many.
-            while self.waiting.len() >= self.shared.limits.reads {
-                tokio::select! {
-                    () = &mut over => return Ok(()),
-                    _ = self.waiting.next() => {}
-                }
+            let late = arriving.as_ref().map(|arriving| arriving.late);
+            if !self.may_ask(over.as_mut(), late).await? {
+                return Ok(());
             }
             match split(&mut received).map_err(io::Error::other)? {
                 Split::Frame(frame) => {
@@ -111,27 +149,74 @@ impl Connection {
                         taken = self.take(request) => taken?,
                         () = &mut over => return Ok(()),
                     }
+                    if self.joiner.is_in_block() {
+                        // It has room for that, and its end is to come.
+                        arriving
+                            .iter_mut()
+                            .for_each(|it| it.late = rt::now() + PROGRESS);
+                    } else if arriving.take().is_some() {
+                        // Memory for a long frame is not kept for short ones.
+                        received = BytesMut::from(&received[..]);
+                    }
                     continue;
                 }
                 Split::Missing(n_bytes) if !self.is_greeted && n_bytes > GREETING_BYTES => {
                     return Err(io::Error::other("that is no greeting"));
                 }
+                Split::Missing(n_bytes) if n_bytes > LONG_BYTES && !self.is_trusted => {
+                    return Err(io::Error::other("a long request without a token before it"));
+                }
                 Split::Missing(n_bytes) => {
+                    if n_bytes > LONG_BYTES && arriving.is_none() {
+                        let room = self.shared.room_for_frame(n_bytes);
+                        let room = tokio::select! {
+                            room = room => room,
+                            () = &mut over => return Ok(()),
+                        };
+                        arriving = Some(Arriving::new(room));
+                    }
+                    if let Some(arriving) = &mut arriving {
+                        arriving.see(received.len());
+                    }
                     received.reserve(n_bytes.clamp(READ_BYTES, AHEAD_BYTES));
                 }
             }
+            let late = arriving.as_ref().map(|arriving| arriving.late);
+            let greeted_by = (!self.is_greeted).then_some(greeted_by);
+            let expires = self.writers.expires();
             tokio::select! {
                 biased;
                 () = &mut over => return Ok(()),
-                Some(()) = self.waiting.next() => {}
-                () = tokio::time::sleep(GREETING), if !self.is_greeted => {
-                    return Err(io::ErrorKind::TimedOut.into());
+                () = until(expires) => {
+                    if self.writers.expire() {
+                        return Ok(());
+                    }
                 }
+                Some(()) = self.waiting.next() => {}
+                () = until(late) => return Err(io::ErrorKind::TimedOut.into()),
+                () = until(greeted_by) => return Err(io::ErrorKind::TimedOut.into()),
                 n_bytes = reader.read_buf(&mut received) => {
                     if n_bytes? == 0 {
                         return Ok(());
                     }
                 }
+            }
+        }
+    }
+
+    /// Who does not take answers asks no more, nor does who waits for too much. Whether the connection goes on.
+    async fn may_ask(
+        &mut self,
+        mut over: Pin<&mut impl Future<Output = ()>>,
+        late: Until,
+    ) -> io::Result<bool> {
+        loop {
+            let has_many = self.waiting.len() >= self.shared.limits.reads;
+            tokio::select! {
+                () = self.outbox.room(), if !has_many => return Ok(true),
+                () = &mut over => return Ok(false),
+                () = until(late) => return Err(io::ErrorKind::TimedOut.into()),
+                Some(()) = self.waiting.next() => {}
             }
         }
     }
@@ -152,9 +237,15 @@ impl Connection {
                 self.outbox.send(alive);
                 Ok(())
             }
+            Request::AppendBlock(block) if !self.writers.may_append(block.writer_id) => {
+                Err(io::Error::other("a block of a writer that is not set up"))
+            }
             request => match self.joiner.join(request).map_err(io::Error::other)? {
                 Joined::Append(append) => self.append(append).await,
-                Joined::Other(request) => self.answer(request).await,
+                Joined::Other(request) => match self.allowed(&request) {
+                    Some(until) => self.answer(request, until).await,
+                    None => Ok(()),
+                },
                 Joined::Nothing => Ok(()),
             },
         }

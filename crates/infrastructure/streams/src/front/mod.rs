@@ -7,10 +7,12 @@
 //!
 //! A connection on which too much is under way is not read. All other bounds are in [`Limits`].
 
+mod allowed;
 mod connection;
 mod outbox;
 mod refusals;
 mod requests;
+mod storage;
 mod tables;
 mod writers;
 
@@ -20,10 +22,13 @@ use std::time::Duration;
 
 use streams_store::Store;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
+use crate::access::Tokens;
 use crate::metrics::Counters;
+use crate::tls::handshake;
 
 /// How much may be under way.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +38,8 @@ pub(crate) struct Limits {
     /// Appended and not durable, of one connection and of all, in bytes.
     pub(crate) connection_window: usize,
     pub(crate) window: usize,
+    /// Long frames of all connections that have not come to their end, in bytes.
+    pub(crate) frames: usize,
     /// Reads of one connection that wait.
     pub(crate) reads: usize,
     /// Reads of one connection that are fetched at once.
@@ -47,18 +54,35 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
     pub(crate) counters: Counters,
+    /// Without them, everybody may do everything.
+    pub(crate) tokens: Option<Arc<Tokens>>,
     /// Bytes that may be under way.
     window: Arc<Semaphore>,
+    /// Bytes of frames that may be coming.
+    frames: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub(crate) fn new(store: Store, limits: Limits, counters: Counters) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        limits: Limits,
+        counters: Counters,
+        tokens: Option<Arc<Tokens>>,
+    ) -> Self {
         Self {
             store,
             limits,
             counters,
+            tokens,
             window: Arc::new(Semaphore::new(limits.window)),
+            frames: Arc::new(Semaphore::new(limits.frames)),
         }
+    }
+
+    async fn room_for_frame(&self, n_bytes: usize) -> OwnedSemaphorePermit {
+        let n_permits = u32::try_from(n_bytes.min(self.limits.frames)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.frames).acquire_many_owned(n_permits).await;
+        room.expect("nobody closes it")
     }
 }
 
@@ -72,9 +96,13 @@ pub(crate) struct Door {
 impl Door {
     /// # Errors
     /// The listener has no address.
-    pub(crate) fn open(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub(crate) fn open(
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<Self> {
         let addr = listener.local_addr()?;
-        let task = rt::spawn("streams-store-port", accept(listener, shared));
+        let task = rt::spawn("streams-store-port", accept(listener, tls, shared));
         Ok(Self { addr, task })
     }
 
@@ -84,7 +112,7 @@ impl Door {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(shared.limits.connections));
     // They end with it.
     let mut connections = JoinSet::new();
@@ -100,11 +128,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let shared = Arc::clone(&shared);
+        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         connections.spawn(async move {
             shared.counters.connections.inc();
             let open = shared.counters.connections.clone();
-            if let Err(error) = serve(stream, shared).await {
+            if let Err(error) = serve(stream, tls, shared).await {
                 tracing::debug!(%error, "a connection has ended");
             }
             open.dec();
@@ -114,8 +142,24 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) -> std::io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let (reader, writer) = stream.into_split();
-    connection::serve(reader, writer, shared).await
+    match tls {
+        Some(tls) => {
+            let stream = handshake(&tls, stream).await?;
+            let (reader, writer) = tokio::io::split(stream);
+            connection::serve(reader, writer, shared).await
+        }
+        None => {
+            let (reader, writer) = stream.into_split();
+            connection::serve(reader, writer, shared).await
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

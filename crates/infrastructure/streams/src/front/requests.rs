@@ -23,16 +23,17 @@ use streams_wire::shapes::{AttributeUpdateKind, ErrorCode, MergedSegment, ScaleT
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::allowed::Until;
 use super::connection::Connection;
 use super::outbox::Outbox;
 use super::refusals::{Subject, refuse};
 
 impl Connection {
-    /// What changes something is begun in the order in which it comes.
-    pub(super) async fn answer(&mut self, request: Request) -> io::Result<()> {
+    /// What changes something is begun in the order in which it comes. It is allowed until then.
+    pub(super) async fn answer(&mut self, request: Request, until: Until) -> io::Result<()> {
         match request {
-            Request::SetupAppend(it) => self.set_up(it)?,
-            Request::ReadSegment(it) => self.read_segment(it),
+            Request::SetupAppend(it) => self.set_up(it, until)?,
+            Request::ReadSegment(it) => self.read_segment(it, until),
             Request::GetStreamSegmentInfo(it) => self.info(it),
             Request::GetSegmentAttribute(it) => self.attribute(it),
             Request::UpdateSegmentAttribute(it) => self.update_attribute(it).await,
@@ -59,6 +60,8 @@ impl Connection {
             Request::TruncateSegment(it) => self.truncate(it).await,
             Request::MergeSegments(it) => self.merge(it).await,
             Request::MergeSegmentsBatch(it) => self.merge_batch(it).await,
+            Request::FlushToStorage(it) => self.flush_to_storage(it),
+            Request::ListStorageChunks(it) => self.list_storage_chunks(it),
             other => return self.answer_of_table(other).await,
         }
         Ok(())
@@ -111,7 +114,7 @@ impl Connection {
         self.shared.store.submit(&op(segment), tell).await;
     }
 
-    fn read_segment(&mut self, request: ReadSegment) {
+    fn read_segment(&mut self, request: ReadSegment, until: Until) {
         let ReadSegment {
             segment: text,
             offset,
@@ -135,7 +138,10 @@ impl Connection {
             fetches: Arc::clone(&self.fetches),
         };
         self.waiting.push(Box::pin(async move {
+            // Who may not read any more waits no more.
+            let left = until.map(|until| until.saturating_duration_since(rt::now()));
             let patience = shared.limits.patience;
+            let patience = left.map_or(patience, |left| left.min(patience));
             let read = shared
                 .store
                 .read(&segment, from, bytes_max, patience, &gate);

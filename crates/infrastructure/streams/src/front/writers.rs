@@ -18,6 +18,7 @@ use streams_wire::requests::SetupAppend;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
+use super::allowed::Until;
 use super::connection::Connection;
 use super::outbox::Outbox;
 use super::refusals::{Subject, refuse};
@@ -28,6 +29,8 @@ pub(super) struct Writers {
     by_id: HashMap<u128, Writer>,
     /// Bytes that may be under way.
     window: Arc<Semaphore>,
+    /// No token of these ends before.
+    expires: Until,
 }
 
 /// Who has set up appends.
@@ -37,6 +40,7 @@ struct Writer {
     last: i64,
     /// Something of it was refused: what it has sent behind that is refused, too.
     is_refused: bool,
+    until: Until,
 }
 
 /// A connection that sets up more does not stay.
@@ -64,13 +68,31 @@ impl Writers {
         Self {
             by_id: HashMap::new(),
             window: Arc::new(Semaphore::new(shared.limits.connection_window)),
+            expires: None,
         }
+    }
+
+    /// It is set up, and may still append.
+    pub(super) fn may_append(&self, writer_id: u128) -> bool {
+        let writer = self.by_id.get(&writer_id);
+        writer.is_some_and(|writer| writer.until.is_none_or(|until| until > rt::now()))
+    }
+
+    /// When to look whether they still may.
+    pub(super) fn expires(&self) -> Until {
+        self.expires
+    }
+
+    /// Whether one of them may not append any more. As upstream, its connection has to end then: clients set up a new one, with a new token.
+    pub(super) fn expire(&mut self) -> bool {
+        self.expires = self.by_id.values().filter_map(|writer| writer.until).min();
+        self.expires.is_some_and(|expires| expires <= rt::now())
     }
 }
 
 impl Connection {
     /// What it answers is durable, and what was under way from an earlier connection of the writer has been appended then.
-    pub(super) fn set_up(&mut self, setup: SetupAppend) -> io::Result<()> {
+    pub(super) fn set_up(&mut self, setup: SetupAppend, until: Until) -> io::Result<()> {
         let SetupAppend {
             request_id,
             writer_id,
@@ -110,7 +132,9 @@ impl Connection {
                     segment,
                     last,
                     is_refused: false,
+                    until,
                 };
+                self.writers.expires = self.writers.expires.into_iter().chain(until).min();
                 self.writers.by_id.insert(writer_id, writer);
             }
             None => {
@@ -126,6 +150,10 @@ impl Connection {
         let Some(writer) = self.writers.by_id.get_mut(&append.writer_id) else {
             return Err(io::Error::other("an append of a writer that is not set up"));
         };
+        // It may have waited.
+        if writer.until.is_some_and(|until| until <= rt::now()) {
+            return Err(io::Error::other("the token of a writer has expired"));
+        }
         if writer.is_refused {
             return Ok(());
         }
@@ -208,13 +236,18 @@ impl Told {
         let (writer_id, request_id, event_number) = (*writer_id, *request_id, *event_number);
         match outcome {
             Ok(Outcome::Appended { length }) => {
-                outbox.send(DataAppended {
+                let appended = DataAppended {
                     writer_id,
                     event_number,
                     previous_event_number: self.previous,
                     request_id,
                     current_segment_write_offset: length.cast_signed(),
-                });
+                };
+                if self.is_conditional {
+                    outbox.send(appended);
+                } else {
+                    outbox.acknowledge(appended);
+                }
                 let took = rt::now().duration_since(self.began);
                 self.counters.appended(self.n_bytes, self.n_events, took);
             }
