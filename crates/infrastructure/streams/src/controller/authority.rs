@@ -2,13 +2,22 @@
 
 use std::fmt;
 
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Status, async_trait};
 
 /// Decides who may do what. Resources have the names that Pravega gives them, of which rules speak: `prn::/` for all scopes, `prn::/scope:S`, and
 /// `prn::/scope:S/stream:T` or `prn::/scope:S/reader-group:G` in one.
+#[async_trait]
 pub trait Authority: fmt::Debug + Send + Sync {
-    /// Whether they may, who have sent this with their request.
+    /// Whether they are who they say, if they say it at all. It may take its time: it is asked once for each request, before all else.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, and what keeps it from knowing.
+    async fn admit(&self, _sender: &MetadataMap) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Whether they may, who have sent this with their request, and were admitted.
     ///
     /// # Errors
     /// `UNAUTHENTICATED` and `PERMISSION_DENIED`.

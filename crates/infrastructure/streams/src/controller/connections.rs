@@ -1,24 +1,31 @@
 //! Connections, but not too many of them.
 
+use std::future::ready;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
+
+use crate::tls::handshake;
 
 /// One of a bounded number.
 #[derive(Debug)]
-pub(super) struct Connection<IO> {
+pub(crate) struct Connection<IO> {
     io: IO,
     _place: OwnedSemaphorePermit,
 }
 
 /// Who comes when all places are taken waits for one.
-pub(super) fn bounded<IO>(
+pub(crate) fn bounded<IO>(
     incoming: impl Stream<Item = io::Result<IO>>,
     max: usize,
 ) -> impl Stream<Item = io::Result<Connection<IO>>> {
@@ -32,6 +39,35 @@ pub(super) fn bounded<IO>(
             Ok(Connection { io, _place })
         }
     })
+}
+
+/// Those who speak TLS. Handshakes do not wait for each other, and `max` of them are under way at most.
+pub(crate) fn secured(
+    incoming: impl Stream<Item = io::Result<TcpStream>>,
+    tls: TlsAcceptor,
+    max: usize,
+) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+    let secure = move |tcp: io::Result<TcpStream>| {
+        let tls = tls.clone();
+        async move {
+            let tcp = match tcp {
+                Ok(tcp) => tcp,
+                Err(error) => {
+                    // Mostly too many open files: then those that end make room.
+                    tracing::warn!(%error, "a connection is not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    return Ok(None);
+                }
+            };
+            let secured = handshake(&tls, tcp).await;
+            let secured = secured.inspect_err(|error| {
+                tracing::debug!(%error, "a connection has ended before it was secured");
+            });
+            Ok(secured.ok())
+        }
+    };
+    let secured = incoming.map(secure).buffer_unordered(max.max(1));
+    secured.filter_map(|secured| ready(secured.transpose()))
 }
 
 impl<IO> Connected for Connection<IO> {

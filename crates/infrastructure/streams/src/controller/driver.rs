@@ -269,6 +269,9 @@ fn stream_of(request: &Request) -> Option<&StreamName> {
         | Request::SealStream(stream)
         | Request::DeleteStream(stream)
         | Request::AbortTxn(stream, _)
+        | Request::CreateGroup(stream, _)
+        | Request::UpdateGroup(stream, _)
+        | Request::DeleteGroup(stream, _)
         | Request::Scale { stream, .. }
         | Request::CreateTxn { stream, .. }
         | Request::PingTxn { stream, .. }

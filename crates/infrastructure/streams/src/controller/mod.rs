@@ -10,7 +10,7 @@
 //! What is answered is durable, and what was begun is finished, also by the next one that is opened over the same store. There is one at a time:
 //! who finds the rows changed by somebody else answers `UNAVAILABLE` from then on.
 //!
-//! Not here yet, and answered `UNIMPLEMENTED`: key-value tables, reader groups and subscribers, the time of writers, buckets.
+//! Not here yet, and answered `UNIMPLEMENTED`: key-value tables, subscribers, the time of writers, buckets.
 
 mod authority;
 mod config;
@@ -35,14 +35,17 @@ use streams_store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use self::connections::bounded;
 use self::driver::Driver;
-use self::rpc::Service;
 use self::segments::Segments;
+
+pub(crate) use self::connections::{bounded, secured};
+pub(crate) use self::rows::TABLE;
+pub(crate) use self::rpc::Service;
 
 pub use self::authority::{Anyone, Authority, Permission};
 pub use self::config::{Config, Endpoint, Published};
@@ -122,6 +125,11 @@ impl Controller {
         Routes::new(service.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
+    /// What it answers, for who asks in another way than by gRPC.
+    pub(crate) fn service(&self) -> Service {
+        self.service.clone()
+    }
+
     /// Until it is to end. Connections are not encrypted.
     ///
     /// # Errors
@@ -132,6 +140,21 @@ impl Controller {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        self.serve_connections(incoming, shutdown).await
+    }
+
+    /// The same over TLS.
+    ///
+    /// # Errors
+    /// [`Error::Serve`].
+    pub async fn serve_tls(
+        self,
+        listener: TcpListener,
+        tls: TlsAcceptor,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), Error> {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = secured(incoming, tls, self.connections_max);
         self.serve_connections(incoming, shutdown).await
     }
 
@@ -177,4 +200,4 @@ impl Controller {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

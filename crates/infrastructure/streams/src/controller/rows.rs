@@ -18,7 +18,7 @@ use tokio::sync::RwLock;
 use super::segments::Segments;
 
 /// It is a segment like any other, of a stream that nobody can create.
-const TABLE: &str = "_system/_control/0.#epoch.0";
+pub(crate) const TABLE: &str = "_system/_control/0.#epoch.0";
 
 /// What is asked for at once.
 const PAGE: Page = Page {

@@ -4,14 +4,16 @@
 
 mod convert;
 
+mod groups;
 mod scopes;
 mod segments;
 mod streams;
 mod transactions;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use streams_control::{Control, Name, Page, Refusal, Response as Done, StreamName};
+use streams_control::{Control, Name, Page, Refusal, Response as Done, ScaleEvent, StreamName};
 use streams_proto::controller as wire;
 use streams_proto::controller::controller_service_server::ControllerService;
 use tonic::metadata::MetadataMap;
@@ -23,7 +25,7 @@ use super::driver::Desk;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Service {
+pub(crate) struct Service {
     desk: Arc<Desk>,
     authority: Arc<dyn Authority>,
     published: Arc<Published>,
@@ -42,8 +44,20 @@ impl Service {
         }
     }
 
-    pub(super) fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.desk.is_served()
+    }
+
+    /// How the segments of a stream have changed, which no call of gRPC says.
+    pub(crate) async fn scale_events(
+        &self,
+        request: &Request<wire::StreamInfo>,
+        ms: RangeInclusive<u64>,
+    ) -> Result<Vec<ScaleEvent>, Status> {
+        self.authority.admit(request.metadata()).await?;
+        let stream = self.stream(request, Some(request.get_ref()), Permission::Read)?;
+        let events = stream.and_then(|stream| self.ask(|it| it.scale_events(&stream, ms)));
+        events.map_err(|refusal| convert::status(&refusal))
     }
 
     /// For what asks nothing of the control plane.
@@ -133,6 +147,7 @@ macro_rules! rpcs {
                 &self,
                 request: Request<wire::$of>,
             ) -> Result<Response<wire::$answer>, Status> {
+                self.authority.admit(request.metadata()).await?;
                 $asked::$question(self, &request).map(Response::new)
             })*
 
@@ -140,6 +155,7 @@ macro_rules! rpcs {
                 &self,
                 request: Request<wire::$what>,
             ) -> Result<Response<wire::$outcome>, Status> {
+                self.authority.admit(request.metadata()).await?;
                 $requested::$change(self, &request).await.map(Response::new)
             })*
 
@@ -175,6 +191,7 @@ rpcs! {
         segments::get_segments_between(StreamCutRange) -> StreamCutRangeResponse;
         segments::check_scale(ScaleStatusRequest) -> ScaleStatusResponse;
         transactions::check_transaction_state(TxnRequest) -> TxnState;
+        groups::get_reader_group_config(ReaderGroupInfo) -> ReaderGroupConfigResponse;
         transactions::list_completed_transactions(ListCompletedTxnRequest) -> ListCompletedTxnResponse;
     }
     requested {
@@ -186,6 +203,9 @@ rpcs! {
         streams::truncate_stream(StreamCut) -> UpdateStreamStatus;
         streams::seal_stream(StreamInfo) -> UpdateStreamStatus;
         streams::delete_stream(StreamInfo) -> DeleteStreamStatus;
+        groups::create_reader_group(ReaderGroupConfiguration) -> CreateReaderGroupResponse;
+        groups::update_reader_group(ReaderGroupConfiguration) -> UpdateReaderGroupResponse;
+        groups::delete_reader_group(ReaderGroupInfo) -> DeleteReaderGroupStatus;
         segments::scale(ScaleRequest) -> ScaleResponse;
         transactions::create_transaction(CreateTxnRequest) -> CreateTxnResponse;
         transactions::commit_transaction(TxnRequest) -> TxnStatus;
@@ -196,10 +216,6 @@ rpcs! {
         get_controller_to_bucket_mapping(ControllerToBucketMappingRequest) -> ControllerToBucketMappingResponse;
         note_timestamp_from_writer(TimestampFromWriter) -> TimestampResponse;
         remove_writer(RemoveWriterRequest) -> RemoveWriterResponse;
-        create_reader_group(ReaderGroupConfiguration) -> CreateReaderGroupResponse;
-        get_reader_group_config(ReaderGroupInfo) -> ReaderGroupConfigResponse;
-        update_reader_group(ReaderGroupConfiguration) -> UpdateReaderGroupResponse;
-        delete_reader_group(ReaderGroupInfo) -> DeleteReaderGroupStatus;
         list_subscribers(StreamInfo) -> SubscribersResponse;
         update_subscriber_stream_cut(SubscriberStreamCut) -> UpdateSubscriberStatus;
         create_key_value_table(KeyValueTableConfig) -> CreateKeyValueTableStatus;

@@ -115,12 +115,11 @@ async fn what_is_not_served_yet_is_unimplemented() {
     let mut world = World::new().await;
     let client = &mut world.client;
     let answers = [
-        fails(client.create_reader_group(wire::ReaderGroupConfiguration::default())).await,
         fails(client.list_subscribers(info("a", "b"))).await,
         fails(client.create_key_value_table(wire::KeyValueTableConfig::default())).await,
         fails(client.note_timestamp_from_writer(wire::TimestampFromWriter::default())).await,
     ];
-    assert_eq!(answers, [Code::Unimplemented; 4]);
+    assert_eq!(answers, [Code::Unimplemented; 3]);
 }
 
 #[tokio::test]

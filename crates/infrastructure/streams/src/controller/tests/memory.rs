@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::controller::segments::Segments;
 
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     state: Mutex<State>,
     has_stopped: Notify,
 }
@@ -36,7 +36,7 @@ pub(super) struct Stop {
 }
 
 impl Memory {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let opened = Recovery::new().open(Limits::default(), Epoch(1), 0);
         let (mut container, opened) = opened.expect("it is the first");
         container.durable(Position(opened.seq.0));

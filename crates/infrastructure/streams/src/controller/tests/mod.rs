@@ -3,6 +3,7 @@
 mod memory;
 
 mod crashes;
+mod groups;
 mod limits;
 mod scopes;
 mod segments;
@@ -21,7 +22,7 @@ use tonic::{Code, Response, Status};
 use wire::controller_service_client::ControllerServiceClient;
 use wire::scale_response::ScaleStreamStatus;
 
-use self::memory::Memory;
+pub(crate) use self::memory::Memory;
 use super::{Anyone, Authority, Config, Controller, Endpoint, Published};
 
 /// A controller, and one that talks to it.
@@ -117,7 +118,11 @@ impl World {
     }
 }
 
-async fn open(memory: &Arc<Memory>, config: &Config, authority: Arc<dyn Authority>) -> Controller {
+pub(crate) async fn open(
+    memory: &Arc<Memory>,
+    config: &Config,
+    authority: Arc<dyn Authority>,
+) -> Controller {
     let published = Published {
         controllers: vec![endpoint("controller", 9090)],
         store: endpoint("store", 12345),
@@ -155,12 +160,12 @@ fn ids(ranges: &[wire::SegmentRange]) -> Vec<(i64, f64)> {
     ranges.iter().map(id).collect()
 }
 
-fn scope_info(scope: &str) -> wire::ScopeInfo {
+pub(crate) fn scope_info(scope: &str) -> wire::ScopeInfo {
     let scope = scope.to_owned();
     wire::ScopeInfo { scope }
 }
 
-fn info(scope: &str, stream: &str) -> wire::StreamInfo {
+pub(crate) fn info(scope: &str, stream: &str) -> wire::StreamInfo {
     wire::StreamInfo {
         scope: scope.to_owned(),
         stream: stream.to_owned(),
@@ -168,7 +173,7 @@ fn info(scope: &str, stream: &str) -> wire::StreamInfo {
     }
 }
 
-fn config(scope: &str, stream: &str, n_segments: i32) -> wire::StreamConfig {
+pub(crate) fn config(scope: &str, stream: &str, n_segments: i32) -> wire::StreamConfig {
     wire::StreamConfig {
         stream_info: Some(info(scope, stream)),
         scaling_policy: Some(wire::ScalingPolicy {
@@ -194,7 +199,12 @@ fn cut(scope: &str, stream: &str, offsets: &[(i64, i64)]) -> wire::StreamCut {
 }
 
 /// Ranges from each border to the next, and from the last to the end.
-fn scale(scope: &str, stream: &str, sealed: Vec<i64>, borders: &[f64]) -> wire::ScaleRequest {
+pub(crate) fn scale(
+    scope: &str,
+    stream: &str,
+    sealed: Vec<i64>,
+    borders: &[f64],
+) -> wire::ScaleRequest {
     let ends = borders.iter().skip(1).chain([&1.0]);
     let ranges = borders.iter().zip(ends);
     let range = |(start, end): (&f64, &f64)| wire::scale_request::KeyRangeEntry {
