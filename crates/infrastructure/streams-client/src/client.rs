@@ -16,7 +16,8 @@ use crate::controller::{Access, Address, Controller, Credentials};
 use crate::cut::StreamCut;
 use crate::names::{SegmentName, StreamName};
 use crate::patience::Patience;
-use crate::{Error, Segment};
+use crate::token::Token;
+use crate::{Error, Segment, token};
 
 /// Whom to ask, as whom, and how patiently.
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ struct Shared {
     config: Config,
     controller: Controller,
     located: Cache<SegmentName, Endpoint>,
-    tokens: Cache<(StreamName, Access), DelegationToken>,
+    tokens: Cache<(StreamName, Access), Token>,
     connections: Cache<Endpoint, Arc<Vec<Slot>>>,
     next_slot: AtomicUsize,
 }
@@ -177,12 +178,18 @@ impl Client {
             return Ok(DelegationToken::default());
         }
         let key = (stream.clone(), access);
-        if let Some(token) = self.shared.tokens.get(&key) {
-            return Ok(token);
+        if let Some(token) = self.shared.tokens.get(&key)
+            && !token.is_ending(rt::wall())
+        {
+            return Ok(token.text);
         }
-        let token = self.controller().token(stream, access).await?;
-        self.shared.tokens.put(key, token.clone());
-        Ok(token)
+        let text = self.controller().token(stream, access).await?;
+        let token = Token {
+            ends: token::ends(&text.0),
+            text: text.clone(),
+        };
+        self.shared.tokens.put(key, token);
+        Ok(text)
     }
 
     /// What a failure says of what was learnt.

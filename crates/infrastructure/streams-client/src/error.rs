@@ -119,7 +119,12 @@ impl From<Status> for Error {
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => {
                 Self::Disconnected(format!("the controller: {message}"))
             }
-            Code::Unknown if message.contains("transport") => Self::Disconnected(message),
+            // What `tonic` makes of a connection that breaks.
+            Code::Unknown | Code::Internal
+                if message.contains("transport") || message.contains("h2 protocol error") =>
+            {
+                Self::Disconnected(message)
+            }
             _ => Self::Refused(message),
         }
     }

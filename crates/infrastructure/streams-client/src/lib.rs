@@ -22,7 +22,7 @@
 //!   writer, and is not believed.
 //!
 //! # In which order to read
-//! `names.rs`, `keys.rs`, `cut.rs`, `error.rs`; `connection.rs` (one TCP connection); `controller/`; `client.rs` (what all share, and who tries again);
+//! `names.rs`, `keys.rs`, `cut.rs`, `error.rs`; `connection.rs` (one TCP connection); `controller/`; `token.rs`, `client.rs` (what all share, and who tries again);
 //! `segment.rs`, `table.rs`; `writer/queue.rs` (numbers), `writer/segment.rs`, `writer/stream.rs`; `reader.rs`.
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,7 @@ pub mod names;
 pub mod connection;
 pub mod controller;
 mod patience;
+mod token;
 
 pub mod client;
 pub mod segment;

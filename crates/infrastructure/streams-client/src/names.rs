@@ -75,6 +75,11 @@ impl SegmentNumber {
         Self(i64::from(epoch) << 32 | i64::from(count.cast_unsigned()))
     }
 
+    /// The same count in another epoch.
+    pub(crate) fn in_epoch(self, epoch: i32) -> Self {
+        Self(i64::from(epoch) << 32 | self.halves().0)
+    }
+
     /// Two numbers that fit into halves.
     fn halves(self) -> (i64, i64) {
         (self.0 & 0xFFFF_FFFF, self.0 >> 32)

@@ -76,16 +76,44 @@ pub fn trust(authorities: &[u8]) -> Result<ClientConfig, Error> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A user, and what only that user knows.
+/// Who asks.
 #[derive(Clone)]
-pub struct Credentials {
-    pub user: String,
-    pub password: String,
+pub enum Credentials {
+    /// A user, and what only that user knows.
+    Basic { user: String, password: String },
+    /// What somebody else has given out, whom the controller trusts.
+    Bearer(String),
+}
+
+impl Credentials {
+    /// Those of a file: a user and a password, or a token alone, separated by blanks.
+    ///
+    /// # Errors
+    /// `Refused`: it is neither. The message has nothing of the text.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let words: Vec<_> = text.split_whitespace().collect();
+        match words[..] {
+            [user, password] if !user.contains(':') => Ok(Self::Basic {
+                user: user.to_owned(),
+                password: password.to_owned(),
+            }),
+            [token] if token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(Self::Bearer(token.to_owned()))
+            }
+            _ => {
+                let why = "a user and a password are wanted, or a token, and nothing else";
+                Err(Error::Refused(why.to_owned()))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({})", self.user)
+        match self {
+            Self::Basic { user, .. } => write!(f, "Credentials({user})"),
+            Self::Bearer(_) => f.write_str("Credentials(…)"),
+        }
     }
 }
 
@@ -94,14 +122,21 @@ impl fmt::Debug for Credentials {
 pub(super) struct Authorization(Option<MetadataValue<Ascii>>);
 
 impl Authorization {
-    pub(super) fn new(credentials: Option<&Credentials>) -> Self {
-        Self(credentials.map(|Credentials { user, password }| {
-            let basic = base64(format!("{user}:{password}").as_bytes());
-            let value = MetadataValue::try_from(format!("Basic {basic}"));
-            let mut value = value.expect("base64 is of ASCII");
-            value.set_sensitive(true);
-            value
-        }))
+    /// # Errors
+    /// `Refused`: the token is none that can be sent.
+    pub(super) fn new(credentials: Option<&Credentials>) -> Result<Self, Error> {
+        let text = match credentials {
+            None => return Ok(Self(None)),
+            Some(Credentials::Basic { user, password }) => {
+                format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))
+            }
+            Some(Credentials::Bearer(token)) => format!("Bearer {token}"),
+        };
+        let value = MetadataValue::try_from(text);
+        let wrong = |_| Error::Refused("a token is of visible ASCII".to_owned());
+        let mut value = value.map_err(wrong)?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
     }
 }
 
@@ -210,6 +245,24 @@ mod tests {
             "tcp://a/b:1",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_a_user_and_a_password_or_a_token_and_nothing_shows_them() {
+        let said = |text: &str| {
+            let credentials = Credentials::parse(text).expect("credentials");
+            assert!(!format!("{credentials:?}").contains("hunter2"));
+            let Authorization(value) = Authorization::new(Some(&credentials)).expect("a value");
+            let value = value.expect("it is said");
+            assert!(value.is_sensitive());
+            value.to_str().expect("ASCII").to_owned()
+        };
+        assert_eq!(said("admin  1111_aaaa\n"), "Basic YWRtaW46MTExMV9hYWFh");
+        assert_eq!(said("hunter2\n"), "Bearer hunter2");
+        for text in ["", "a b c", "a:b hunter2", "ü"] {
+            let error = Credentials::parse(text).expect_err(text);
+            assert!(!error.to_string().contains("hunter2"));
         }
     }
 

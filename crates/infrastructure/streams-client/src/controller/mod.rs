@@ -102,7 +102,7 @@ impl Controller {
         tls: Option<Arc<ClientConfig>>,
         credentials: Option<&Credentials>,
     ) -> Result<Self, Error> {
-        let authorization = Authorization::new(credentials);
+        let authorization = Authorization::new(credentials)?;
         let channel = channel(address, tls)?;
         let client = ControllerServiceClient::with_interceptor(channel, authorization);
         Ok(Self { client })
@@ -370,11 +370,12 @@ fn scope_info(scope: &str) -> ScopeInfo {
     ScopeInfo { scope }
 }
 
+/// Tokens are asked for by themselves: who is to be given one with the answer has to be allowed to write.
 fn info(stream: &StreamName) -> StreamInfo {
     StreamInfo {
         scope: stream.scope().to_owned(),
         stream: stream.stream().to_owned(),
-        access_operation: AccessOperation::Unspecified.into(),
+        access_operation: AccessOperation::None.into(),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use streams_proto::controller::{
-    CreateTxnRequest, PingTxnRequest, TxnId, TxnRequest, ping_txn_status, txn_state, txn_status,
+    CreateTxnRequest, ListCompletedTxnRequest, PingTxnRequest, TxnId, TxnRequest, ping_txn_status,
+    txn_response, txn_state, txn_status,
 };
 
 use super::{Controller, SegmentRange, ask, info, ranges, status};
@@ -52,9 +53,8 @@ impl Controller {
         let answer = ask!(self, create_transaction, request);
         let id = answer.txn_id;
         let id = id.ok_or_else(|| super::missing("an id"))?;
-        let (high, low) = (id.high_bits.cast_unsigned(), id.low_bits.cast_unsigned());
         Ok(Started {
-            id: u128::from(high) << 64 | u128::from(low),
+            id: parse(id),
             segments: ranges(answer.active_segments)?,
         })
     }
@@ -95,6 +95,23 @@ impl Controller {
         ended(answer.status, stream, id)
     }
 
+    /// Those that have ended last, the last one first, and whether they were committed.
+    pub async fn ended_transactions(
+        &self,
+        stream: &StreamName,
+    ) -> Result<Vec<(u128, bool)>, Error> {
+        let request = ListCompletedTxnRequest {
+            stream_info: Some(info(stream)),
+        };
+        let answer = ask!(self, list_completed_transactions, request);
+        let ended = answer.response.into_iter().map(|it| {
+            let is_committed = it.status() == txn_response::Status::Committed;
+            let id = it.txn_id.ok_or_else(|| super::missing("an id"))?;
+            Ok((parse(id), is_committed))
+        });
+        ended.collect()
+    }
+
     pub async fn transaction_state(
         &self,
         stream: &StreamName,
@@ -133,6 +150,11 @@ fn request(stream: &StreamName, id: u128) -> TxnRequest {
         writer_id: String::new(),
         timestamp: i64::MIN,
     }
+}
+
+fn parse(id: TxnId) -> u128 {
+    let (high, low) = (id.high_bits.cast_unsigned(), id.low_bits.cast_unsigned());
+    u128::from(high) << 64 | u128::from(low)
 }
 
 fn txn_id(id: u128) -> TxnId {

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::routes::Routes;
 use super::segment::{Ended, Receipt, SegmentWriter};
-use crate::controller::Ping;
+use crate::controller::{Ping, Started};
 use crate::keys::place_of;
 use crate::names::{SegmentNumber, StreamName};
 use crate::{Client, Error};
@@ -34,6 +34,37 @@ impl Transaction {
         lease: Duration,
     ) -> Result<Self, Error> {
         let started = client.controller().begin(&stream, lease).await?;
+        Self::over(client, stream, started)
+    }
+
+    /// One that was begun before, also elsewhere, and lives on for the time of the lease.
+    ///
+    /// # Errors
+    /// What the controller says; `Condition`: it is over.
+    pub async fn resume(
+        client: &Client,
+        stream: StreamName,
+        id: u128,
+        lease: Duration,
+    ) -> Result<Self, Error> {
+        let controller = client.controller();
+        match controller.prolong(&stream, id, lease).await? {
+            Ping::Prolonged => {}
+            Ping::TooOld => return Err(Error::Condition("the transaction lasts too long")),
+            Ping::Committed => return Err(Error::Condition("the transaction is committed")),
+            Ping::Aborted => return Err(Error::Condition("the transaction is aborted")),
+        }
+        let epoch = i32::try_from(id >> 96);
+        let epoch = epoch.map_err(|_| Error::NotFound(format!("transaction {id:032x}")))?;
+        let mut segments = controller.epoch_segments(&stream, epoch).await?;
+        for segment in &mut segments {
+            // Its parts are called after its own epoch, whichever made the segments.
+            segment.number = segment.number.in_epoch(epoch);
+        }
+        Self::over(client, stream, Started { id, segments })
+    }
+
+    fn over(client: &Client, stream: StreamName, started: Started) -> Result<Self, Error> {
         let routes = Routes::new(started.segments)?;
         // Each segment has one end, which its writer says too.
         let (ended, ends) = mpsc::channel(routes.segments().count());

@@ -269,7 +269,7 @@ async fn tls_is_spoken_to_whom_is_trusted() -> Result<()> {
 
     let mut config = Config::new(address(controller_tls.address, "tls"));
     config.tls = Some(Arc::new(trust(cert.pem().as_bytes())?));
-    config.credentials = Some(Credentials {
+    config.credentials = Some(Credentials::Basic {
         user: "user".to_owned(),
         password: "secret".to_owned(),
     });
