@@ -71,6 +71,7 @@ fn for_programs(platform: &Platform, plan: &Plan, credentials: &Path) -> String 
     let server = |server: &Part<streams::Ready>| {
         let told = serde_json::json!({
             "controller": format!("tcp://{}", server.ready.controller),
+            "rest": format!("http://{}", server.ready.rest),
             "metrics": server.ready.metrics.to_string(), "pid": server.pid(),
         });
         (server.site.to_owned(), told)

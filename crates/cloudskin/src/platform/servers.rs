@@ -13,10 +13,11 @@ pub(super) fn start(plan: &Plan, site: &'static str) -> anyhow::Result<Part<Read
         let address = |of: fn(&Ready) -> SocketAddr| bound.map_or(any_port, of).to_string();
         let controller = address(|ready| ready.controller);
         let store = address(|ready| ready.store);
+        let rest = address(|ready| ready.rest);
         let metrics = address(|ready| ready.metrics);
         let fixed = ["streams", "serve", "--json", "--with-parent"];
         let said = ["--log", &log, "--controller", &controller];
-        let bound = ["--store", &store, "--metrics", &metrics];
+        let bound = ["--store", &store, "--rest", &rest, "--metrics", &metrics];
         let args = fixed.into_iter().chain(said).chain(bound);
         let mut args: Vec<OsString> = args.map(OsString::from).collect();
         args.extend(["--dir".into(), dir.clone().into()]);

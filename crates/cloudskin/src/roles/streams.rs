@@ -1,5 +1,7 @@
 //! A server of streams: a process of its own, like all that holds data or guests.
 
+mod properties;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ pub(crate) struct Serve {
     /// Long-term storage: `file:///DIRECTORY`, or `s3://BUCKET/PREFIX` with `s3` in the settings; without it, `lts` in the directory.
     #[arg(long, value_name = "URL")]
     lts: Option<String>,
-    /// Settings, as YAML or JSON (docs/streams.md); options here go before it.
+    /// Settings, as YAML or JSON (docs/streams.md), or a FILE.properties of Pravega's standalone server; options here go before it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the controller is served (gRPC).
@@ -28,6 +30,9 @@ pub(crate) struct Serve {
     /// Where the store is served (Pravega's protocol).
     #[arg(long, value_name = "ADDRESS")]
     store: Option<SocketAddr>,
+    /// Where the REST interface of the controller is served.
+    #[arg(long, value_name = "ADDRESS")]
+    rest: Option<SocketAddr>,
     /// The name or address that clients are told.
     #[arg(long, value_name = "HOST")]
     publish: Option<String>,
@@ -50,6 +55,7 @@ pub(crate) struct Serve {
 pub(crate) struct Ready {
     pub controller: SocketAddr,
     pub store: SocketAddr,
+    pub rest: SocketAddr,
     pub metrics: SocketAddr,
 }
 
@@ -59,8 +65,11 @@ impl Serve {
         if self.with_parent {
             super::end_with_parent().context("end with the parent process")?;
         }
-        let config = self.config()?;
+        let (config, unknown) = self.config()?;
         let telemetry = super::telemetry("streams", &self.log, self.metrics)?;
+        for name in unknown {
+            tracing::warn!(name, "this property means nothing here");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
@@ -75,6 +84,7 @@ impl Serve {
         let ready = Ready {
             controller: server.controller,
             store: server.store,
+            rest: server.rest,
             metrics: telemetry.address,
         };
         self.say(&ready, &config)?;
@@ -92,19 +102,13 @@ impl Serve {
         }
     }
 
-    fn config(&self) -> anyhow::Result<streams::Config> {
-        let mut config = match &self.config {
-            Some(path) => read(path)?,
-            None => streams::Config::default(),
-        };
-        if let Some(dir) = &self.dir {
-            config.dir.clone_from(dir);
-        }
-        if let Some(url) = &self.lts {
-            config.lts.clone_from(url);
-        }
-        if config.lts.is_empty() {
-            config.lts = beside(&config.dir)?;
+    /// With the names of properties that mean nothing.
+    fn config(&self) -> anyhow::Result<(streams::Config, Vec<String>)> {
+        let (dir, lts) = (self.dir.as_deref(), self.lts.as_deref());
+        let (mut config, unknown) = config_of(self.config.as_deref(), dir, lts)?;
+        if config.lts == beside(&config.dir)? {
+            let lts = config.dir.join("lts");
+            durable::make_private_dir(&lts).with_context(|| format!("make {}", lts.display()))?;
         }
         if let Some(address) = self.controller {
             config.controller.listen = address;
@@ -112,10 +116,13 @@ impl Serve {
         if let Some(address) = self.store {
             config.store.listen = address;
         }
+        if let Some(address) = self.rest {
+            config.rest.listen = address;
+        }
         if self.publish.is_some() {
             config.publish.clone_from(&self.publish);
         }
-        Ok(config)
+        Ok((config, unknown))
     }
 
     fn say(&self, ready: &Ready, config: &streams::Config) -> anyhow::Result<()> {
@@ -124,8 +131,15 @@ impl Serve {
             writeln!(out, "{}", serde_json::to_string(ready)?)?;
             return Ok(());
         }
-        writeln!(out, "controller  tcp://{}", ready.controller)?;
+        let scheme = if config.tls.is_some() { "tls" } else { "tcp" };
+        writeln!(out, "controller  {scheme}://{}", ready.controller)?;
         writeln!(out, "store       {}", ready.store)?;
+        let http = if config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        writeln!(out, "rest        {http}://{}/v1/scopes", ready.rest)?;
         writeln!(out, "metrics     http://{}/metrics", ready.metrics)?;
         writeln!(out, "log         {}", config.dir.display())?;
         writeln!(out, "long-term   {}", config.lts)?;
@@ -133,19 +147,51 @@ impl Serve {
     }
 }
 
+/// The settings of a file, with what goes before them, and the names of properties that mean nothing.
+pub(crate) fn config_of(
+    file: Option<&Path>,
+    dir: Option<&Path>,
+    lts: Option<&str>,
+) -> anyhow::Result<(streams::Config, Vec<String>)> {
+    let (mut config, unknown) = match file {
+        Some(path) => read(path)?,
+        None => (streams::Config::default(), Vec::new()),
+    };
+    if let Some(dir) = dir {
+        dir.clone_into(&mut config.dir);
+    }
+    if config.dir.as_os_str().is_empty() {
+        bail!("where is its log? Say --dir DIR");
+    }
+    if let Some(url) = lts {
+        url.clone_into(&mut config.lts);
+    }
+    if config.lts.is_empty() {
+        config.lts = beside(&config.dir)?;
+    }
+    Ok((config, unknown))
+}
+
 /// Long-term storage in the directory of the server: for who has only one disk.
 fn beside(dir: &Path) -> anyhow::Result<String> {
     let lts = std::path::absolute(dir.join("lts"))?;
-    durable::make_private_dir(&lts).with_context(|| format!("make {}", lts.display()))?;
     let url = url::Url::from_directory_path(&lts);
     Ok(url
         .map_err(|()| anyhow::anyhow!("{} cannot be said as a URL", lts.display()))?
         .into())
 }
 
-fn read(path: &Path) -> anyhow::Result<streams::Config> {
+fn read(path: &Path) -> anyhow::Result<(streams::Config, Vec<String>)> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    serde_saphyr::from_str(&text).with_context(|| format!("understand {}", path.display()))
+    let read = if path.extension().is_some_and(|ext| ext == "properties") {
+        properties::settings(&text)
+    } else {
+        let config = serde_saphyr::from_str(&text);
+        config
+            .map(|config| (config, Vec::new()))
+            .map_err(Into::into)
+    };
+    read.with_context(|| format!("understand {}", path.display()))
 }
 
 #[cfg(test)]

@@ -22,3 +22,4 @@ mod s3;
 mod site;
 mod spans;
 mod streams;
+mod streams_access;

@@ -17,6 +17,15 @@ use super::Server;
 #[derive(Debug, Args)]
 pub(crate) struct Write {
     stream: StreamName,
+    #[command(flatten)]
+    lines: Lines,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// What is written: lines, each as an event.
+#[derive(Debug, Args)]
+pub(super) struct Lines {
     /// Files whose lines are written; without them, those of standard input.
     files: Vec<PathBuf>,
     /// All events have this key, and so are read in their order. Without it, all have the key `cloudskin`; a stream with many segments is
@@ -26,8 +35,6 @@ pub(crate) struct Write {
     /// What is before the first such character of a line is its key.
     #[arg(long, value_name = "CHARACTER", conflicts_with = "key")]
     split: Option<char>,
-    #[command(flatten)]
-    server: Server,
 }
 
 #[derive(Debug, Args)]
@@ -48,20 +55,32 @@ impl Write {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = self.server.client()?;
         let writer = EventWriter::open(&client, self.stream.clone()).await?;
-        if self.files.is_empty() {
-            self.lines(&writer, std::io::stdin().lock()).await?;
-        }
+        let written = self.lines.each(async |key, event| {
+            // `flush` says what has become of it.
+            drop(writer.write(&key, event).await?);
+            Ok(())
+        });
+        written.await?;
+        Ok(writer.flush().await?)
+    }
+}
+
+impl Lines {
+    /// Gives each line, with its key. It waits for lines with the thread that it is on, which has nothing else to do.
+    pub(super) async fn each(
+        &self,
+        mut write: impl AsyncFnMut(String, Bytes) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut inputs: Vec<Box<dyn BufRead>> = Vec::new();
         for path in &self.files {
             let file = File::open(path);
             let file = file.with_context(|| format!("open {}", path.display()))?;
-            self.lines(&writer, BufReader::new(file)).await?;
+            inputs.push(Box::new(BufReader::new(file)));
         }
-        Ok(writer.flush().await?)
-    }
-
-    /// It waits for lines with the thread that it is on, which has nothing else to do.
-    async fn lines(&self, writer: &EventWriter, lines: impl BufRead) -> anyhow::Result<()> {
-        for line in lines.split(b'\n') {
+        if inputs.is_empty() {
+            inputs.push(Box::new(std::io::stdin().lock()));
+        }
+        for line in inputs.into_iter().flat_map(|input| input.split(b'\n')) {
             let line = line?;
             let key = match self.split {
                 None => self.key.clone(),
@@ -70,8 +89,7 @@ impl Write {
                     text.split(split).next().unwrap_or_default().to_owned()
                 }
             };
-            // `flush` says what has become of it.
-            drop(writer.write(&key, Bytes::from(line)).await?);
+            write(key, Bytes::from(line)).await?;
         }
         Ok(())
     }
