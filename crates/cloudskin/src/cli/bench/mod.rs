@@ -7,6 +7,17 @@ mod cells;
 pub(super) mod geds;
 pub(super) mod programs;
 mod sites;
+mod streams;
+
+pub(in crate::cli) use self::streams::flush;
+
+mod data;
+mod node;
+mod peers;
+mod process;
+mod proxy;
+mod side;
+mod stats;
 
 use std::fmt;
 use std::fs;
@@ -21,7 +32,7 @@ use super::say;
 use crate::config::Config;
 
 /// All groups of benchmarks, in the order in which they run.
-const GROUPS: [&[Group]; 3] = [cells::GROUPS, sites::GROUPS, geds::GROUPS];
+const GROUPS: [&[Group]; 4] = [cells::GROUPS, sites::GROUPS, geds::GROUPS, streams::GROUPS];
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -31,6 +42,11 @@ pub(super) struct Bench {
     /// As few runs as possible, and no goals: only whether everything can be measured.
     #[arg(long)]
     quick: bool,
+    /// Where files are made that are gone afterwards: on the disk that is to be measured.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    peer: streams::PeerArgs,
     /// The benchmarks to run: what their ids begin with, `cells` or `cells.pause`. After the first word, `cells.` may be left out.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -100,6 +116,8 @@ pub(super) struct Setting<'a> {
     /// For files; gone afterwards.
     pub dir: &'a Path,
     pub is_quick: bool,
+    /// Another server of streams, for those benchmarks.
+    pub peer: Option<&'a streams::Peer>,
 }
 
 impl Bench {
@@ -190,11 +208,16 @@ impl Bench {
     }
 
     fn measure(&self, group: &Group, config: &Config) -> anyhow::Result<Vec<Measured>> {
-        let scratch = Scratch::new()?;
+        let scratch = match &self.dir {
+            Some(dir) => Scratch::within(dir)?,
+            None => Scratch::new()?,
+        };
+        let peer = self.peer.peer();
         (group.measure)(&Setting {
             config,
             dir: &scratch.path,
             is_quick: self.quick,
+            peer: peer.as_ref(),
         })
     }
 
@@ -271,6 +294,9 @@ impl Line {
             "runs": self.measured.runs,
             "load": self.load,
         });
+        if self.measured.peer_value.is_nan() {
+            line["peer_missing"] = true.into();
+        }
         if let Some(cpu) = self.measured.cpu {
             line["cpu_us"] = short(cpu.us).into();
             line["peer_cpu_us"] = short(cpu.peer_us).into();
@@ -365,8 +391,11 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let name = format!("cloudskin-bench-{:016x}", rt::random_u64());
-        let path = std::env::temp_dir().join(name);
+        Self::within(&std::env::temp_dir())
+    }
+
+    fn within(dir: &Path) -> anyhow::Result<Self> {
+        let path = dir.join(format!("cloudskin-bench-{:016x}", rt::random_u64()));
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         // What is mounted has no links in its path.
         let path = fs::canonicalize(path)?;
@@ -442,13 +471,15 @@ mod tests {
             let bench = Bench {
                 json: false,
                 quick: false,
+                dir: None,
+                peer: streams::PeerArgs::default(),
                 names,
             };
             bench.selected()
         };
         let all = selected(&[]).expect("no name means all");
-        let subsystems =
-            ["cells", "sites", "geds"].map(|name| selected(&[name]).expect("there are such"));
+        let subsystems = ["cells", "sites", "geds", "streams"]
+            .map(|name| selected(&[name]).expect("there are such"));
         assert_eq!(all, subsystems.concat());
         let pause = ["cells.pause.16mb", "cells.pause.16mb.p99"];
         assert_eq!(

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,15 +14,16 @@ use anyhow::{Context as _, ensure};
 use geds::client::Client;
 use geds::index::{Class, Name};
 use geds::store::Terms;
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 use tokio::time::sleep_until;
 
 use super::data::{self, KIB};
 use super::network::put;
 use super::node::{self, BUCKET, Served, TENANT};
-use super::proxy::Proxy;
-use super::{Measured, Setting, quantile, stats, tell};
+use super::process;
+use super::proxy::{self, Proxy};
+use super::stats::{self, AGAIN, OFF, ON};
+use super::{Measured, Setting, quantile, tell};
 use crate::roles;
 
 const OBJECT_BYTES: usize = 64 * KIB;
@@ -32,13 +32,6 @@ const N_NAMES: usize = 1_024;
 const CLIENTS: usize = 4;
 /// So many may be busy when less is to be done, so that who waits does not keep others from beginning in time.
 const WORKERS: usize = 64;
-/// The line to S3, as an edge may have it: 100 Mbit/s, and so much longer is a round trip.
-const LINE_BYTES_PER_S: f64 = 100e6 / 8.0;
-const LINE_DELAY: Duration = Duration::from_millis(10);
-/// The node that brings objects to S3; and those that do not.
-const ON: usize = 0;
-const OFF: usize = 1;
-const AGAIN: usize = 2;
 /// Parts of what the node can do.
 const LOADS: [f64; 2] = [0.25, 0.5];
 
@@ -72,27 +65,10 @@ pub(super) fn kpi8(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
     let bytes = stage.proxy.bytes() - before;
     ensure!(bytes > 0, "nothing was brought to S3 while it was measured");
     tell(&format!("geds.kpi8: {bytes} bytes on the line to S3"));
-    Ok(found.iter().map(compare).collect())
-}
-
-/// Says what was found itself, too, in microseconds: percents say little without it.
-fn compare(found: &[Vec<f64>; 3]) -> Measured {
-    let us = |node: usize| stats::median(found[node].clone()) * 1e6;
-    let (on, off, again) = (us(ON), us(OFF), us(AGAIN));
-    tell(&format!(
-        "geds.kpi8: on {on:.1} us, off {off:.1} us, again {again:.1} us"
-    ));
-    let worse = |node: usize| {
-        let pairs = found[node].iter().zip(&found[OFF]);
-        let percents = pairs.map(|(time, off)| (time / off - 1.0) * 100.0);
-        percents.collect::<Vec<_>>()
-    };
-    Measured {
-        value: stats::upper_bound(&worse(ON)),
-        peer_value: stats::distance_bound(&worse(AGAIN)),
-        runs: found[OFF].len(),
-        cpu: None,
-    }
+    Ok(found
+        .iter()
+        .map(|found| stats::beside_noise("geds.kpi8", found))
+        .collect())
 }
 
 struct Stage {
@@ -112,11 +88,11 @@ struct Node {
 
 impl Stage {
     fn start(setting: &Setting<'_>) -> anyhow::Result<Self> {
-        let (runtime, of_proxy) = (roles::runtime()?, of_far_away()?);
+        let (runtime, of_proxy) = (roles::runtime()?, proxy::of_far_away()?);
         let far = Served::start(&setting.dir.join("far"), &["--memory", "1Gi"])?;
-        far.lower_priority()?;
+        process::lower_priority(far.pid())?;
         runtime.block_on(far.first_client())?;
-        let starting = Proxy::start(far.ready.s3, LINE_BYTES_PER_S, LINE_DELAY);
+        let starting = Proxy::start(far.ready.s3, proxy::LINE_BYTES_PER_S, proxy::LINE_DELAY);
         let proxy = of_proxy.block_on(starting)?;
         let names = node::names(N_NAMES)?;
         let start = |name: &str, tier2: serde_json::Value| {
@@ -135,7 +111,7 @@ impl Stage {
             start("off", serde_json::Value::Null)?,
             start("again", serde_json::Value::Null)?,
         ];
-        far.halt()?;
+        process::halt(far.pid())?;
         Ok(Self {
             nodes,
             proxy,
@@ -169,9 +145,9 @@ impl Stage {
     ) -> anyhow::Result<Vec<Duration>> {
         let on = &self.nodes[node];
         if node == ON {
-            self.far.go_on()?;
+            process::go_on(self.far.pid())?;
         }
-        on.served.go_on()?;
+        process::go_on(on.served.pid())?;
         let first = rt::now();
         let load = Arc::new(Load {
             names: self.names.clone(),
@@ -193,9 +169,9 @@ impl Stage {
                 worker.ended().await;
             }
         });
-        on.served.halt()?;
+        process::halt(on.served.pid())?;
         if node == ON {
-            self.far.halt()?;
+            process::halt(self.far.pid())?;
         }
         if let Some(error) = lock(&load.failed).take() {
             return Err(error).context("work with a node");
@@ -204,16 +180,6 @@ impl Stage {
         ensure!(!times.is_empty(), "nothing was done in time");
         Ok(times)
     }
-}
-
-/// What the line to the far store runs in: it is to be elsewhere, and here it has a processor when nobody else wants it.
-fn of_far_away() -> std::io::Result<Runtime> {
-    let lower = || rt::lower_priority().expect("a thread may become less important");
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .on_thread_start(lower)
-        .enable_all()
-        .build()
 }
 
 impl Node {
@@ -234,33 +200,8 @@ impl Node {
         for name in names {
             runtime.block_on(put(&clients[0], name, &content))?;
         }
-        served.halt()?;
+        process::halt(served.pid())?;
         Ok(Self { clients, served })
-    }
-}
-
-impl Served {
-    /// It stands still until it is told to go on.
-    fn halt(&self) -> anyhow::Result<()> {
-        self.signal(Signal::STOP)
-    }
-
-    fn go_on(&self) -> anyhow::Result<()> {
-        self.signal(Signal::CONT)
-    }
-
-    /// It has a processor when nobody else wants it.
-    fn lower_priority(&self) -> anyhow::Result<()> {
-        let pid = self.pid().to_string();
-        let args = ["--idle", "--all-tasks", "--pid", "0", &pid];
-        let told = Command::new("chrt").args(args).status();
-        ensure!(told.context("run chrt")?.success(), "lower a priority");
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = Pid::from_raw(self.pid().cast_signed()).context("a process has a number")?;
-        kill_process(pid, signal).context("tell a node to stop or to go on")
     }
 }
 

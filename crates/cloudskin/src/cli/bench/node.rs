@@ -1,10 +1,9 @@
 //! Nodes to measure: one in this process, and ones of their own.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use std::{fs, io};
 
 use anyhow::Context as _;
 use geds::client::{Client, Credentials};
@@ -163,21 +162,4 @@ impl Drop for Served {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// How long the threads that a process has now have been on a processor.
-pub(super) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
-    let doing = || format!("look at the threads of process {pid}");
-    let mut total = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(doing)? {
-        let path = task.with_context(doing)?.path().join("schedstat");
-        let text = match fs::read_to_string(path) {
-            // It has ended meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            text => text.with_context(doing)?,
-        };
-        let ns = text.split_whitespace().next().unwrap_or_default();
-        total += ns.parse::<u64>().with_context(doing)?;
-    }
-    Ok(Duration::from_nanos(total))
 }

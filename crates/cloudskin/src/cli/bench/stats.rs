@@ -1,18 +1,44 @@
 //! What differences say that were measured a few times.
 
-use super::data;
+use super::{Measured, data, tell};
 
 const RESAMPLES: usize = 4_000;
 const CONFIDENCE: f64 = 0.95;
 
+/// Of three that are the same but for one thing: the one that does it, one that does not, and another one that does not.
+pub(super) const ON: usize = 0;
+pub(super) const OFF: usize = 1;
+pub(super) const AGAIN: usize = 2;
+
+/// How much worse it is to do it, in percent, beside how much the two that do not differ. `found`: of each of the three, in seconds, in pairs.
+/// Says in microseconds what was found, too: percents say little without it.
+pub(super) fn beside_noise(id: &str, found: &[Vec<f64>; 3]) -> Measured {
+    let us = |n: usize| median(found[n].clone()) * 1e6;
+    let (on, off, again) = (us(ON), us(OFF), us(AGAIN));
+    tell(&format!(
+        "{id}: on {on:.1} us, off {off:.1} us, again {again:.1} us"
+    ));
+    let worse = |n: usize| {
+        let pairs = found[n].iter().zip(&found[OFF]);
+        let percents = pairs.map(|(time, off)| (time / off - 1.0) * 100.0);
+        percents.collect::<Vec<_>>()
+    };
+    Measured {
+        value: upper_bound(&worse(ON)),
+        peer_value: distance_bound(&worse(AGAIN)),
+        runs: found[OFF].len(),
+        cpu: None,
+    }
+}
+
 /// With 95 % confidence the median of what the differences are drawn from is not more than this. By the bootstrap: nothing is assumed of how they are
 /// distributed. The median, because a time in which the machine had something else to do says nothing.
-pub(super) fn upper_bound(differences: &[f64]) -> f64 {
+fn upper_bound(differences: &[f64]) -> f64 {
     at_confidence(resampled_medians(differences))
 }
 
 /// The same of its distance from zero.
-pub(super) fn distance_bound(differences: &[f64]) -> f64 {
+fn distance_bound(differences: &[f64]) -> f64 {
     let medians = resampled_medians(differences);
     at_confidence(medians.into_iter().map(f64::abs).collect())
 }

@@ -9,14 +9,29 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use super::data::KIB;
 
+/// The line to a far store, as an edge may have it: 100 Mbit/s, and so much longer is a round trip.
+pub(super) const LINE_BYTES_PER_S: f64 = 100e6 / 8.0;
+pub(super) const LINE_DELAY: Duration = Duration::from_millis(10);
+
 const PIECE_BYTES: usize = 64 * KIB;
 /// Pieces of one direction that are on their way.
 const PIECES_MAX: usize = 32;
+
+/// What the line to the far store runs in: it is to be elsewhere, and here it has a processor when nobody else wants it.
+pub(super) fn of_far_away() -> io::Result<Runtime> {
+    let lower = || rt::lower_priority().expect("a thread may become less important");
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .on_thread_start(lower)
+        .enable_all()
+        .build()
+}
 
 /// It ends with this, and the connections through it.
 pub(super) struct Proxy {

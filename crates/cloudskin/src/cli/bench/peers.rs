@@ -7,93 +7,61 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread::park_timeout;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-use super::{Setting, Side};
-
-/// How long one may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(10);
+use super::Setting;
+use super::process::Running;
+use super::side::Side;
 
 /// Looks for a program in PATH, and then where `./x bench` and its user put what is needed for this only.
 fn find(setting: &Setting<'_>, program: &str) -> anyhow::Result<Option<PathBuf>> {
+    Ok(all(setting, program)?.into_iter().next())
+}
+
+/// All programs of that name.
+pub(super) fn all(setting: &Setting<'_>, program: &str) -> anyhow::Result<Vec<PathBuf>> {
     let dirs = std::env::split_paths(&setting.config.path);
     let homes = homes(setting)?.map(|home| home.join("bin"));
-    let mut found = dirs.chain(homes).map(|dir| dir.join(program));
-    Ok(found.find(|path| path.is_file()))
+    let paths = dirs.chain(homes).map(|dir| dir.join(program));
+    Ok(paths.filter(|path| path.is_file()).collect())
 }
 
 /// For programs that nothing else on the machine needs: of the user, and of the repository whose program this is.
-fn homes(setting: &Setting<'_>) -> anyhow::Result<[PathBuf; 2]> {
+pub(super) fn homes(setting: &Setting<'_>) -> anyhow::Result<[PathBuf; 2]> {
     let of_user = setting.config.cache_dir.join("peers");
     let program = std::env::current_exe().context("find this program")?;
     Ok([of_user, program.with_file_name("../tools")])
 }
 
-/// A process that is ended when this is dropped.
-#[derive(Debug)]
-pub(super) struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> anyhow::Result<Self> {
-        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let program = quiet.get_program().to_owned();
-        let child = quiet.spawn();
-        Ok(Self(
-            child.with_context(|| format!("start {}", program.display()))?,
-        ))
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn wait_for<T>(
-        &mut self,
-        mut attempt: impl FnMut() -> std::io::Result<T>,
-    ) -> anyhow::Result<T> {
-        let end = rt::now() + PATIENCE;
-        loop {
-            match attempt() {
-                Ok(done) => return Ok(done),
-                Err(error) if rt::now() > end => return Err(error).context("wait for an answer"),
-                Err(_) => {}
-            }
-            if let Some(status) = self.0.try_wait()? {
-                bail!("it has ended: {status}");
-            }
-            park_timeout(POLL);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 /// One that nobody has now. Others may take it before it is used; then what was to have it ends, and says so.
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
 }
 
-/// A server that keeps nothing on the disk, and a client for each way to it.
+/// A server, and a client for each way to it.
 pub(super) struct Redis {
+    pub addr: SocketAddr,
     pub unix: RedisClient<UnixStream>,
     pub tcp: RedisClient<TcpStream>,
     server: Running,
 }
 
 impl Redis {
+    /// One that keeps nothing on the disk.
     pub(super) fn start(setting: &Setting<'_>) -> anyhow::Result<Self> {
+        Self::start_with(setting, &["--appendonly", "no"])
+    }
+
+    /// One that answers when what it was given is synced.
+    pub(super) fn start_synced(setting: &Setting<'_>) -> anyhow::Result<Self> {
+        Self::start_with(setting, &["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    fn start_with(setting: &Setting<'_>, durability: &[&str]) -> anyhow::Result<Self> {
         // In Debian's redis-tools it has another name, by which it checks files instead.
         let found = match find(setting, "redis-server")? {
             None => find(setting, "redis-check-rdb")?,
@@ -105,15 +73,18 @@ impl Redis {
         let mut command = Command::new(program);
         command
             .arg0("redis-server")
-            .args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"])
+            .args(["--save", "", "--bind", "127.0.0.1"])
+            .args(durability)
             .args(["--port", &port.to_string(), "--unixsocket"])
             .arg(&socket)
             .current_dir(setting.dir);
         let mut server = Running::start(&mut command)?;
         let unix = server.wait_for(|| UnixStream::connect(&socket))?;
-        let tcp = server.wait_for(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)))?;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let tcp = server.wait_for(|| TcpStream::connect(addr))?;
         tcp.set_nodelay(true)?;
         Ok(Self {
+            addr,
             unix: RedisClient::new(unix),
             tcp: RedisClient::new(tcp),
             server,
