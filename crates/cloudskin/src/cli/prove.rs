@@ -3,7 +3,10 @@
 
 mod chance;
 mod geds;
+mod process;
+mod proxy;
 mod sites;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -34,9 +37,18 @@ pub(super) struct Prove {
     /// The seed of the first schedule, of whatever kind.
     #[arg(long, default_value_t = 1)]
     first_seed: u32,
-    /// So many recorded traces of a store of objects, every crash of which is looked at.
+    /// So many recorded traces of a store of objects, and as many of one of segments, crashes of which are looked at.
     #[arg(long, default_value_t = 100)]
     traces: u32,
+    /// How often a server of streams is killed.
+    #[arg(long, default_value_t = 1_000)]
+    kills: u32,
+    /// How often one is stopped, and goes on after another one has taken over.
+    #[arg(long, default_value_t = 100)]
+    stops: u32,
+    /// So many simulated histories of a container of segments.
+    #[arg(long, default_value_t = 10_000)]
+    histories: u32,
     /// So many seconds nobody answers where S3 should be.
     #[arg(long, default_value_t = 300)]
     outage: u64,
@@ -94,6 +106,20 @@ enum Job {
     Crashes { seed: u32 },
     /// S3 is away, and comes back.
     Outage,
+    /// A server of streams is killed, or stopped, so often, as this seed says.
+    StreamsHarm {
+        harm: streams::Harm,
+        seed: u32,
+        n_times: u32,
+    },
+    /// Disks and long-term storage fail under a store of segments, as this seed says, and bits of it change.
+    StreamsFaults { seed: u32 },
+    /// S3 is away from streams, and comes back.
+    StreamsOutage,
+    /// A store of segments is opened as crashes leave it after what this seed says.
+    StreamsCrashes { seed: u32 },
+    /// Histories of a container of segments from this seed on.
+    StreamsSimulations { seed: u32, n: u32 },
 }
 
 /// What is looked at, and what of it was found.
@@ -119,7 +145,7 @@ impl Prove {
             self.names.join(" ")
         );
         let mut failed = Vec::new();
-        let (mut stage, mut geds_stage) = (None, None);
+        let (mut stage, mut geds_stage, mut streams_stage) = (None, None, None);
         for job in jobs {
             let found = match job {
                 Job::Moves { program, seed } => self.moves(config, PROGRAMS[program], seed),
@@ -128,6 +154,15 @@ impl Prove {
                 Job::Kill { seed } => kill(&mut geds_stage, seed),
                 Job::Crashes { seed } => geds::crashes(seed.into()),
                 Job::Outage => geds::outage(Duration::from_secs(self.outage)),
+                Job::StreamsHarm {
+                    harm,
+                    seed,
+                    n_times,
+                } => harm_streams(&mut streams_stage, seed, (harm, n_times)),
+                Job::StreamsFaults { seed } => streams::faults(seed.into()),
+                Job::StreamsOutage => streams::outage(Duration::from_secs(self.outage)),
+                Job::StreamsCrashes { seed } => streams::crashes(seed.into()),
+                Job::StreamsSimulations { seed, n } => streams::simulations(seed.into(), n),
             };
             let found = found.unwrap_or_else(|error| Found {
                 value: 0,
@@ -167,6 +202,28 @@ impl Prove {
             .chain(seeds(self.schedules).map(|seed| Job::Kill { seed }))
             .chain(seeds(self.traces).map(|seed| Job::Crashes { seed }))
             .chain([Job::Outage])
+            .chain(self.of_streams())
+    }
+
+    fn of_streams(&self) -> impl Iterator<Item = Job> {
+        let first_seed = self.first_seed;
+        let harms = move |harm, n: u32| {
+            (0..n.div_ceil(streams::TIMES)).map(move |nth| Job::StreamsHarm {
+                harm,
+                seed: first_seed + nth,
+                n_times: streams::TIMES.min(n - nth * streams::TIMES),
+            })
+        };
+        let seeds = || (first_seed..).take(self.traces as usize);
+        let simulations = Job::StreamsSimulations {
+            seed: first_seed,
+            n: self.histories,
+        };
+        harms(streams::Harm::Kill, self.kills)
+            .chain(harms(streams::Harm::Stop, self.stops))
+            .chain(seeds().map(|seed| Job::StreamsCrashes { seed }))
+            .chain(seeds().map(|seed| Job::StreamsFaults { seed }))
+            .chain([simulations, Job::StreamsOutage])
     }
 
     fn is_wanted(&self, job: Job) -> bool {
@@ -186,6 +243,7 @@ impl Prove {
             config,
             dir: &scratch.path,
             is_quick: false,
+            peer: None,
         };
         let module = programs::compile_cell(&setting, &format!("proofs/{source}.c"), &[])?;
         let run = |proof, schedule| -> anyhow::Result<(Report, String)> {
@@ -265,6 +323,14 @@ impl Job {
             Self::Kill { .. } => "geds.kill".to_owned(),
             Self::Crashes { .. } => "geds.crashes".to_owned(),
             Self::Outage => "geds.outage".to_owned(),
+            Self::StreamsHarm { harm, .. } => match harm {
+                streams::Harm::Kill => "streams.kill".to_owned(),
+                streams::Harm::Stop => "streams.stop".to_owned(),
+            },
+            Self::StreamsFaults { .. } => "streams.faults".to_owned(),
+            Self::StreamsOutage => "streams.outage".to_owned(),
+            Self::StreamsCrashes { .. } => "streams.crashes".to_owned(),
+            Self::StreamsSimulations { .. } => "streams.simulations".to_owned(),
         }
     }
 
@@ -272,7 +338,9 @@ impl Job {
         match self {
             Self::Moves { seed, .. } | Self::Faults { seed } => Some(seed),
             Self::Kill { seed } | Self::Crashes { seed } => Some(seed),
-            Self::Garbage { .. } | Self::Outage => None,
+            Self::StreamsHarm { seed, .. } | Self::StreamsCrashes { seed } => Some(seed),
+            Self::StreamsFaults { seed } | Self::StreamsSimulations { seed, .. } => Some(seed),
+            Self::Garbage { .. } | Self::Outage | Self::StreamsOutage => None,
         }
     }
 
@@ -312,10 +380,30 @@ impl Job {
                 "what was acknowledged",
                 "all of it is there, and nothing that was taken away",
             ),
-            Self::Outage => (
+            Self::Outage | Self::StreamsOutage => (
                 "%",
                 "what there is room for",
                 "at least 95, and all of it comes to S3",
+            ),
+            Self::StreamsHarm { .. } => (
+                "times",
+                "what clients were told",
+                "each event once and in order, transactions whole, one order of all replacements",
+            ),
+            Self::StreamsCrashes { .. } => (
+                "crashes",
+                "what was acknowledged",
+                "all of it is there, once and in order, and synced before",
+            ),
+            Self::StreamsFaults { .. } => (
+                "faults",
+                "what was acknowledged",
+                "all of it is there, or it is said that it is damaged",
+            ),
+            Self::StreamsSimulations { .. } => (
+                "histories",
+                "one container without crashes",
+                "nothing else is seen",
             ),
         }
     }
@@ -343,6 +431,21 @@ fn kill(stage: &mut Option<geds::Stage>, seed: u32) -> anyhow::Result<Found> {
     Ok(found)
 }
 
+/// The same.
+fn harm_streams(
+    stage: &mut Option<streams::Stage>,
+    seed: u32,
+    harm: (streams::Harm, u32),
+) -> anyhow::Result<Found> {
+    let mut on = match stage.take().filter(streams::Stage::is_fresh) {
+        Some(stage) => stage,
+        None => streams::Stage::new()?,
+    };
+    let found = on.play(seed.into(), harm)?;
+    *stage = Some(on).filter(|_| found.problem.is_none());
+    Ok(found)
+}
+
 /// Makes one host call with every vector of garbage, each in a world of its own.
 fn garbage(config: &Config, call: usize) -> anyhow::Result<Found> {
     let scratch = Scratch::new()?;
@@ -350,6 +453,7 @@ fn garbage(config: &Config, call: usize) -> anyhow::Result<Found> {
         config,
         dir: &scratch.path,
         is_quick: false,
+        peer: None,
     };
     let module = programs::compile_cell(&setting, "hostile/garbage.c", &[])?;
     let program = scratch.path.join("garbage.wasm");
@@ -475,6 +579,9 @@ mod tests {
                 first_seed: 1,
                 schedules: 7,
                 traces: 3,
+                kills: 41,
+                stops: 20,
+                histories: 1,
                 outage: 1,
                 client: None,
                 names: vec![name.to_owned()],
@@ -486,6 +593,7 @@ mod tests {
         assert_eq!(count("cells.garbage.send"), 1);
         assert_eq!(count("sites"), 7);
         assert_eq!(count("geds"), 7 + 3 + 1);
+        assert_eq!(count("streams"), 3 + 1 + 3 + 3 + 2);
         assert_eq!(count("cells.nothing"), 0);
     }
 }

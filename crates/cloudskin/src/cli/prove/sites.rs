@@ -72,6 +72,7 @@ impl Stage {
             config,
             dir: &scratch.path,
             is_quick: false,
+            peer: None,
         };
         let wasm = programs::compile_cell(&setting, "proofs/gated.c", &[])?;
         let any = ([127, 0, 0, 1], 0).into();
@@ -405,6 +406,7 @@ impl Stage {
             config,
             dir: &self.scratch.path,
             is_quick: false,
+            peer: None,
         };
         let world = programs::world(&setting, &self.wasm, vec![n_steps.to_string()])?;
         let (_, output) = programs::run_world(cells::world::World {

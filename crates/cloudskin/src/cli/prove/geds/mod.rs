@@ -6,9 +6,8 @@ mod content;
 mod history;
 mod kill;
 mod outage;
-mod proxy;
-mod s3;
-mod servers;
+pub(super) mod s3;
+pub(super) mod servers;
 
 use super::Found;
 use super::chance::{Random, wait};

@@ -76,7 +76,7 @@ impl S3 {
 }
 
 /// What any HTTP server says of a path.
-pub(super) fn fetch(addr: SocketAddr, path: &str) -> anyhow::Result<String> {
+pub(in crate::cli::prove) fn fetch(addr: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect(addr)?;
     socket.set_read_timeout(Some(ANSWER_TIME))?;
     let head = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");

@@ -1,142 +1,73 @@
 //! A node, and another one that is the S3 behind it, with a proxy in between.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt as _;
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use geds::client::{Client, Credentials};
 use geds::index::BucketName;
 use tokio::runtime::Runtime;
 
-use super::proxy::Proxy;
-use super::{BUCKET, TENANT, s3};
-use crate::platform;
+use super::{BUCKET, TENANT};
+use crate::cli::prove::process::{Process, metric};
+use crate::cli::prove::proxy::Proxy;
 use crate::roles::{self, geds::Ready};
 
 const REGION: &str = "us-east-1";
 
 /// `cloudskin geds serve` in a directory. It ends with this.
-pub(super) struct Server {
+pub(in crate::cli::prove) struct Server {
     pub credentials: PathBuf,
     dir: PathBuf,
-    running: Option<(Child, Ready)>,
-    n_bytes_read: usize,
+    process: Process<Ready>,
 }
 
 impl Server {
-    fn new(dir: PathBuf, config: &serde_json::Value) -> anyhow::Result<Self> {
+    pub(in crate::cli::prove) fn new(
+        dir: PathBuf,
+        config: &serde_json::Value,
+    ) -> anyhow::Result<Self> {
         fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
         let credentials = dir.join("credentials");
         geds::users::add(&dir.join("users"), TENANT)?.write(&credentials, REGION)?;
         fs::write(dir.join("config.json"), config.to_string())?;
         Ok(Self {
             credentials,
+            process: Process::new("a node", dir.join("log.txt")),
             dir,
-            running: None,
-            n_bytes_read: 0,
         })
     }
 
-    pub(super) fn start(&mut self) -> anyhow::Result<Ready> {
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let mut child = Command::new(std::env::current_exe().context("find this program")?)
-            .args([
-                "geds",
-                "serve",
-                "--json",
-                "--with-parent",
-                "--log",
-                "warn",
-                "--config",
-            ])
-            .arg(self.dir.join("config.json"))
-            .arg("--dir")
-            .arg(&self.dir)
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .context("start a node")?;
-        let said = platform::first_line(&mut child, "a node");
-        let ready = said.and_then(|said| {
-            let ready = serde_json::from_str::<Ready>(&said);
-            ready.with_context(|| format!("it says where it is, not {said:?}: {}", self.tail()))
-        });
-        match ready {
-            Ok(ready) => {
-                self.running = Some((child, ready.clone()));
-                Ok(ready)
-            }
-            Err(error) => {
-                child.kill().ok();
-                child.wait().ok();
-                Err(error)
-            }
-        }
+    pub(in crate::cli::prove) fn start(&mut self) -> anyhow::Result<Ready> {
+        let fixed = ["geds", "serve", "--json", "--with-parent", "--log", "warn"];
+        let mut args: Vec<OsString> = fixed.map(OsString::from).into();
+        args.extend(["--config".into(), self.dir.join("config.json").into()]);
+        args.extend(["--dir".into(), self.dir.clone().into()]);
+        Ok(self.process.start(&args)?.clone())
     }
 
     /// As `kill -9` does, and waits until it is no more.
-    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
-        let (mut child, _) = self.running.take().context("it runs")?;
-        if let Some(status) = child.try_wait()? {
-            bail!("a node has ended by itself, with {status}: {}", self.tail());
-        }
-        child.kill()?;
-        child.wait()?;
-        Ok(())
+    pub(in crate::cli::prove) fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill()
     }
 
     pub(super) fn ready(&self) -> anyhow::Result<&Ready> {
-        let running = self.running.as_ref().context("it runs")?;
-        Ok(&running.1)
+        self.process.ready()
     }
 
-    pub(super) async fn client(&self) -> anyhow::Result<Client> {
+    pub(in crate::cli::prove) async fn client(&self) -> anyhow::Result<Client> {
         let credentials = Credentials::parse(&fs::read_to_string(&self.credentials)?)?;
         Ok(Client::connect(self.ready()?.node, &credentials, None).await?)
     }
 
     pub(super) fn metric(&self, name: &str) -> anyhow::Result<u64> {
-        let page = s3::fetch(self.ready()?.metrics, "/metrics")?;
-        let mut lines = page.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value
-            .with_context(|| format!("no {name} in {page}"))?
-            .parse()?)
+        metric(self.ready()?.metrics, name)
     }
 
     /// Nobody has panicked, nor complained of what must not be, since this was asked last.
     pub(super) fn check_log(&mut self) -> anyhow::Result<()> {
-        let log = fs::read(self.log())?;
-        let new = String::from_utf8_lossy(&log[self.n_bytes_read..]).into_owned();
-        self.n_bytes_read = log.len();
-        let bad = new
-            .lines()
-            .find(|line| line.contains("panicked") || line.contains("ERROR"));
-        ensure!(bad.is_none(), "a node says: {}", bad.unwrap_or_default());
-        Ok(())
-    }
-
-    fn log(&self) -> PathBuf {
-        self.dir.join("log.txt")
-    }
-
-    fn tail(&self) -> String {
-        let log = fs::read(self.log()).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(2_000)..]).into_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some((mut child, _)) = self.running.take() {
-            // It may have ended by itself. What it has is gone with the scratch directory.
-            child.kill().ok();
-            child.wait().ok();
-        }
+        self.process.check_log()
     }
 }
 

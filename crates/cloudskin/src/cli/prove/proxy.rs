@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Random;
+use super::chance::Random;
 
 const PIECE_BYTES: usize = 16 << 10;
 const SLOW: Duration = Duration::from_millis(4);
