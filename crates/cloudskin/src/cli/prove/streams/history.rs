@@ -47,6 +47,18 @@ impl Found {
         Ok(())
     }
 
+    /// The same events. Those of a group that have other keys are read in any order.
+    pub(super) fn has_those_of(&self, other: &Self) -> bool {
+        let sorted = |found: &Self| {
+            let mut found = found.0.clone();
+            found
+                .values_mut()
+                .for_each(|numbers| numbers.sort_unstable());
+            found
+        };
+        sorted(self) == sorted(other)
+    }
+
     pub(super) fn n_events(&self) -> usize {
         self.0.values().map(Vec::len).sum()
     }
