@@ -64,6 +64,8 @@ impl Journal {
     pub(super) async fn until_told(&self, n: u64, patience: Duration) -> anyhow::Result<()> {
         let mut told = self.n_told.subscribe();
         let waited = tokio::time::timeout(patience, told.wait_for(|told| *told >= n)).await;
+        // What is borrowed keeps others from being told.
+        let waited = waited.map(drop);
         self.check()?;
         let n_told = self.n_told();
         ensure!(
