@@ -145,13 +145,13 @@ fn the_object_store_is_proven_a_little() -> Result<()> {
     Ok(())
 }
 
-/// S3 is away for a moment; crashes of a trace, faults, and some simulated histories.
+/// Crashes of a trace, faults, and some simulated histories.
 #[test]
 fn streams_are_proven_a_little() -> Result<()> {
     let site = Site::new()?;
-    let ids = ["crashes", "faults", "simulations", "outage"];
+    let ids = ["crashes", "faults", "simulations"];
     let ids = ids.map(|id| format!("streams.{id}"));
-    let options = ["--traces 1", "--histories 20", "--outage 3"];
+    let options = ["--traces 1", "--histories 20"];
     let args = format!("{} {}", ids.join(" "), options.join(" "));
     let ended = prove(&site, &args.split(' ').collect::<Vec<_>>())?;
     let lines: Vec<Value> = ended
