@@ -13,7 +13,7 @@ pub enum Error {
     /// The owner of the container has ended. It may be done, or not: ask the next one.
     #[error("the log is not written any more: {0}")]
     Ended(Arc<str>),
-    /// Another process has taken the data over.
+    /// It is not done: another process has taken the data over.
     #[error("another process has taken the data over")]
     Fenced,
     /// It is not done. It may be, later.

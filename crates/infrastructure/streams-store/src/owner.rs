@@ -425,13 +425,18 @@ impl Owner {
         let pending = std::mem::take(&mut state.pending);
         let awake = std::mem::take(&mut state.watched);
         drop(state);
+        // Whoever takes over may have found it in the log.
+        let unknown = match error {
+            Error::Fenced => Error::Ended("another process has taken the data over".into()),
+            error => error.clone(),
+        };
         for mut pending in pending {
             // Whoever leads the log writes it, or has failed to.
             if let Some(ticket) = pending.ticket.take() {
                 ticket.leave_to_later();
             }
             let tells = pending.tell.into_iter().chain(pending.more);
-            tells.for_each(|tell| tell(Err(error.clone())));
+            tells.for_each(|tell| tell(Err(unknown.clone())));
         }
         awake
             .into_values()
