@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Signals;
 
+/// What a server keeps, and where.
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// Where it keeps its log and checkpoints; who starts a second one there ends the first.
+pub(crate) struct Kept {
+    /// Where it keeps its log and checkpoints; who starts a second server there ends the first.
     #[arg(long, value_name = "DIR", required_unless_present = "config")]
     dir: Option<PathBuf>,
     /// Long-term storage: `file:///DIRECTORY`, or `s3://BUCKET/PREFIX` with `s3` in the settings; without it, `lts` in the directory.
@@ -24,6 +25,12 @@ pub(crate) struct Serve {
     /// Settings, as YAML or JSON (docs/streams.md), or a FILE.properties of Pravega's standalone server; options here go before it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    kept: Kept,
     /// Where the controller is served (gRPC).
     #[arg(long, value_name = "ADDRESS")]
     controller: Option<SocketAddr>,
@@ -104,8 +111,7 @@ impl Serve {
 
     /// With the names of properties that mean nothing.
     fn config(&self) -> anyhow::Result<(streams::Config, Vec<String>)> {
-        let (dir, lts) = (self.dir.as_deref(), self.lts.as_deref());
-        let (mut config, unknown) = config_of(self.config.as_deref(), dir, lts)?;
+        let (mut config, unknown) = self.kept.config()?;
         if config.lts == beside(&config.dir)? {
             let lts = config.dir.join("lts");
             durable::make_private_dir(&lts).with_context(|| format!("make {}", lts.display()))?;
@@ -147,29 +153,27 @@ impl Serve {
     }
 }
 
-/// The settings of a file, with what goes before them, and the names of properties that mean nothing.
-pub(crate) fn config_of(
-    file: Option<&Path>,
-    dir: Option<&Path>,
-    lts: Option<&str>,
-) -> anyhow::Result<(streams::Config, Vec<String>)> {
-    let (mut config, unknown) = match file {
-        Some(path) => read(path)?,
-        None => (streams::Config::default(), Vec::new()),
-    };
-    if let Some(dir) = dir {
-        dir.clone_into(&mut config.dir);
+impl Kept {
+    /// The settings, and the names of properties that mean nothing.
+    pub(crate) fn config(&self) -> anyhow::Result<(streams::Config, Vec<String>)> {
+        let (mut config, unknown) = match &self.config {
+            Some(path) => read(path)?,
+            None => (streams::Config::default(), Vec::new()),
+        };
+        if let Some(dir) = &self.dir {
+            config.dir.clone_from(dir);
+        }
+        if config.dir.as_os_str().is_empty() {
+            bail!("where is its log? Say --dir DIR");
+        }
+        if let Some(url) = &self.lts {
+            config.lts.clone_from(url);
+        }
+        if config.lts.is_empty() {
+            config.lts = beside(&config.dir)?;
+        }
+        Ok((config, unknown))
     }
-    if config.dir.as_os_str().is_empty() {
-        bail!("where is its log? Say --dir DIR");
-    }
-    if let Some(url) = lts {
-        url.clone_into(&mut config.lts);
-    }
-    if config.lts.is_empty() {
-        config.lts = beside(&config.dir)?;
-    }
-    Ok((config, unknown))
 }
 
 /// Long-term storage in the directory of the server: for who has only one disk.

@@ -10,19 +10,12 @@ use streams::offline::dump::{Field, Line};
 use streams::offline::{self, Finding, Told, dump};
 
 use crate::cli::say;
-use crate::roles;
+use crate::roles::streams::Kept;
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The directory of a server that does not run.
-    #[arg(long, value_name = "DIR", required_unless_present = "config")]
-    dir: Option<PathBuf>,
-    /// Long-term storage; without it, `lts` in the directory.
-    #[arg(long, value_name = "URL")]
-    lts: Option<String>,
-    /// The settings of the server, which say how `s3://` is reached.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    kept: Kept,
     /// Print each finding as a JSON object, and how many there are at the end.
     #[arg(long)]
     json: bool,
@@ -48,8 +41,7 @@ pub(crate) struct File {
 
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let (dir, lts) = (self.dir.as_deref(), self.lts.as_deref());
-        let (config, _) = roles::streams::config_of(self.config.as_deref(), dir, lts)?;
+        let (config, _) = self.kept.config()?;
         let mut said = Ok(());
         let checked = offline::check(&config, |told| match told {
             Told::Finding(finding) if said.is_ok() => said = self.tell(&finding),
