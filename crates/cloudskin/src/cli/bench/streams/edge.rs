@@ -228,6 +228,8 @@ pub(super) fn kpi8(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
 struct Stage {
     /// Each with its lanes.
     servers: Vec<(Server, Vec<Lane>)>,
+    /// What these write to.
+    segments: Vec<Vec<String>>,
     proxy: Proxy,
     far: Far,
     // After what runs in it.
@@ -248,20 +250,24 @@ impl Stage {
         let on = far.lts(proxy.addr, "on");
         let off = json!({"segments": {"tiering": no_tiering()}});
         let payload = data::random_bytes(KIB);
-        let mut servers = Vec::new();
+        let (mut servers, mut segments) = (Vec::new(), Vec::new());
         for (name, settings) in [("on", &on), ("off", &off), ("again", &off)] {
             let server = Server::start(&setting.dir.join(name), settings)?;
-            let lanes = (0..N_LANES).map(|_| {
-                let place = server.door.place()?;
-                wire::lane(&place.store, &[place.segment], &payload, 1)
-            });
-            let lanes = lanes.collect::<anyhow::Result<_>>()?;
+            let places = (0..N_LANES).map(|_| server.door.place());
+            let places = places.collect::<anyhow::Result<Vec<_>>>()?;
+            let lane = |place: &Place| {
+                let segment = std::slice::from_ref(&place.segment);
+                wire::lane(&place.store, segment, &payload, 1)
+            };
+            let lanes = places.iter().map(lane).collect::<anyhow::Result<_>>()?;
+            segments.push(places.into_iter().map(|place| place.segment).collect());
             halt(server.pid())?;
             servers.push((server, lanes));
         }
         halt(far.served.pid())?;
         Ok(Self {
             servers,
+            segments,
             proxy,
             far,
             _of_proxy: of_proxy,
@@ -299,6 +305,14 @@ impl Stage {
         pids.iter().try_for_each(|pid| go_on(*pid))?;
         let (again, found) = work(std::mem::take(lanes))?;
         *lanes = again;
+        if node != ON {
+            // Its log gives room back, too, and is not made anew all the time.
+            let store = server.store();
+            let segments = self.segments[node].iter();
+            segments
+                .clone()
+                .try_for_each(|it| wire::give_up(&store, it))?;
+        }
         pids.iter().try_for_each(|pid| halt(*pid))?;
         Ok(found)
     }

@@ -9,7 +9,9 @@ use anyhow::{Context as _, bail, ensure};
 use bytes::{Buf as _, Bytes, BytesMut};
 use streams_wire::frame::{Split, split};
 use streams_wire::replies::{Reply, SegmentRead};
-use streams_wire::requests::{AppendBlockEnd, Hello, ReadSegment, Request, SetupAppend};
+use streams_wire::requests::{
+    AppendBlockEnd, GetStreamSegmentInfo, Hello, ReadSegment, Request, SetupAppend, TruncateSegment,
+};
 use streams_wire::shapes::{DelegationToken, Event};
 use streams_wire::{Outgoing, events};
 
@@ -86,6 +88,26 @@ impl Link {
             }
         }
     }
+}
+
+/// Truncates a segment where it ends.
+pub(super) fn give_up(store: &str, segment: &str) -> anyhow::Result<()> {
+    let mut link = Link::open(store)?;
+    let info = link.ask(GetStreamSegmentInfo {
+        request_id: 1,
+        segment: segment.to_owned(),
+        token: DelegationToken(String::new()),
+    })?;
+    let Reply::StreamSegmentInfo(info) = info else {
+        bail!("the store says {info:?}");
+    };
+    link.ask(TruncateSegment {
+        request_id: 2,
+        segment: segment.to_owned(),
+        truncation_offset: info.write_offset,
+        token: DelegationToken(String::new()),
+    })?;
+    Ok(())
 }
 
 /// Whoever waits for an answer is told that there will be none.
