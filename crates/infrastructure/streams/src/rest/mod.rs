@@ -93,7 +93,7 @@ fn call<T>(headers: &HeaderMap, message: T) -> tonic::Request<T> {
 }
 
 async fn later() -> Failure {
-    let what = "reader groups are not served by this controller yet";
+    let what = "reader groups are not served over REST yet";
     Failure::new(StatusCode::NOT_IMPLEMENTED, what)
 }
 
