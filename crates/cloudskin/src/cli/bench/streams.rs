@@ -48,24 +48,28 @@ const INGEST: &str = "what is written meanwhile";
 /// Percent.
 const KPI8_P50: Option<Goal> = Some(Goal::ValueAtMostOrPeer(1.0));
 const KPI8_P99: Option<Goal> = Some(Goal::ValueAtMostOrPeer(5.0));
-/// Milliseconds.
-const KPI11_P50: Option<Goal> = Some(Goal::ValueAtMost(5.0));
-const KPI11_P99: Option<Goal> = Some(Goal::ValueAtMost(50.0));
+
+const fn at_most(value: f64) -> Option<Goal> {
+    Some(Goal::ValueAtMost(value))
+}
+
+const fn times_at_most(ratio: f64) -> Option<Goal> {
+    Some(Goal::RatioAtMost(ratio))
+}
+
+const fn times_at_least(ratio: f64) -> Option<Goal> {
+    Some(Goal::RatioAtLeast(ratio))
+}
 
 pub(super) const GROUPS: &[Group] = &[
     Group {
         benchmarks: &[
-            benchmark(
-                "streams.ack_1k",
-                "us",
-                PROBE_AND_TRIP,
-                Some(Goal::RatioAtMost(1.3)),
-            ),
+            benchmark("streams.ack_1k", "us", PROBE_AND_TRIP, times_at_most(1.3)),
             benchmark(
                 "streams.ack_1k.p99",
                 "us",
                 PROBE_AND_TRIP,
-                Some(Goal::RatioAtMost(1.2)),
+                times_at_most(1.2),
             ),
             benchmark("streams.ack_1k.client", "us", PROBE_AND_TRIP, None),
             benchmark("streams.ack_1k.client.p99", "us", PROBE_AND_TRIP, None),
@@ -82,24 +86,14 @@ pub(super) const GROUPS: &[Group] = &[
     },
     Group {
         benchmarks: &[
-            benchmark(
-                "streams.ingest_1k",
-                "MB/s",
-                DISK,
-                Some(Goal::RatioAtLeast(0.85)),
-            ),
+            benchmark("streams.ingest_1k", "MB/s", DISK, times_at_least(0.85)),
             benchmark("streams.ingest_1k.client", "MB/s", DISK, None),
         ],
         measure: ingest::ingest_1k,
     },
     Group {
         benchmarks: &[
-            benchmark(
-                "streams.ingest_100b",
-                "1/s",
-                JAVA,
-                Some(Goal::RatioAtLeast(5.0)),
-            ),
+            benchmark("streams.ingest_100b", "1/s", JAVA, times_at_least(5.0)),
             benchmark("streams.ingest_100b.peer.redis", "1/s", REDIS, None),
             benchmark("streams.ingest_100b.peer.nats", "1/s", NATS, None),
             benchmark("streams.ingest_100b.client", "1/s", GENERATOR, None),
@@ -107,21 +101,11 @@ pub(super) const GROUPS: &[Group] = &[
         measure: ingest::ingest_100b,
     },
     Group {
-        benchmarks: &[benchmark(
-            "streams.many",
-            "MB/s",
-            ONE,
-            Some(Goal::RatioAtLeast(0.85)),
-        )],
+        benchmarks: &[benchmark("streams.many", "MB/s", ONE, times_at_least(0.85))],
         measure: ingest::many,
     },
     Group {
-        benchmarks: &[benchmark(
-            "streams.rss",
-            "MiB",
-            LIMIT,
-            Some(Goal::ValueAtMost(256.0)),
-        )],
+        benchmarks: &[benchmark("streams.rss", "MiB", LIMIT, at_most(256.0))],
         measure: edge::rss,
     },
     Group {
@@ -135,46 +119,31 @@ pub(super) const GROUPS: &[Group] = &[
     },
     Group {
         benchmarks: &[
-            benchmark("streams.kpi11", "ms", LIMIT, KPI11_P50),
-            benchmark("streams.kpi11.p99", "ms", LIMIT, KPI11_P99),
-            benchmark("streams.kpi11.stopped", "ms", LIMIT, KPI11_P50),
-            benchmark("streams.kpi11.stopped.p99", "ms", LIMIT, KPI11_P99),
+            benchmark("streams.kpi11", "ms", LIMIT, at_most(5.0)),
+            benchmark("streams.kpi11.p99", "ms", LIMIT, at_most(50.0)),
+            benchmark("streams.kpi11.stopped", "ms", LIMIT, at_most(5.0)),
+            benchmark("streams.kpi11.stopped.p99", "ms", LIMIT, at_most(50.0)),
         ],
         measure: edge::kpi11,
     },
     Group {
-        benchmarks: &[benchmark(
-            "streams.recover_1m",
-            "s",
-            READ,
-            Some(Goal::ValueAtMost(2.0)),
-        )],
+        benchmarks: &[benchmark("streams.recover_1m", "s", READ, at_most(2.0))],
         measure: starts::recover_1m,
     },
     Group {
-        benchmarks: &[benchmark(
-            "streams.replay_440k",
-            "s",
-            READ,
-            Some(Goal::ValueAtMost(1.0)),
-        )],
+        benchmarks: &[benchmark("streams.replay_440k", "s", READ, at_most(1.0))],
         measure: starts::replay_440k,
     },
     Group {
         benchmarks: &[
-            benchmark("streams.commit", "us", APPEND, Some(Goal::RatioAtMost(2.0))),
+            benchmark("streams.commit", "us", APPEND, times_at_most(2.0)),
             benchmark("streams.commit.call", "us", APPEND, None),
         ],
         measure: readers::commit,
     },
     Group {
         benchmarks: &[
-            benchmark(
-                "streams.catchup",
-                "MB/s",
-                INGEST,
-                Some(Goal::RatioAtLeast(3.0)),
-            ),
+            benchmark("streams.catchup", "MB/s", INGEST, times_at_least(3.0)),
             benchmark(
                 "streams.catchup.tail_p99",
                 "%",
