@@ -23,8 +23,8 @@ use crate::recover::{self, Found, Part, remove_if_there};
 use crate::spares::{Spare, Spares};
 use crate::{Error, LogId, Position, lock};
 
-/// So many segments that were let go are kept to be used again.
-const FREED_MAX: usize = 4;
+/// So many segments that were let go are kept to be used again: to fill a new one with zeros costs as much as to write to it.
+const FREED_MAX: usize = 8;
 
 /// The first segment of an owner is not larger, lest opening wait for a large one.
 const FIRST_BYTES: u64 = 1 << 20;
@@ -35,7 +35,8 @@ pub(crate) struct Engine {
     epoch: u64,
     claim: Arc<dyn DiskFile>,
     spares: Arc<Spares>,
-    freed: Vec<Spare>,
+    /// Let go, and to be used again when nobody reads them any more.
+    freed: Vec<Arc<Part>>,
     /// Files to remove after the next sync.
     garbage: Vec<String>,
     /// The last one is the current one, of `slot`.
@@ -153,7 +154,7 @@ impl Engine {
     /// Whether it is time to make another segment, so that nobody waits for one. Asked once for each.
     pub(crate) fn wants_spare(&mut self) -> bool {
         let left = self.room - self.used();
-        let is_time = self.freed.is_empty() && left < self.spares.segment_bytes() / 2;
+        let is_time = !self.freed.iter().any(is_unread) && left < self.spares.segment_bytes() / 2;
         is_time && !mem::replace(&mut self.has_asked, true)
     }
 
@@ -168,8 +169,10 @@ impl Engine {
     pub(crate) fn close(mut self) -> Result<(), Error> {
         self.write_table()?;
         during("sync the log", self.current().sync())?;
-        for spare in self.freed.drain(..).chain(self.spares.take_ready()) {
-            remove_if_there(&*self.disk, &spare.name)?;
+        let freed = self.freed.iter().map(|part| part.id.file_name());
+        let ready = self.spares.take_ready().map(|spare| spare.name);
+        for name in freed.chain(ready) {
+            remove_if_there(&*self.disk, &name)?;
         }
         Ok(())
     }
@@ -187,7 +190,7 @@ impl Engine {
             let mut n_bytes = format::fitting(rest, self.room - self.used());
             if n_bytes == 0 {
                 self.sync()?;
-                let spare = match self.freed.pop() {
+                let spare = match self.take_freed() {
                     Some(spare) => spare,
                     None => self.spares.take()?,
                 };
@@ -307,20 +310,35 @@ impl Engine {
         let dead: Vec<_> = self.parts.drain(..n_dead).collect();
         self.view.set(&self.parts);
         for part in dead {
-            let name = part.id.file_name();
+            // Nobody else writes to it.
             let is_ours = part.id.epoch == self.epoch;
-            // Nobody reads it, and nobody else writes to it.
-            let file = Arc::into_inner(part).filter(|_| is_ours && self.freed.len() < FREED_MAX);
             let bytes = self.spares.segment_bytes();
-            match file.map(|part| part.file) {
-                Some(file) if file.size().is_ok_and(|size| size == bytes) => {
-                    self.freed.push(Spare { name, file, bytes });
-                }
-                _ => remove_if_there(&*self.disk, &name)?,
+            if is_ours
+                && self.freed.len() < FREED_MAX
+                && part.file.size().is_ok_and(|size| size == bytes)
+            {
+                self.freed.push(part);
+            } else {
+                remove_if_there(&*self.disk, &part.id.file_name())?;
             }
         }
         Ok(())
     }
+
+    /// One that nobody reads any more.
+    fn take_freed(&mut self) -> Option<Spare> {
+        let idx = self.freed.iter().position(is_unread)?;
+        let part = self.freed.swap_remove(idx);
+        let name = part.id.file_name();
+        let bytes = self.spares.segment_bytes();
+        let file = Arc::into_inner(part)?.file;
+        Some(Spare { name, file, bytes })
+    }
+}
+
+/// Of one that readers find no more: who had found it before has it.
+fn is_unread(part: &Arc<Part>) -> bool {
+    Arc::strong_count(part) == 1
 }
 
 /// Whoever has taken over changes files under the hands of the owner before, who must not take that for damage.
