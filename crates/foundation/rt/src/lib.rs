@@ -5,7 +5,7 @@
 //!
 //! - [`now`], [`wall`]: the monotonic and the wall clock; [`thread_cpu_time`], [`process_cpu_time`]: what was spent on processors.
 //! - [`fill_random`]: the kernel's entropy.
-//! - [`thread`]: a named thread; [`lower_priority`]: one that others go before; [`spawn`]: a named asynchronous task that ends when its handle is dropped; [`blocking`]: what may wait for a disk.
+//! - [`thread`]: a named thread; [`lower_priority`]: one that others go before, and [`Background`]: one that has tasks; [`spawn`]: a named asynchronous task that ends when its handle is dropped; [`blocking`]: what may wait for a disk.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -13,10 +13,10 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::ClockId;
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
+
+mod background;
+
+pub use background::{Background, Priority, lower_priority};
 
 /// The monotonic clock.
 #[must_use]
@@ -63,17 +63,6 @@ pub fn thread<T: Send + 'static>(
         .name(name)
         .stack_size(stack_bytes)
         .spawn(body)
-}
-
-/// From now on this thread has a processor only as far as nobody else wants it, and so have those that it starts (Linux: `SCHED_IDLE`). It keeps the locks that it has when
-/// somebody else comes first: so let it take few, and for a few instructions.
-///
-/// # Errors
-/// When the system does not allow it.
-pub fn lower_priority() -> io::Result<()> {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    let lowered = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
-    lowered.map_err(io::Error::other)
 }
 
 /// A running asynchronous task; dropping the handle ends it at its next await.

@@ -1,22 +1,17 @@
 //! What nobody waits for, on a thread that has a processor when nobody else wants it.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, pending};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use geds_core::index::{BucketName, InS3, Name};
 use geds_core::{Error, Kind, Result};
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::{Found, Persist, Tier2};
 
-const STACK_BYTES: usize = 1 << 20;
 /// So many pieces of an object wait to be sent.
 const PIECES_MAX: usize = 2;
 
@@ -28,22 +23,14 @@ const PIECES_MAX: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Background {
     tier2: Arc<Tier2>,
-    thread: Arc<Thread>,
-}
-
-/// It ends when this is dropped, which waits for that.
-struct Thread {
-    runtime: Handle,
-    /// There until it is dropped, as is the thread.
-    end: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Arc<rt::Background>,
 }
 
 impl Background {
     /// # Errors
     /// `Unavailable`: there is no thread to be had.
     pub fn start(tier2: &Tier2) -> Result<Self> {
-        let thread = Thread::start()
+        let thread = rt::Background::start("geds background", rt::Priority::Idle)
             .map_err(|error| Error::caused(Kind::Unavailable, "start a thread", error))?;
         Ok(Self {
             tier2: Arc::new(tier2.apart()),
@@ -115,66 +102,14 @@ impl Background {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
-        let work = work(Arc::clone(&self.tier2));
-        let _task = {
-            let _there = self.thread.runtime.enter();
-            rt::spawn("geds background", async move {
-                // Nobody may want to know any more.
-                tell.send(work.await).ok();
-            })
-        };
         let ended = |_| {
             Error::new(
                 Kind::Internal,
                 "what was done in the background has panicked",
             )
         };
-        told.await.map_err(ended)?
-    }
-}
-
-impl Thread {
-    fn start() -> std::io::Result<Self> {
-        let (tell, told) = sync_channel(1);
-        let (end, ended) = oneshot::channel::<()>();
-        let work = move || {
-            let runtime = rt::lower_priority()
-                .and_then(|()| Builder::new_current_thread().enable_all().build());
-            match runtime {
-                Ok(runtime) => {
-                    tell.send(Ok(runtime.handle().clone())).ok();
-                    runtime.block_on(ended).ok();
-                }
-                Err(error) => {
-                    tell.send(Err(error)).ok();
-                }
-            }
-        };
-        let thread = rt::thread("geds background".to_owned(), STACK_BYTES, work)?;
-        let runtime = told.recv().map_err(std::io::Error::other)??;
-        Ok(Self {
-            runtime,
-            end: Some(end),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl fmt::Debug for Thread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Thread")
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        self.end = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the background thread has panicked");
-        }
+        let work = work(Arc::clone(&self.tier2));
+        self.thread.run(work).await.map_err(ended)?
     }
 }
 
@@ -193,25 +128,5 @@ mod tests {
         // See proc_pid_stat(5): the 41st of all.
         let policy = fields.split(' ').nth(41 - 3).expect("a policy");
         assert_eq!(policy, "5", "SCHED_IDLE");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn who_does_not_wait_any_more_ends_it() {
-        let world = world(0).await;
-        let background = Background::start(&world.tier2).expect("a thread");
-        let (held, dropped) = oneshot::channel::<()>();
-        let (begin, begun) = oneshot::channel();
-        let endless = background.run(async move |_| {
-            let _held = held;
-            begin.send(()).expect("somebody waits");
-            pending::<Result<()>>().await
-        });
-        tokio::select! {
-            _ = endless => panic!("it has no end"),
-            begun = begun => begun.expect("it has begun"),
-        }
-        dropped.await.expect_err("nobody has it");
-        let panicking = background.run(async |_| -> Result<()> { panic!("on purpose") });
-        assert_eq!(panicking.await.expect_err("an error").kind, Kind::Internal);
     }
 }

@@ -25,7 +25,8 @@ const PIECES_MAX: usize = 32;
 
 /// What the line to the far store runs in: it is to be elsewhere, and here it has a processor when nobody else wants it.
 pub(super) fn of_far_away() -> io::Result<Runtime> {
-    let lower = || rt::lower_priority().expect("a thread may become less important");
+    let idle = rt::Priority::Idle;
+    let lower = move || rt::lower_priority(idle).expect("a thread may become less important");
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .on_thread_start(lower)
