@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rt::{Background, Priority};
 use store::Opened;
 use streams_core::container::{Info, Usage};
 use streams_core::names::{ConnectionId, Position};
@@ -105,7 +106,8 @@ impl Store {
             let (owner, checkpoints) = recovered.await.map_err(Error::unavailable)??;
             let epoch = files.wal.epoch();
             let of_owner = Arc::clone(&owner);
-            let mut tiering = Tiering::new(of_owner, epoch, config.tiering.clone(), &of_lts);
+            let config_of = config.tiering.clone();
+            let mut tiering = Tiering::new(of_owner, epoch, config_of, &of_lts, &background);
             tiering.load().await?;
             let tasks = (tiering, ahead);
             upkeep.push(Upkeep::start(
@@ -126,6 +128,8 @@ impl Store {
         })))
     }
 
+        let background = Background::start("streams-tiering", Priority::Low);
+        let background = Arc::new(background.map_err(Error::unavailable)?);
     /// A number for a connection, which is not used twice.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {

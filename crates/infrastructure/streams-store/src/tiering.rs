@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use streams_core::container::Tiering as State;
+use rt::Background;
+use streams_core::container::{Source, Tiering as State};
 use streams_core::op::{Put as PutEntry, Remove, Version};
 use streams_core::segment::{KeyLength, Kind};
 use streams_core::table::{Bounds, Page};
@@ -38,6 +39,7 @@ const ORPHANS_PERIOD: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Tiering {
     owner: Arc<Owner>,
+    background: Arc<Background>,
     config: config::Tiering,
     who: fence::Owner,
     table: SegmentName,
@@ -59,8 +61,10 @@ impl Tiering {
         epoch: ids::Epoch,
         config: config::Tiering,
         lts: &streams_lts::Config,
+        background: &Arc<Background>,
     ) -> Self {
         Self {
+            background: Arc::clone(background),
             table: route::chunks_of(owner.number),
             owner,
             config,
@@ -128,7 +132,7 @@ impl Tiering {
         let mut has_put = false;
         let puts = due.into_iter().map(|state| {
             let cursor = self.cursors.remove(&state.id);
-            flush(&owner, lts, &self.table, state, cursor)
+            flush(&owner, (lts, &self.background), &self.table, state, cursor)
         });
         let puts: Vec<_> = puts.collect();
         let mut puts =
@@ -288,8 +292,8 @@ enum Flushed {
 
 /// Puts what a segment has in the log, as much as one chunk takes.
 async fn flush(
-    owner: &Owner,
-    lts: &Lts,
+    owner: &Arc<Owner>,
+    (lts, background): (&Lts, &Background),
     table: &SegmentName,
     state: State,
     cursor: Option<(u64, Cursor)>,
@@ -306,34 +310,12 @@ async fn flush(
     }
     let to = state.durable_to.min(from + owner.behind.chunk_bytes_max());
     let sources = owner.lock().container.locate(id, from, to);
-    let data = match owner.fetch_kept(sources).await {
-        Ok(data) => data,
-        Err(Error::Unavailable(error)) => {
-            tracing::debug!(segment = %state.name, %error, "it is not put");
-            return Ok(Flushed::Nothing);
-        }
-        Err(error) => return Err(error),
-    };
-    let n_bytes: u64 = data.iter().map(|piece| piece.len() as u64).sum();
-    if n_bytes != to - from {
+    // It takes no lock that others wait for, and much time of a processor.
+    let bringing = bring(Arc::clone(owner), sources, (state, to), cursor);
+    let brought = background.run(bringing).await;
+    let Some((chunk, cursor)) = brought.map_err(Error::unavailable)?? else {
         return Ok(Flushed::Nothing);
-    }
-    let cursor = match cursor {
-        Some((at, cursor)) if at == from => cursor,
-        _ => cursor_at(owner, lts, id, from).await,
     };
-    let (events, cursor) = cursor.index(from, &data);
-    let (scope, stream) = names(&state.name);
-    let put = Put {
-        scope,
-        stream,
-        name: state.name,
-        segment: id,
-        offset: from,
-        data,
-        events,
-    };
-    let chunk = lts.put(put).await.map_err(|error| of_lts(&error))?;
     let (key, value) = (Bytes::copy_from_slice(&chunk.key()), chunk.value().into());
     match put_entry(owner, table, key, value).await {
         Ok(()) => {}
@@ -353,6 +335,46 @@ async fn flush(
         cursor,
         replaced,
     })
+}
+
+/// Puts what is there from what the log has. `None`: it could not be read.
+async fn bring(
+    owner: Arc<Owner>,
+    sources: Vec<Source>,
+    (state, to): (State, u64),
+    cursor: Option<(u64, Cursor)>,
+) -> Result<Option<(Chunk, Cursor)>> {
+    let (id, from) = (state.id, state.stored_to);
+    let lts = owner.behind.lts().await?;
+    let data = match owner.fetch_kept(sources).await {
+        Ok(data) => data,
+        Err(Error::Unavailable(error)) => {
+            tracing::debug!(segment = %state.name, %error, "it is not put");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let n_bytes: u64 = data.iter().map(|piece| piece.len() as u64).sum();
+    if n_bytes != to - from {
+        return Ok(None);
+    }
+    let cursor = match cursor {
+        Some((at, cursor)) if at == from => cursor,
+        _ => cursor_at(&owner, lts, id, from).await,
+    };
+    let (events, cursor) = cursor.index(from, &data);
+    let (scope, stream) = names(&state.name);
+    let put = Put {
+        scope,
+        stream,
+        name: state.name,
+        segment: id,
+        offset: from,
+        data,
+        events,
+    };
+    let chunk = lts.put(put).await.map_err(|error| of_lts(&error))?;
+    Ok(Some((chunk, cursor)))
 }
 
 async fn store(owner: &Owner, segment: SegmentId, to: u64) -> Result<()> {
