@@ -20,6 +20,8 @@ pub(crate) struct Batch {
 struct Progress {
     outcome: Option<Outcome>,
     wakers: Vec<Waker>,
+    /// Threads that wait.
+    n_waiting: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -34,8 +36,11 @@ impl Batch {
         let mut progress = self.progress();
         progress.outcome = Some(outcome);
         let wakers = std::mem::take(&mut progress.wakers);
+        let is_waited_for = progress.n_waiting > 0;
         drop(progress);
-        self.is_over.notify_all();
+        if is_waited_for {
+            self.is_over.notify_all();
+        }
         for waker in wakers {
             // What somebody else does there is not to end the log.
             catch_unwind(AssertUnwindSafe(|| waker.wake())).ok();
@@ -105,7 +110,27 @@ impl Ticket {
             if let Some(outcome) = &progress.outcome {
                 return self.result(outcome);
             }
+            progress.n_waiting += 1;
             progress = wait(&self.batch.is_over, progress);
+            progress.n_waiting -= 1;
+        }
+    }
+
+    /// The same, if this thread itself is the one that waits for the disk: if somebody else writes, the ticket comes back.
+    ///
+    /// # Errors
+    /// The ticket, to be waited for.
+    pub fn try_wait(mut self) -> Result<Result<Position, Error>, Self> {
+        if let Some(shared) = &self.shared {
+            shared.lead(&self.batch);
+        }
+        let outcome = self.batch.progress().outcome.clone();
+        match outcome {
+            Some(outcome) => {
+                self.shared = None;
+                Ok(self.result(&outcome))
+            }
+            None => Err(self),
         }
     }
 

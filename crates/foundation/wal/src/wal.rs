@@ -77,6 +77,8 @@ struct Queue {
     /// The thread of the log waits for something to do.
     is_syncer_idle: bool,
     n_syncs: u64,
+    /// Threads that wait for room.
+    n_waiting: usize,
 }
 
 /// Who has it writes.
@@ -137,6 +139,7 @@ impl Wal {
             is_closing: false,
             is_syncer_idle: false,
             n_syncs: 0,
+            n_waiting: 0,
         };
         let shared = Arc::new(Shared {
             epoch: Epoch(engine.epoch()),
@@ -335,8 +338,11 @@ impl Shared {
         mem::swap(&mut writer.records, &mut queue.records);
         queue.writing = Some(mem::take(&mut queue.batch));
         let truncations = mem::take(&mut queue.truncations);
+        let is_waited_for = queue.n_waiting > 0;
         drop(queue);
-        self.room.notify_all();
+        if is_waited_for {
+            self.room.notify_all();
+        }
         // Nobody is left waiting, whatever happens.
         let result = catch_unwind(AssertUnwindSafe(|| {
             for (log, before) in truncations {
@@ -450,7 +456,9 @@ impl DurableLog for Log {
         let mut queue = self.shared.queue();
         while queue.refusal.is_none() && !self.shared.has_room(&queue, n_bytes) {
             self.shared.wake_syncer(&queue);
+            queue.n_waiting += 1;
             queue = wait(&self.shared.room, queue);
+            queue.n_waiting -= 1;
         }
         self.push(queue, measure, parts)
     }

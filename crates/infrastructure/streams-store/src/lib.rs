@@ -48,4 +48,4 @@ pub use self::config::Config;
 pub use self::error::{Error, Result};
 pub use self::read::{Gate, Read};
 pub use self::route::is_internal;
-pub use self::store::{ContainerStats, Stats, Store};
+pub use self::store::{ContainerStats, Stats, Store, Unwritten};

@@ -1,9 +1,12 @@
-//! The owner of one container: its state under a lock, and a thread that waits for its log.
+//! The owner of one container: its state under a lock, and who waits for its log.
 //!
 //! ```text
 //!  propose ─▶ lock: decide, append to the log, note who is to be told ─▶ unlock      any thread, for a moment
-//!  thread:    wait for all that is appended (one sync) ─▶ lock: durable ─▶ unlock ─▶ tell
+//!  commit:    wait for all that is appended (one sync) ─▶ lock: durable ─▶ unlock ─▶ tell
 //! ```
+//!
+//! One at a time commits. Who has proposed something and has nothing else to do does it on its own thread, if nobody writes to the log: to wake
+//! another one takes as long as some disks take to sync. What is proposed meanwhile, and by who has more to do, is for the thread of the container.
 //!
 //! What is told of a record, and of answers and refusals that stand on it, is told in order.
 
@@ -41,7 +44,7 @@ pub(crate) struct Owner {
     /// What an operation may bring, so that its record is not too large for the log.
     record_bytes_max: u64,
     state: Mutex<State>,
-    /// There is something to wait for, or nothing will be any more.
+    /// There is something to commit for the thread, or nothing will be any more.
     work: Condvar,
     /// Something has become durable, or nothing will any more.
     progress: Notify,
@@ -60,6 +63,10 @@ pub(crate) struct State {
     /// Why nothing is taken any more.
     ended: Option<Error>,
     is_closing: bool,
+    /// Somebody waits for the log, or tells what has become durable.
+    is_committing: bool,
+    /// The thread waits for something to do.
+    is_idle: bool,
 }
 
 impl std::fmt::Debug for State {
@@ -78,6 +85,21 @@ impl State {
         self.ended.clone().map_or(Ok(()), Err)
     }
 
+    /// The newest record, and how many there are up to it, for who waits for the log: `None` if somebody else does, or there is nothing.
+    fn begin_commit(&mut self) -> Option<(Ticket, usize)> {
+        if self.is_committing {
+            return None;
+        }
+        let tickets = self.pending.iter_mut();
+        let tickets = tickets.filter_map(|pending| pending.ticket.take());
+        let last = tickets.reduce(|earlier, later| {
+            earlier.leave_to_later();
+            later
+        })?;
+        self.is_committing = true;
+        Some((last, self.pending.len()))
+    }
+
     /// Rings when there is more of a segment, or it has ended, or is gone.
     pub(crate) fn watch(&mut self, segment: SegmentId) -> &Arc<Notify> {
         self.watched.entry(segment).or_default()
@@ -87,7 +109,7 @@ impl State {
 struct Pending {
     seq: Seq,
     position: Position,
-    /// Until the thread waits for it.
+    /// Until somebody waits for it.
     ticket: Option<Ticket>,
     tell: Option<Tell>,
     more: Vec<Tell>,
@@ -124,6 +146,8 @@ impl Owner {
             free: Vec::new(),
             ended: None,
             is_closing: false,
+            is_committing: false,
+            is_idle: false,
         };
         let owner = Arc::new(Self {
             number,
@@ -142,9 +166,7 @@ impl Owner {
             .map_err(|(_, error)| error)?;
         let committer = Arc::clone(&owner);
         let thread = rt::thread(format!("container-{number}"), STACK_BYTES, move || {
-            if catch_unwind(AssertUnwindSafe(|| committer.commit())).is_err() {
-                committer.end(committer.lock(), &committer.ended());
-            }
+            committer.unless_panics(|| committer.keep_committing());
         });
         // It ends with the owner: see `close`.
         thread.map_err(|error| Error::Ended(error.to_string().into()))?;
@@ -162,7 +184,7 @@ impl Owner {
         })
     }
 
-    /// Takes an operation behind all that were taken before. `tell` hears what has come of it.
+    /// Takes an operation behind all that were taken before, for somebody to commit. `tell` hears what has come of it.
     pub(crate) fn propose<T>(&self, op: &Op, tell: T) -> Proposed<T>
     where
         T: FnOnce(Result<Outcome>) + Send + 'static,
@@ -198,7 +220,7 @@ impl Owner {
         }
     }
 
-    /// The same, and waits while too much is under way. Whether it will be done.
+    /// The same, and waits while too much is under way. Whether it will be done: then it is to be committed, or the thread is to be woken.
     pub(crate) async fn submit<T>(&self, op: &Op, tell: T) -> bool
     where
         T: FnOnce(Result<Outcome>) + Send + 'static,
@@ -217,6 +239,7 @@ impl Owner {
                 Proposed::Refused => return false,
                 Proposed::Busy(tell) => tell,
             };
+            self.wake();
             progress.await;
         }
     }
@@ -225,7 +248,9 @@ impl Owner {
     pub(crate) async fn execute(&self, op: &Op) -> Result<Outcome> {
         let (tell, told) = oneshot::channel();
         // Who does not wait any more is not told.
-        self.submit(op, |outcome| drop(tell.send(outcome))).await;
+        if self.submit(op, |outcome| drop(tell.send(outcome))).await {
+            self.commit();
+        }
         told.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
@@ -323,8 +348,6 @@ impl Owner {
             tell: Some(Box::new(tell)),
             more: Vec::new(),
         });
-        drop(state);
-        self.work.notify_one();
         Ok(())
     }
 
@@ -346,36 +369,90 @@ impl Owner {
         });
     }
 
-    /// Waits for the log, for as long as there is one.
-    fn commit(&self) {
+    /// Lets the thread commit what is there.
+    pub(crate) fn wake(&self) {
+        self.wake_from(&mut self.lock());
+    }
+
+    fn wake_from(&self, state: &mut State) {
+        if std::mem::take(&mut state.is_idle) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Commits what is there on this thread, which waits for the disk, if nobody else is at it.
+    pub(crate) fn commit(&self) {
+        let Some((last, n_records)) = self.lock().begin_commit() else {
+            return;
+        };
+        self.unless_panics(|| {
+            let mut state = match last.try_wait() {
+                Ok(synced) => self.committed(n_records, synced),
+                Err(ticket) => {
+                    let mut state = self.lock();
+                    state.is_committing = false;
+                    // It is gone if the owner has ended.
+                    if let Some(last) = state.pending.get_mut(n_records - 1) {
+                        last.ticket = Some(ticket);
+                    }
+                    state
+                }
+            };
+            // What has come meanwhile.
+            if !state.pending.is_empty() || state.is_closing {
+                self.wake_from(&mut state);
+            }
+        });
+    }
+
+    /// Commits what others leave to it, for as long as there is a log.
+    fn keep_committing(&self) {
         let mut state = self.lock();
         loop {
-            let n_records = state.pending.len();
-            let tickets = state.pending.iter_mut();
-            let tickets = tickets.filter_map(|pending| pending.ticket.take());
-            let last = tickets.reduce(|earlier, later| {
-                earlier.leave_to_later();
-                later
-            });
-            let Some(last) = last else {
-                if state.is_closing {
-                    return;
-                }
+            if let Some((last, n_records)) = state.begin_commit() {
+                drop(state);
+                state = self.committed(n_records, last.wait());
+            } else if state.is_closing && !state.is_committing {
+                return;
+            } else {
+                state.is_idle = true;
                 let woken = self.work.wait(state);
                 state = woken.unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            drop(state);
-            let synced = last.wait();
-            state = self.lock();
-            match synced {
-                Ok(_) => {
-                    // None, if the owner has ended meanwhile.
-                    let n_records = n_records.min(state.pending.len());
-                    state = self.tell(state, n_records);
-                }
-                Err(error) => return self.end(state, &Error::ended(&error)),
+                state.is_idle = false;
             }
+        }
+    }
+
+    /// What has become of so many of the oldest records.
+    fn committed(
+        &self,
+        n_records: usize,
+        synced: std::result::Result<wal::Position, wal::Error>,
+    ) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        match synced {
+            Ok(_) => {
+                // None, if the owner has ended meanwhile.
+                let n_records = n_records.min(state.pending.len());
+                state = self.tell(state, n_records);
+            }
+            Err(error) => {
+                self.end(state, &Error::ended(&error));
+                state = self.lock();
+            }
+        }
+        state.is_committing = false;
+        state
+    }
+
+    /// Nobody is left waiting, whatever happens.
+    fn unless_panics(&self, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            let mut state = self.lock();
+            let error = || Error::Ended("something has panicked: this is a defect".into());
+            let error = state.ended.get_or_insert_with(error).clone();
+            state.is_committing = false;
+            self.end(state, &error);
         }
     }
 

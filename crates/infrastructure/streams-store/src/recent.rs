@@ -29,8 +29,8 @@ struct Payload {
 /// What a payload takes beside its bytes.
 const OVERHEAD: usize = 128;
 
-/// Smaller ones are copied: they would keep the buffer that they were received in.
-const SHARED_BYTES_MIN: usize = 16 << 10;
+/// Smaller ones are copied: they would keep the buffer that they were received in, of which they are a small part.
+const SHARED_BYTES_MIN: usize = 64 << 10;
 
 impl Recent {
     pub(crate) fn new(bytes_max: usize) -> Self {

@@ -52,6 +52,38 @@ struct Shared {
     failed: Arc<Notify>,
 }
 
+/// What was submitted last, if nobody writes it yet. Who has nothing else to do [writes](Self::write) it. When there is more, or this is dropped, the
+/// thread of its container does.
+#[derive(Debug, Default)]
+pub struct Unwritten(Option<Arc<Owner>>);
+
+impl Unwritten {
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Writes it on this thread, which waits for the disk then, unless somebody else is at it.
+    pub fn write(&mut self) {
+        if let Some(owner) = self.0.take() {
+            owner.commit();
+        }
+    }
+
+    /// Leaves it to the thread of the container.
+    pub fn leave(&mut self) {
+        if let Some(owner) = self.0.take() {
+            owner.wake();
+        }
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 /// What there is, and how much of it is under way.
 #[derive(Clone, Debug)]
 pub struct Stats {
@@ -95,6 +127,8 @@ impl Store {
         let room = Arc::new(room);
         let blocks = behind::blocks(config.cache.blocks.0);
         let failed = Arc::<Notify>::default();
+        let background = Background::start("streams-tiering", Priority::Low);
+        let background = Arc::new(background.map_err(Error::unavailable)?);
         let (mut owners, mut upkeep) = (Vec::new(), Vec::new());
         for number in 0..=files.identity.containers {
             let of_lts = files.identity.lts();
@@ -128,8 +162,6 @@ impl Store {
         })))
     }
 
-        let background = Background::start("streams-tiering", Priority::Low);
-        let background = Arc::new(background.map_err(Error::unavailable)?);
     /// A number for a connection, which is not used twice.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
@@ -137,13 +169,19 @@ impl Store {
     }
 
     /// Takes an operation behind all that were taken before, and waits only while too much is under way; whether it will be done. `tell` hears what
-    /// has come of it when that is durable, in the order of all that is told of a segment; it is not to wait for anything.
-    pub async fn submit<T>(&self, op: &Op, tell: T) -> bool
+    /// has come of it when that is durable, in the order of all that is told of a segment; it is not to wait for anything. It is left in `unwritten`,
+    /// which is not to be kept while anything else is waited for.
+    pub async fn submit<T>(&self, op: &Op, tell: T, unwritten: &mut Unwritten) -> bool
     where
         T: FnOnce(Result<Outcome>) + Send + 'static,
     {
+        unwritten.leave();
         match self.owner_for(op).await {
-            Ok((owner, _taken)) => owner.submit(op, tell).await,
+            Ok((owner, _taken)) => {
+                let is_taken = owner.submit(op, tell).await;
+                unwritten.0 = Some(Arc::clone(owner));
+                is_taken
+            }
             Err(error) => {
                 tell(Err(error));
                 false
@@ -221,6 +259,7 @@ impl Store {
             for segment in transient {
                 owner.submit(&Op::Delete(segment), drop).await;
             }
+            owner.wake();
         }
     }
 
@@ -312,7 +351,7 @@ impl Store {
     }
 
     /// What makes room is always taken, and so is what the platform itself does.
-    async fn owner_for(&self, op: &Op) -> Result<(&Owner, Option<Taken<'_>>)> {
+    async fn owner_for(&self, op: &Op) -> Result<(&Arc<Owner>, Option<Taken<'_>>)> {
         let number = route::container_of_op(op, self.n_containers())?;
         let brings = matches!(
             op,

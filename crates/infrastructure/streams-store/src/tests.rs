@@ -4,6 +4,8 @@ mod check;
 mod faults;
 mod world;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use streams_core::segment::Kind;
 use streams_core::{Op, Refusal, SegmentName};
 
 use self::world::World;
-use crate::{Error, Gate, Read, Store};
+use crate::{Error, Gate, Read, Result, Store, Unwritten};
 
 const WRITER: AttributeId = AttributeId(7);
 
@@ -159,10 +161,10 @@ async fn many_appends_at_once_share_syncs_and_are_told_in_order() {
     for n in 0..1_000u32 {
         let tell = tell.clone();
         let op = append(&segment, &n.to_be_bytes());
-        let is_taken = store.submit(&op, move |outcome| {
+        let tell = move |outcome: Result<_>| {
             tell.try_send((n, outcome.is_ok())).expect("there is room");
-        });
-        assert!(is_taken.await);
+        };
+        assert!(store.submit(&op, tell, &mut Unwritten::default()).await);
     }
     for n in 0..1_000 {
         assert_eq!(told.recv().await, Some((n, true)));
@@ -173,6 +175,43 @@ async fn many_appends_at_once_share_syncs_and_are_told_in_order() {
         store.stats().log.n_syncs < 900,
         "every record has been synced by itself"
     );
+}
+
+/// Who has submitted something and waits for nothing else writes it; what others leave is for the thread of the container.
+#[tokio::test]
+async fn what_was_submitted_is_written_by_who_has_nothing_else_to_do() {
+    const N: usize = 20;
+    let world = World::new();
+    let segment = name("a/b/0.#epoch.0");
+    let store = world.open().await;
+    create(&store, &segment).await;
+    let n_told = Arc::new(AtomicUsize::new(0));
+    let submit = async |unwritten: &mut Unwritten| {
+        let n_told = Arc::clone(&n_told);
+        let tell = move |outcome: Result<_>| {
+            outcome.expect("it is appended");
+            n_told.fetch_add(1, Ordering::SeqCst);
+        };
+        let op = append(&segment, b"it");
+        assert!(store.submit(&op, tell, unwritten).await);
+    };
+    let mut n_at_once = 0;
+    for n in 1..=N {
+        let mut unwritten = Unwritten::default();
+        submit(&mut unwritten).await;
+        unwritten.write();
+        // If somebody else writes to the log, it is for the thread nevertheless.
+        n_at_once += usize::from(n_told.load(Ordering::SeqCst) == n);
+        let info = store.info(&segment).await.expect("it is there");
+        assert_eq!(info.length, 2 * n as u64);
+    }
+    assert!(n_at_once > N / 2, "{n_at_once} of {N}");
+    let mut unwritten = Unwritten::default();
+    submit(&mut unwritten).await;
+    submit(&mut unwritten).await;
+    drop(unwritten);
+    let info = store.info(&segment).await.expect("it is there");
+    assert_eq!(info.length, 2 * (N as u64 + 2));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use wal::testing::CrashDisk;
 use super::model::{self, Random, Thing, Things, WRITER, container_of, name};
 use crate::error::{Error, Result};
 use crate::files::Folders;
-use crate::{Config, Gate, Read, Store};
+use crate::{Config, Gate, Read, Store, Unwritten};
 
 /// It is not durable.
 pub(super) const NEVER: usize = usize::MAX;
@@ -137,7 +137,9 @@ impl World {
                 refused.get_or_insert(error);
             }
         };
-        self.store.submit(&op, tell).await;
+        self.store
+            .submit(&op, tell, &mut Unwritten::default())
+            .await;
     }
 
     /// Waits until all is told that was done.

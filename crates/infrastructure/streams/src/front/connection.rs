@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::future::Future;
+use std::future::{self, Future};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use streams_core::names::ConnectionId;
+use streams_store::Unwritten;
 use streams_wire::blocks::{Joined, Joiner};
 use streams_wire::frame::{Split, split};
 use streams_wire::requests::{Hello, Request};
@@ -21,8 +22,9 @@ use super::allowed::{Until, until};
 use super::outbox::Outbox;
 use super::writers::Writers;
 
-/// So much is read at once, if there is as much.
+/// So much is read at once, if there is as much; more, as long as a client sends more.
 const READ_BYTES: usize = 64 << 10;
+const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Memory for a frame is taken as it comes, this much ahead.
 const AHEAD_BYTES: usize = 1 << 20;
@@ -49,6 +51,8 @@ pub(super) struct Connection {
     pub(super) waiting: FuturesUnordered<Waiting>,
     /// For what is neither in memory nor to come.
     pub(super) fetches: Arc<Semaphore>,
+    /// Who would wait for the client writes it first.
+    pub(super) unwritten: Unwritten,
     /// It has made segments that go with it.
     pub(super) has_transient: bool,
     /// It has shown a token, if one is wanted.
@@ -101,6 +105,7 @@ pub(super) async fn serve(
         outbox: Arc::clone(&outbox),
         waiting: FuturesUnordered::new(),
         fetches: Arc::new(Semaphore::new(shared.limits.fetches)),
+        unwritten: Unwritten::default(),
         has_transient: false,
         joiner: Joiner::default(),
         is_greeted: false,
@@ -123,7 +128,8 @@ pub(super) async fn serve(
         outbox.end();
         written
     };
-    let ((read, has_transient), written) = tokio::join!(read, written);
+    // In this order: what was answered is sent in the same turn.
+    let ((read, has_transient), written) = tokio::join!(biased; read, written);
     if has_transient {
         store.disconnected(id).await;
     }
@@ -135,6 +141,7 @@ impl Connection {
         let outbox = Arc::clone(&self.outbox);
         let mut over = std::pin::pin!(outbox.over());
         let mut received = BytesMut::new();
+        let mut read_bytes = READ_BYTES;
         let mut arriving: Option<Arriving> = None;
         let greeted_by = rt::now() + GREETING;
         loop {
@@ -144,6 +151,7 @@ impl Connection {
             }
             match split(&mut received).map_err(io::Error::other)? {
                 Split::Frame(frame) => {
+                    self.unwritten.leave();
                     let request = Request::decode(frame).map_err(io::Error::other)?;
                     tokio::select! {
                         taken = self.take(request) => taken?,
@@ -160,14 +168,10 @@ impl Connection {
                     }
                     continue;
                 }
-                Split::Missing(n_bytes) if !self.is_greeted && n_bytes > GREETING_BYTES => {
-                    return Err(io::Error::other("that is no greeting"));
-                }
-                Split::Missing(n_bytes) if n_bytes > LONG_BYTES && !self.is_trusted => {
-                    return Err(io::Error::other("a long request without a token before it"));
-                }
                 Split::Missing(n_bytes) => {
+                    self.may_come(n_bytes)?;
                     if n_bytes > LONG_BYTES && arriving.is_none() {
+                        self.unwritten.leave();
                         let room = self.shared.room_for_frame(n_bytes);
                         let room = tokio::select! {
                             room = room => room,
@@ -175,10 +179,8 @@ impl Connection {
                         };
                         arriving = Some(Arriving::new(room));
                     }
-                    if let Some(arriving) = &mut arriving {
-                        arriving.see(received.len());
-                    }
-                    received.reserve(n_bytes.clamp(READ_BYTES, AHEAD_BYTES));
+                    arriving.iter_mut().for_each(|it| it.see(received.len()));
+                    received.reserve(n_bytes.clamp(read_bytes, AHEAD_BYTES));
                 }
             }
             let late = arriving.as_ref().map(|arriving| arriving.late);
@@ -196,12 +198,26 @@ impl Connection {
                 () = until(late) => return Err(io::ErrorKind::TimedOut.into()),
                 () = until(greeted_by) => return Err(io::ErrorKind::TimedOut.into()),
                 n_bytes = reader.read_buf(&mut received) => {
-                    if n_bytes? == 0 {
-                        return Ok(());
-                    }
+                    read_bytes = match n_bytes? {
+                        0 => return Ok(()),
+                        n_bytes if n_bytes < read_bytes => READ_BYTES,
+                        _ => READ_BYTES_MAX.min(2 * read_bytes),
+                    };
                 }
+                () = future::ready(()), if self.unwritten.is_some() => self.unwritten.write(),
             }
         }
+    }
+
+    /// So much of a request, as it says itself.
+    fn may_come(&self, n_bytes: usize) -> io::Result<()> {
+        if !self.is_greeted && n_bytes > GREETING_BYTES {
+            return Err(io::Error::other("that is no greeting"));
+        }
+        if !self.is_trusted && n_bytes > LONG_BYTES {
+            return Err(io::Error::other("a long request without a token before it"));
+        }
+        Ok(())
     }
 
     /// Who does not take answers asks no more, nor does who waits for too much. Whether the connection goes on.
@@ -213,10 +229,12 @@ impl Connection {
         loop {
             let has_many = self.waiting.len() >= self.shared.limits.reads;
             tokio::select! {
-                () = self.outbox.room(), if !has_many => return Ok(true),
+                biased;
                 () = &mut over => return Ok(false),
+                () = self.outbox.room(), if !has_many => return Ok(true),
                 () = until(late) => return Err(io::ErrorKind::TimedOut.into()),
                 Some(()) = self.waiting.next() => {}
+                () = future::ready(()), if self.unwritten.is_some() => self.unwritten.write(),
             }
         }
     }

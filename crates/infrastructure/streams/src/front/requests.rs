@@ -111,7 +111,9 @@ impl Connection {
             },
             Err(error) => refuse(&outbox, &subject, &error),
         };
-        self.shared.store.submit(&op(segment), tell).await;
+        let op = op(segment);
+        let store = &self.shared.store;
+        store.submit(&op, tell, &mut self.unwritten).await;
     }
 
     fn read_segment(&mut self, request: ReadSegment, until: Until) {

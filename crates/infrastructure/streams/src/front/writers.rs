@@ -199,7 +199,8 @@ impl Connection {
         }
         let is_conditional = told.is_conditional;
         let tell = move |outcome| told.tell(outcome);
-        let is_taken = self.shared.store.submit(&Op::Append(op), tell).await;
+        let (store, op) = (&self.shared.store, Op::Append(op));
+        let is_taken = store.submit(&op, tell, &mut self.unwritten).await;
         if is_taken {
             writer.last = last;
         } else {
