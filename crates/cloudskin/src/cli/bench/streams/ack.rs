@@ -15,7 +15,7 @@ use super::wire;
 use super::{missing, optional, without_peer};
 use crate::cli::bench::data::{self, KIB};
 use crate::cli::bench::process::cpu_time;
-use crate::cli::bench::{Cpu, Measured, Setting, quantile};
+use crate::cli::bench::{Cpu, Measured, Setting, quantile, tell};
 
 const EVENT_BYTES: usize = KIB;
 /// An event with what frames it, in a log; and with the frame of an append, on the wire.
@@ -47,6 +47,15 @@ pub(super) fn ack_1k(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>> {
         cpu: (disk.cpu + network.cpu) / u32::try_from(disk.times.len()).unwrap_or(u32::MAX),
     };
     let limits = [limit(0.5), limit(0.99)];
+    for (part, limit) in [0.5, 0.99].into_iter().zip(&limits) {
+        tell(&format!(
+            "streams.ack_1k: quantile {part}: {:.0?}, the disk {:.0?}, the network {:.0?}, both {:.0?}",
+            quantile(&ours.times, part),
+            quantile(&disk.times, part),
+            quantile(&network.times, part),
+            limit.times[0],
+        ));
+    }
     let mut rows = rows(&ours, [&limits[0], &limits[1]]);
     let alone = |lane: Lane, pid| alone(lane, pid, short);
     let client = alone(writer_lane(&server.door, EVENT_BYTES)?, Some(server.pid()))?;

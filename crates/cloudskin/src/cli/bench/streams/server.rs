@@ -24,7 +24,7 @@ const SCOPE: &str = "bench";
 
 /// Nothing goes to long-term storage as long as a benchmark lasts.
 pub(super) fn no_tiering() -> Value {
-    json!({"flush_bytes": "1Ti", "flush_after": "10h"})
+    json!({"flush_bytes": "1024Gi", "flush_after": "10h"})
 }
 
 /// Who can be asked for streams.

@@ -33,7 +33,7 @@ pub(super) fn replay_440k(setting: &Setting<'_>) -> anyhow::Result<Vec<Measured>
     let n_ops = if setting.is_quick { 1_000 } else { 439_908 };
     let settings = json!({"segments": {
         "tiering": no_tiering(),
-        "log": {"checkpoint_after": "1Ti"},
+        "log": {"checkpoint_after": "1024Gi"},
     }});
     let found = restart(setting, (n_ops, 1), &settings, |_, _| Ok(()));
     Ok(vec![found?])
