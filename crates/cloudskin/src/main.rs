@@ -1,11 +1,11 @@
 //! `cloudskin`: every role of the platform in one binary.
 //!
-//! `cli` has one file per command, `roles` one per long-running process; `config` is the only place that reads the environment.
+//! `cli` has one file per command, but for `bench` and `prove`, which are the crate `measure`; `roles` has one per long-running process; `config` is the
+//! only place that reads the environment.
 #![forbid(unsafe_code)]
 
 mod cli;
 mod config;
-mod platform;
 mod roles;
 
 use std::process::ExitCode;

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use super::say;
 use crate::config::Config;
-use crate::platform::{self, Context};
 
 #[derive(Debug, Args)]
 pub(super) struct Ctl {
@@ -164,10 +163,8 @@ impl Ctl {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let dir = self.dir.clone();
         let dir = dir.unwrap_or_else(|| config.data_dir.join("up"));
-        let context = Context::read(&dir)?;
-        let client = Client::new(&context.url, &context.token, &platform::hex(&context.ca)?)?;
         let ctl = Session {
-            client,
+            client: platform::Context::read(&dir)?.client()?,
             json: self.json,
         };
         match ctl.run(self.command) {

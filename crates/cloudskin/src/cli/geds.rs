@@ -5,7 +5,7 @@ mod live;
 mod moves;
 mod names;
 mod objects;
-pub(super) mod show;
+mod show;
 
 use std::io;
 use std::process::ExitCode;

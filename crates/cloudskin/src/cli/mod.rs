@@ -1,13 +1,11 @@
 //! The command line.
 
-mod bench;
 mod cc;
 mod cell;
 mod ctl;
 mod demo;
 mod geds;
 mod geds_serve;
-mod prove;
 mod streams;
 mod up;
 
@@ -53,9 +51,9 @@ enum Command {
     /// The whole loop: an overload is foreseen, and a running program moves from the edge to the cloud.
     Demo(demo::Demo),
     /// Run the long proofs: programs that move all the time compute the same.
-    Prove(prove::Prove),
+    Prove(measure::Prove),
     /// Measure what things cost, against a peer or a physical limit.
-    Bench(bench::Bench),
+    Bench(measure::Bench),
 }
 
 /// Runs the command; its error goes to standard error, and the code says how it ended.
@@ -75,12 +73,23 @@ pub(crate) fn run(config: &Config) -> ExitCode {
         Command::Geds(geds) => geds.run(config),
         Command::Streams(streams) => streams.run(),
         Command::Demo(demo) => demo.run(config),
-        Command::Prove(prove) => prove.run(config),
-        Command::Bench(bench) => bench.run(config),
+        Command::Prove(prove) => prove.run(&of_measure(config)),
+        Command::Bench(bench) => bench.run(&of_measure(config)),
     };
     match result {
         Ok(code) => code,
         Err(error) => fail(&error),
+    }
+}
+
+/// What benchmarks and proofs are told of it.
+fn of_measure(config: &Config) -> measure::Config {
+    measure::Config {
+        path: config.path.clone(),
+        cache_dir: config.cache_dir.clone(),
+        code_dir: config.code_dir(),
+        state_dir: config.state_dir.clone(),
+        cc: cc::driver(config),
     }
 }
 

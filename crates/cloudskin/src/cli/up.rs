@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use platform::{Part, Plan, Platform, nodes, servers};
 use telemetry::LogFormat;
 
 use super::say;
 use crate::config::Config;
-use crate::platform::{Part, Plan, Platform, credentials};
-use crate::roles::{self, geds, streams};
+use crate::roles::Signals;
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
@@ -37,8 +37,8 @@ pub(super) struct Up {
 impl Up {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         telemetry::init("up", LogFormat::Text, &self.log)?;
-        let runtime = roles::runtime()?;
-        let mut signals = runtime.block_on(async { roles::Signals::new() })?;
+        let runtime = rt::runtime()?;
+        let mut signals = runtime.block_on(async { Signals::new() })?;
         let plan = Plan {
             dir: self.dir.unwrap_or_else(|| config.data_dir.join("up")),
             nbi: self.nbi,
@@ -48,7 +48,7 @@ impl Up {
         };
         let platform = Platform::start(&plan)?;
         // What is printed can be used from anywhere.
-        let credentials = credentials(&std::path::absolute(&plan.dir)?);
+        let credentials = nodes::credentials(&std::path::absolute(&plan.dir)?);
         let said = if self.json {
             for_programs(&platform, &plan, &credentials)
         } else {
@@ -68,7 +68,7 @@ fn for_programs(platform: &Platform, plan: &Plan, credentials: &Path) -> String 
     let pids: serde_json::Map<_, _> = pids
         .map(|(name, pid)| (name.to_owned(), pid.into()))
         .collect();
-    let server = |server: &Part<streams::Ready>| {
+    let server = |server: &Part<servers::Ready>| {
         let told = serde_json::json!({
             "controller": format!("tcp://{}", server.ready.controller),
             "rest": format!("http://{}", server.ready.rest),
@@ -76,8 +76,8 @@ fn for_programs(platform: &Platform, plan: &Plan, credentials: &Path) -> String 
         });
         (server.site.to_owned(), told)
     };
-    let node = |node: &Part<geds::Ready>| {
-        let geds::Ready { s3, metrics, .. } = &node.ready;
+    let node = |node: &Part<nodes::Ready>| {
+        let nodes::Ready { s3, metrics, .. } = &node.ready;
         let told = serde_json::json!({
             "s3": format!("http://{s3}"), "metrics": metrics.to_string(), "pid": node.pid(),
         });
@@ -95,8 +95,8 @@ fn for_programs(platform: &Platform, plan: &Plan, credentials: &Path) -> String 
 
 fn for_people(platform: &Platform, plan: &Plan, credentials: &Path) -> String {
     let ready = &platform.controller;
-    let node = |node: &Part<geds::Ready>| format!("http://{} ({})", node.ready.s3, node.site);
-    let server = |server: &Part<streams::Ready>| {
+    let node = |node: &Part<nodes::Ready>| format!("http://{} ({})", node.ready.s3, node.site);
+    let server = |server: &Part<servers::Ready>| {
         format!("tcp://{} ({})", server.ready.controller, server.site)
     };
     let nodes: Vec<_> = platform.nodes.iter().map(node).collect();

@@ -21,10 +21,10 @@ use nbi::{BlockKind, MigrationSpec, PolicyMode};
 use orchestrator::{
     BlockView, Controller as Orchestrator, ErrorKind, Explainer, Role, Terms, Unasked,
 };
+use platform::{Bootstrap, Ready};
 use tokio::runtime::Handle;
 
 use super::Signals;
-use crate::platform::{Bootstrap, Ready, private_dir};
 
 /// A token for joining that nobody has used by then is void.
 const JOIN_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -164,7 +164,7 @@ impl Controller {
 
 /// The authority of this platform: made at the first start.
 fn authority(dir: &Path) -> anyhow::Result<Authority> {
-    private_dir(dir)?;
+    durable::make_private_dir(dir).with_context(|| format!("create {}", dir.display()))?;
     let path = dir.join("ca.key");
     match std::fs::read(&path) {
         Ok(key) => Authority::from_key(&key).with_context(|| format!("read {}", path.display())),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ids::ByteSize;
-use serde::{Deserialize, Serialize};
+use platform::nodes::Ready;
 
 use super::Signals;
 
@@ -47,19 +47,6 @@ pub(crate) struct Serve {
     /// What to log: a tracing filter such as `info` or `geds=debug`.
     #[arg(long, default_value = "info")]
     log: String,
-}
-
-/// What a node says when it is ready.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Ready {
-    pub s3: SocketAddr,
-    pub node: SocketAddr,
-    /// The same over TLS, if it has a certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub s3_tls: Option<SocketAddr>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_tls: Option<SocketAddr>,
-    pub metrics: SocketAddr,
 }
 
 impl Serve {

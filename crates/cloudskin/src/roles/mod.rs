@@ -28,7 +28,7 @@ pub(crate) fn telemetry(
     address: SocketAddr,
 ) -> anyhow::Result<Telemetry> {
     telemetry::init(role, LogFormat::Text, log)?;
-    let runtime = runtime()?;
+    let runtime = rt::runtime()?;
     let (metrics, health) = (Metrics::new(), Health::starting("starting"));
     let service = runtime.block_on(telemetry::serve(address, metrics.clone(), health.clone()))?;
     Ok(Telemetry {
@@ -38,14 +38,6 @@ pub(crate) fn telemetry(
         _runtime: runtime,
         _service: service,
     })
-}
-
-/// A small asynchronous runtime: one worker.
-pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
 }
 
 /// How a process is asked to end.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use platform::servers::Ready;
 
 use super::Signals;
 
@@ -57,15 +57,6 @@ pub(crate) struct Serve {
     log: String,
 }
 
-/// What a server says when it is ready.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Ready {
-    pub controller: SocketAddr,
-    pub store: SocketAddr,
-    pub rest: SocketAddr,
-    pub metrics: SocketAddr,
-}
-
 impl Serve {
     /// Says on standard output where it is, and serves until it is asked to end.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
@@ -77,7 +68,9 @@ impl Serve {
         for name in unknown {
             tracing::warn!(name, "this property means nothing here");
         }
+        // One of them may wait for the disk: what a connection has appended is written where it was read.
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(rt::processors().max(2))
             .enable_all()
             .build()?;
         let mut signals = runtime.block_on(async { Signals::new() })?;

@@ -1,9 +1,10 @@
 //! Names, numbers and labels that every layer above shares.
 //!
 //! Each type is a proof: a [`Name`] is a valid DNS label wherever it is seen, a [`Digest`] is 64 hexadecimal digits. They are parsed once,
-//! where text comes in; serde goes through the same parser. So are texts with a unit, [`ByteSize`] and durations.
+//! where text comes in; serde goes through the same parser. So are texts with a unit, [`ByteSize`] and durations. [`utc`] is a time as a text.
 #![forbid(unsafe_code)]
 
+mod calendar;
 mod quantity;
 
 use std::borrow::Borrow;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::calendar::utc;
 pub use self::quantity::{
     BYTES_PATTERN, ByteSize, DURATION_PATTERN, Quantity, duration, parse_bytes, parse_duration,
 };

@@ -5,7 +5,8 @@
 //!
 //! - [`now`], [`wall`]: the monotonic and the wall clock; [`thread_cpu_time`], [`process_cpu_time`]: what was spent on processors.
 //! - [`fill_random`]: the kernel's entropy.
-//! - [`thread`]: a named thread; [`lower_priority`]: one that others go before, and [`Background`]: one that has tasks; [`spawn`]: a named asynchronous task that ends when its handle is dropped; [`blocking`]: what may wait for a disk.
+//! - [`thread`]: a named thread; [`lower_priority`]: one that others go before, and [`Background`]: one that has tasks; [`spawn`]: a named asynchronous task that ends when its handle is dropped; [`blocking`]: what may wait for a disk;
+//!   [`runtime`]: where tasks of a program run that has few.
 #![forbid(unsafe_code)]
 
 use std::future::Future;
@@ -63,6 +64,17 @@ pub fn thread<T: Send + 'static>(
         .name(name)
         .stack_size(stack_bytes)
         .spawn(body)
+}
+
+/// A small asynchronous runtime: one worker.
+///
+/// # Errors
+/// When the system refuses what it needs.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
 }
 
 /// A running asynchronous task; dropping the handle ends it at its next await.

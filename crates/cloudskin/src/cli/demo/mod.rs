@@ -19,11 +19,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
+use platform::{Plan, Platform};
 
 use super::{cc, say};
 use crate::config::Config;
-use crate::platform::{Plan, Platform};
-use crate::roles;
+use crate::roles::Signals;
 use judge::Verdict;
 use scene::{Scene, Script};
 
@@ -125,8 +125,8 @@ impl Demo {
             progress(&format!(
                 "the platform stays: cloudskin ctl --dir {dir} explain diffuse-active; Ctrl-C ends it"
             ))?;
-            let runtime = roles::runtime()?;
-            let mut signals = runtime.block_on(async { roles::Signals::new() })?;
+            let runtime = rt::runtime()?;
+            let mut signals = runtime.block_on(async { Signals::new() })?;
             runtime.block_on(signals.any());
         }
         platform.stop()?;

@@ -35,7 +35,7 @@ impl Ls {
                 say(&if self.json {
                     json!({"bucket": bucket.as_str(), "created_at_ms": created_at_ms}).to_string()
                 } else {
-                    format!("{}  {bucket}", show::time(created_at_ms))
+                    format!("{}  {bucket}", ids::utc(created_at_ms))
                 })?;
             }
             return Ok(());
@@ -65,7 +65,7 @@ impl Ls {
             }
             Item::Folder(prefix) if self.json => json!({"folder": prefix.as_str()}).to_string(),
             Item::Object(key, entry) => {
-                let time = show::time(entry.modified_at_ms);
+                let time = ids::utc(entry.modified_at_ms);
                 let size = show::bytes(entry.sealed.size);
                 let class = show::class(entry.sealed.class);
                 let key = show::text(key.as_str());
@@ -111,7 +111,7 @@ impl Stat {
             (0, n) => format!("{n} have consumed it"),
             (readers, n) => format!("{n} of {readers} have consumed it"),
         };
-        let expires = entry.hints.expires_at_ms.map(show::time);
+        let expires = entry.hints.expires_at_ms.map(ids::utc);
         let metadata = match std::str::from_utf8(&entry.metadata) {
             Ok(metadata) => show::text(metadata),
             Err(_) => value["metadata"]["hex"].to_string(),
@@ -125,7 +125,7 @@ impl Stat {
             ("class", show::class(entry.sealed.class).to_owned()),
             ("etag", entry.sealed.etag.to_string()),
             ("generation", entry.generation.to_string()),
-            ("modified", show::time(entry.modified_at_ms)),
+            ("modified", ids::utc(entry.modified_at_ms)),
             ("expires", expires.unwrap_or_else(|| "never".to_owned())),
             ("readers", readers),
             ("metadata", metadata),
