@@ -291,7 +291,10 @@ fn still_draining<'a>(planned: &'a Planned, input: Input<'_>) -> impl Iterator<I
         let ranks = seen.ranks.iter().filter(|_| !seen.phase.is_final());
         ranks.map(|at| at.site.clone()).collect()
     });
-    let is_moving = whole.is_some_and(|seen| seen.ranks.iter().any(|at| at.state == "moving"));
+    // Of what has ended, no rank arrives any more, even if its home saw one on its way last.
+    let is_moving = whole.is_some_and(|seen| {
+        !seen.phase.is_final() && seen.ranks.iter().any(|at| at.state == "moving")
+    });
     planned.draining.iter().filter(move |site| match &occupied {
         None => true,
         Some(occupied) => is_moving || occupied.contains(*site),

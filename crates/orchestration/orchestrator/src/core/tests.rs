@@ -441,14 +441,38 @@ proptest! {
 
     #[test]
     fn the_planner_terminates_keeps_what_runs_and_converges(actions in actions()) {
-        let mut world = World::default();
-        for action in &actions {
-            world.act(action);
-            world.settle();
-        }
-        world.heal();
-        world.check_healed();
+        converge(&actions);
     }
+}
+
+fn converge(actions: &[Action]) {
+    let mut world = World::default();
+    for action in actions {
+        world.act(action);
+        world.settle();
+    }
+    world.heal();
+    world.check_healed();
+}
+
+/// What its ranks were about when it ended is in the last report of its home for ever.
+#[test]
+fn a_unit_that_ends_on_its_way_back_leaves_where_it_was() {
+    use Action::{Apply, Join, Migrate, Step, Succeed};
+    converge(&[
+        Join(1, 0),
+        Join(3, 0),
+        Step(3),
+        Step(1),
+        Apply(0, 0, 1),
+        Migrate(0, 1, false),
+        Step(1),
+        Step(3),
+        Step(3),
+        Migrate(0, 3, false),
+        Step(3),
+        Succeed(0),
+    ]);
 }
 
 #[test]
