@@ -1,6 +1,6 @@
 //! What clients have seen, and whether that can be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{SegmentId, SegmentName};
 
@@ -37,7 +37,7 @@ impl Unit {
     }
 }
 
-/// What was seen of an entry of a table, and when it was asked and told.
+/// What was seen of an entry of a table, or of a segment (see [`History::saw_segment`]), and when it was asked and told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) asked: u64,
@@ -45,6 +45,14 @@ pub(super) struct Seen {
     /// The version was this one, or a later one if there is no value.
     pub(super) version: i64,
     pub(super) value: Option<u64>,
+}
+
+/// What a segment of a name that is used again and again is in, in the order in which that happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    Open,
+    Sealed,
+    Gone,
 }
 
 /// All that clients know.
@@ -55,12 +63,18 @@ pub(super) struct History {
     /// Conditional appends: where each is, or that it is not there.
     pub(super) conditional: Vec<(u16, Option<u64>)>,
     pub(super) seen: BTreeMap<(SegmentName, &'static [u8]), Vec<Seen>>,
+    /// What entries were not set to.
+    pub(super) refused: BTreeSet<u64>,
     /// Updates that were done: of which version, and to which.
     pub(super) updates: BTreeMap<(SegmentName, &'static [u8], i64), i64>,
     /// How often a writer came back and its number was not known any more.
     pub(super) n_given_up: u64,
+    /// Transactions that were.
+    pub(super) n_committed: u64,
     /// From when to when somebody had a lock, and knew it.
     pub(super) held: Vec<(u64, u64)>,
+    /// The numbers of segments that were made.
+    pub(super) created: BTreeSet<SegmentId>,
     /// How long segments were when they were sealed.
     pub(super) sealed: BTreeMap<SegmentName, u64>,
     /// What the reader has read, from the begin on.
@@ -91,6 +105,25 @@ impl History {
         }
     }
 
+    /// As if a name were an entry whose versions are these: segments come one after the other, and each only gets older.
+    pub(super) fn saw_segment(
+        &mut self,
+        name: &SegmentName,
+        (asked, told): (u64, u64),
+        id: SegmentId,
+        stage: Stage,
+    ) {
+        let version = i64::try_from(id.0).expect("it is small") * 3 + stage as i64;
+        let seen = Seen {
+            asked,
+            told,
+            version,
+            value: Some(0),
+        };
+        let key = (name.clone(), &b""[..]);
+        self.seen.entry(key).or_default().push(seen);
+    }
+
     /// All that cannot be.
     pub(super) fn check(&self, contents: &BTreeMap<SegmentName, Content>) -> Vec<String> {
         let mut wrong = self.wrong.clone();
@@ -103,6 +136,10 @@ impl History {
         for ((table, key), seen) in &self.seen {
             if let Err(what) = check_seen(seen) {
                 wrong.push(format!("{table} {key:?}: {what}"));
+            }
+            let mut values = seen.iter().filter_map(|it| it.value);
+            if let Some(value) = values.find(|it| self.refused.contains(it)) {
+                wrong.push(format!("{table} {key:?}: {value} was refused"));
             }
         }
         let mut held = self.held.clone();

@@ -7,9 +7,9 @@
 //!     └──late, or never ◀──────────┘──bytes──▶ store    (the log is truncated behind it)
 //! ```
 //!
-//! Clients do what those of Pravega do: writers that send again what was not acknowledged, large events by way of transient segments, states kept by
-//! conditional appends, counters and locks in tables, a reader of the tail that truncates what it has read, and more writers
-//! than there is room for. [`run`] fails if they see anything that one correct container without crashes would not show them. A [`Plant`] is a server
+//! Clients do what those of Pravega do: writers that send again what was not acknowledged, large events by way of transient segments, transactions of
+//! several segments that are committed at once, states kept by conditional appends, counters of one entry or of several and locks in tables, a reader
+//! of the tail that truncates what it has read, and more writers than there is room for, one after the other and at once. [`run`] fails if they see anything that one correct container without crashes would not show them. A [`Plant`] is a server
 //! with a fault, which must be seen.
 
 mod check;

@@ -25,7 +25,10 @@ pub(super) enum Ask {
     Info(SegmentName),
     Attribute(SegmentName, AttributeId),
     Read(SegmentName, u64),
-    Get(SegmentName, &'static [u8]),
+    /// Entries of a table by their keys.
+    Get(SegmentName, Vec<&'static [u8]>),
+    /// The same by listing what is between.
+    List(SegmentName, Vec<&'static [u8]>),
 }
 
 #[derive(Clone, Debug)]
@@ -43,7 +46,8 @@ pub(super) enum Tell {
     Attribute(i64),
     Bytes(u64, Vec<u8>),
     End,
-    Entry(Found),
+    /// In the order of the keys that were asked for.
+    Entries(Vec<Found>),
     /// The server has ended the connection, or itself.
     Broken,
 }

@@ -10,7 +10,8 @@ use super::{Chance, Violation};
 use crate::attributes::{AttributeId, UpdateKind};
 use crate::container::{Proposal, Readable, Source};
 use crate::names::{ConnectionId, Position, Seq};
-use crate::op::{Append, EventNumbers, Outcome, Refused, Version};
+use crate::op::{Answer, Append, EventNumbers, Outcome, Put, Refused, Version};
+use crate::table::{Bounds, Found, Page};
 use crate::{Container, Limits, Op, Recovery, Refusal, SegmentId, SegmentName};
 
 /// A fault of the server.
@@ -32,6 +33,10 @@ pub enum Plant {
     IgnoreVersion,
     /// An entry is set however long its table is.
     IgnoreLength,
+    /// Each entry of a batch is set for itself.
+    SplitBatch,
+    /// Each segment of a batch is merged for itself.
+    SplitMerge,
     /// A seal is told, and not done.
     LoseSeal,
     /// Bytes that were read are kept under the name of their segment.
@@ -52,10 +57,14 @@ pub enum Plant {
     LoseTail,
     /// A checkpoint is not kept, and the log is truncated as if it were.
     LoseCheckpoint,
+    /// What the last owner was is not looked at.
+    IgnoreEpoch,
+    /// Which numbers were given to segments that are gone is not looked at.
+    ForgetNumbers,
 }
 
 /// What outlives a server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     /// By their numbers, from 1 on.
     pub(super) log: BTreeMap<Seq, Bytes>,
@@ -118,7 +127,15 @@ impl Server {
             let read = recovery.replay(position(*seq), record);
             read.map_err(|why| Violation(why.to_string()))?;
         }
-        let opened = recovery.open(limits(), Epoch(epoch), 0);
+        if plant == Some(Plant::ForgetNumbers) {
+            let last = recovery.state.segments.keys().next_back();
+            recovery.state.last_id = last.copied().unwrap_or_default();
+        }
+        let epoch = match plant {
+            Some(Plant::IgnoreEpoch) => Epoch(recovery.state.epoch.0 + 1),
+            _ => Epoch(epoch),
+        };
+        let opened = recovery.open(limits(), epoch, 0);
         let (container, first) = opened.map_err(|why| Violation(why.to_string()))?;
         disk.log
             .insert(first.seq, first.record.parts().concat().into());
@@ -199,17 +216,14 @@ impl Server {
                 let answer = self.container.info(&segment);
                 self.wait_for(on, answer.map(|it| (Tell::Info(it.value), it.as_of)));
             }
-            Ask::Get(table, key) => {
-                let answer = self
-                    .container
-                    .entries_of(&table, &[Bytes::from_static(key)]);
-                self.wait_for(
-                    on,
-                    answer.map(|mut it| {
-                        let found = it.value.pop().expect("one was asked for");
-                        (Tell::Entry(found), it.as_of)
-                    }),
-                );
+            Ask::Get(table, keys) => {
+                let keys: Vec<_> = keys.into_iter().map(Bytes::from_static).collect();
+                let answer = self.container.entries_of(&table, &keys);
+                self.wait_for(on, answer.map(|it| (Tell::Entries(it.value), it.as_of)));
+            }
+            Ask::List(table, keys) => {
+                let answer = self.list(&table, &keys);
+                self.wait_for(on, answer.map(|it| (Tell::Entries(it.value), it.as_of)));
             }
             Ask::Do(op) => self.change(on, op, disk),
             Ask::Append {
@@ -236,6 +250,44 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// These of what is between the first and the last of them.
+    fn list(
+        &self,
+        table: &SegmentName,
+        keys: &[&'static [u8]],
+    ) -> Result<Answer<Vec<Found>>, Refused> {
+        let end =
+            |key: Option<&&'static [u8]>| key.map_or(Bytes::new(), |it| Bytes::from_static(it));
+        let mut bounds = Bounds {
+            from: end(keys.iter().min()),
+            to: end(keys.iter().max()),
+            token: Bytes::new(),
+        };
+        let page = Page {
+            items_max: 1,
+            bytes_max: 1,
+        };
+        let mut listed = BTreeMap::new();
+        loop {
+            let Answer { value, as_of } = self.container.entries(table, &bounds, page)?;
+            listed.extend(value.entries.into_iter().map(|it| (it.key.clone(), it)));
+            bounds.token = value.token;
+            if !bounds.token.is_empty() {
+                continue;
+            }
+            let found = keys.iter().map(|key| {
+                let absent = Found {
+                    key: Bytes::from_static(key),
+                    version: Version::ABSENT,
+                    value: Bytes::new(),
+                };
+                listed.get(*key).cloned().unwrap_or(absent)
+            });
+            let value = found.collect();
+            return Ok(Answer { value, as_of });
+        }
     }
 
     fn append_events(
@@ -301,10 +353,46 @@ impl Server {
             }
             _ => {}
         }
-        match self.propose(&op, disk) {
+        match self.propose_in_parts(&op, disk) {
             Ok(it) => self.wait(on, Tell::Done(it.outcome), it.seq, Plant::TellEarly),
             Err(it) => self.wait(on, Tell::Refused(it.why), it.as_of, Plant::RefuseEarly),
         }
+    }
+
+    /// If that is its fault.
+    fn propose_in_parts(&mut self, op: &Op, disk: &mut Disk) -> Result<Proposal, Refused> {
+        let mut parts = match (op, self.plant) {
+            (
+                Op::PutEntries {
+                    table,
+                    entries,
+                    expected_length: None,
+                },
+                Some(Plant::SplitBatch),
+            ) => {
+                let part = |entry: &Put| Op::PutEntries {
+                    table: table.clone(),
+                    entries: vec![entry.clone()],
+                    expected_length: None,
+                };
+                entries.iter().map(part).collect()
+            }
+            (Op::MergeBatch { target, sources }, Some(Plant::SplitMerge)) => {
+                let part = |source: &SegmentName| Op::MergeBatch {
+                    target: target.clone(),
+                    sources: vec![source.clone()],
+                };
+                sources.iter().map(part).collect()
+            }
+            _ => Vec::new(),
+        };
+        let Some(last) = parts.pop() else {
+            return self.propose(op, disk);
+        };
+        for part in parts {
+            self.propose(&part, disk)?;
+        }
+        self.propose(&last, disk)
     }
 
     pub(super) fn propose(&mut self, op: &Op, disk: &mut Disk) -> Result<Proposal, Refused> {

@@ -8,8 +8,9 @@ use super::net::{Net, Tell};
 use super::server::{Disk, Plant, Server, fetch};
 use super::{Chance, Violation};
 use crate::attributes::AttributeId;
-use crate::container::Readable;
+use crate::container::{Info, Readable};
 use crate::names::Seq;
+use crate::op::Outcome;
 use crate::segment::{KeyLength, Kind};
 use crate::{Op, SegmentName};
 
@@ -25,6 +26,7 @@ pub struct Summary {
     pub n_held: u64,
     pub n_given_up: u64,
     pub n_checkpoints: u64,
+    pub n_committed: u64,
     /// Of all that was told, to compare runs.
     pub digest: u64,
 }
@@ -89,6 +91,8 @@ fn segments() -> Vec<(SegmentName, Kind)> {
         (name("log/1"), Kind::Stream),
         (name("state"), Kind::Stream),
         (name("visited"), Kind::Stream),
+        (name("crowd"), Kind::Stream),
+        (name("merged"), Kind::Stream),
         (name("table"), Kind::Table(KeyLength::Any)),
         (name("sorted"), Kind::Table(KeyLength::Bytes(4))),
     ]
@@ -128,6 +132,9 @@ impl Sim {
         self.disk.log.retain(|seq, _| *seq <= kept);
         self.epoch += 1;
         self.server = Server::open(&mut self.disk, self.epoch, self.plant)?;
+        if Server::open(&mut self.disk.clone(), self.epoch, self.plant).is_ok() {
+            return Err(Violation("two owners have one epoch".to_owned()));
+        }
         if self.chance.one_in(4) {
             // Before it has done anything.
             return self.crash();
@@ -163,6 +170,12 @@ impl Sim {
             for byte in word.bytes() {
                 let digest = &mut self.summary.digest;
                 *digest = digest.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte);
+            }
+            if let Tell::Done(Outcome::Created(id)) = tell
+                && !self.history.created.insert(id)
+            {
+                let what = format!("{id:?} is given again");
+                self.history.wrong.push(what);
             }
             let mut cx = Context {
                 idx: client,
@@ -212,10 +225,10 @@ impl Sim {
         }
         self.server
             .sync(1_000, &mut self.disk, &mut self.net, &mut self.chance)?;
-        let n_left = self.server.container.usage().n_segments;
-        if n_left > segments().len() + 1 {
-            let what = format!("{n_left} segments are left: some are transient");
-            return Err(Violation(what));
+        let all = self.server.container.segments(None, usize::MAX).value;
+        let is_transient = |(_, info): &&(_, Info)| matches!(info.kind, Kind::Transient(_));
+        if let Some((name, _)) = all.iter().find(is_transient) {
+            return Err(Violation(format!("{name} is left, and is transient")));
         }
         // What is left is what the next one finds.
         let mut contents = BTreeMap::new();
@@ -253,6 +266,7 @@ impl Sim {
         summary.n_conditional = self.history.conditional.len() as u64;
         summary.n_held = self.history.held.len() as u64;
         summary.n_given_up = self.history.n_given_up;
+        summary.n_committed = self.history.n_committed;
         Ok(self.summary)
     }
 

@@ -23,6 +23,7 @@ fn nothing_is_seen_that_must_not_be() {
             n_held,
             n_given_up,
             n_checkpoints,
+            n_committed,
             digest: _,
         } = summary;
         let all = [
@@ -34,6 +35,7 @@ fn nothing_is_seen_that_must_not_be() {
             (n_held, 50),
             (n_given_up, 50),
             (n_checkpoints, 50),
+            (n_committed, 50),
         ];
         let is_enough = all.iter().all(|(n, min)| n >= min);
         assert!(is_enough, "seed {seed} does too little: {summary:?}");
@@ -47,7 +49,7 @@ fn a_seed_is_one_run() {
 }
 
 /// What a fault leads to, in the words of the check that has to see it: each check is here.
-const CANARIES: [(Plant, &str); 20] = [
+const CANARIES: [(Plant, &str); 25] = [
     (Plant::TellEarly, "is lost"),
     (Plant::RefuseEarly, "was seen after"),
     (Plant::AnswerEarly, "was seen after"),
@@ -58,6 +60,9 @@ const CANARIES: [(Plant, &str); 20] = [
     (Plant::IgnoreVersion, "both replaced"),
     (Plant::IgnoreVersion, "held twice"),
     (Plant::IgnoreLength, "both replaced"),
+    (Plant::SplitBatch, "was refused"),
+    (Plant::SplitMerge, "part of an append"),
+    (Plant::LoseSeal, "was seen after"),
     (Plant::LoseSeal, "grew while sealed"),
     (Plant::CacheByName, "has bytes of another one"),
     (Plant::CacheWithoutOffset, "is not what was read of it"),
@@ -68,6 +73,8 @@ const CANARIES: [(Plant, &str); 20] = [
     (Plant::KeepTransient, "transient"),
     (Plant::LoseCheckpoint, "a record is missing"),
     (Plant::LoseTail, "is lost"),
+    (Plant::IgnoreEpoch, "two owners"),
+    (Plant::ForgetNumbers, "is given again"),
 ];
 
 #[test]

@@ -4,16 +4,17 @@ use super::{Client, Context, Link, name};
 use crate::attributes::{AttributeId, NO_VALUE};
 use crate::op::Outcome;
 use crate::segment::Kind;
-use crate::testing::check::check_tags;
+use crate::testing::check::{Stage, check_tags};
 use crate::testing::net::{Ask, Tell};
 use crate::{Op, Refusal, SegmentId};
 
-/// Makes a segment, writes to it which one it is, reads that, deletes it, and does it again under the same name.
+/// Makes a segment, writes to it which one it is, reads that, seals it, perhaps, deletes it, and does it again under the same name.
 #[derive(Default)]
 pub(super) struct Churn {
     link: Link,
     id: SegmentId,
     last: i64,
+    is_sealing: bool,
 }
 
 const WRITER: AttributeId = AttributeId(1077);
@@ -31,18 +32,43 @@ impl Churn {
         };
         self.link.ask(ask, cx);
     }
+
+    fn end(&mut self, cx: &mut Context<'_>) {
+        self.is_sealing = cx.chance.one_in(2);
+        let op = match self.is_sealing {
+            true => Op::Seal(name("churn")),
+            false => Op::Delete(name("churn")),
+        };
+        self.link.ask(Ask::Do(op), cx);
+    }
+
+    fn saw(&self, id: SegmentId, stage: Stage, cx: &mut Context<'_>) {
+        let when = (self.link.asked, cx.net.now);
+        cx.history.saw_segment(&name("churn"), when, id, stage);
+    }
 }
 
 impl Client for Churn {
     fn act(&mut self, cx: &mut Context<'_>) {
         if self.link.connect(cx) {
+            self.is_sealing = false;
             self.link.ask(Ask::Info(name("churn")), cx);
         }
     }
 
     fn told(&mut self, tell: Tell, cx: &mut Context<'_>) {
         match tell {
+            Tell::Done(Outcome::Done) if self.is_sealing => {
+                self.is_sealing = false;
+                self.saw(self.id, Stage::Sealed, cx);
+                self.link.ask(Ask::Do(Op::Delete(name("churn"))), cx);
+            }
+            // By a server that is gone.
+            Tell::Refused(Refusal::Sealed(_)) => {
+                self.link.ask(Ask::Do(Op::Delete(name("churn"))), cx);
+            }
             Tell::Refused(Refusal::NoSuchSegment(_)) | Tell::Done(Outcome::Done) => {
+                self.saw(self.id, Stage::Gone, cx);
                 let create = Op::Create {
                     segment: name("churn"),
                     kind: Kind::Stream,
@@ -51,6 +77,7 @@ impl Client for Churn {
                 self.link.ask(Ask::Do(create), cx);
             }
             Tell::Done(Outcome::Created(id)) => {
+                self.saw(id, Stage::Open, cx);
                 self.id = id;
                 self.last = 0;
                 self.link.ask(Ask::Setup(name("churn"), WRITER), cx);
@@ -75,7 +102,7 @@ impl Client for Churn {
                 if cx.chance.one_in(2) {
                     return self.append(cx);
                 }
-                self.link.ask(Ask::Do(Op::Delete(name("churn"))), cx);
+                self.end(cx);
             }
             _ => self.link.hang_up(cx),
         }
@@ -88,6 +115,43 @@ impl Client for Churn {
     /// What it has said of one segment must not arrive at the next.
     fn may_hang_up(&self) -> bool {
         false
+    }
+}
+
+/// Looks at the segment of [`Churn`], of which it may be told only what stays so.
+#[derive(Default)]
+pub(super) struct Watcher {
+    link: Link,
+    id: SegmentId,
+}
+
+impl Client for Watcher {
+    fn act(&mut self, cx: &mut Context<'_>) {
+        if self.link.connect(cx) {
+            self.link.ask(Ask::Info(name("churn")), cx);
+        }
+    }
+
+    fn told(&mut self, tell: Tell, cx: &mut Context<'_>) {
+        let stage = match tell {
+            Tell::Info(info) => {
+                self.id = info.id;
+                match info.is_sealed {
+                    true => Stage::Sealed,
+                    false => Stage::Open,
+                }
+            }
+            // At least the one that it saw last.
+            Tell::Refused(Refusal::NoSuchSegment(_)) => Stage::Gone,
+            _ => return self.link.hang_up(cx),
+        };
+        let when = (self.link.asked, cx.net.now);
+        cx.history.saw_segment(&name("churn"), when, self.id, stage);
+        self.link.ask(Ask::Info(name("churn")), cx);
+    }
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
     }
 }
 

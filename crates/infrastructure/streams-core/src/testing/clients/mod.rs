@@ -1,7 +1,9 @@
 //! Who uses the server. Each has one connection at a time, and goes on where it was when that breaks.
 
 mod churn;
+mod crowd;
 mod tables;
+mod transactions;
 mod visitors;
 mod writers;
 
@@ -81,15 +83,22 @@ pub(super) fn clients() -> Vec<Box<dyn Client>> {
         Box::new(writers::Conditional::new(7)),
         Box::new(writers::Conditional::new(8)),
         Box::new(visitors::Visitors::default()),
-        Box::new(tables::Counter::new("table", b"one")),
-        Box::new(tables::Counter::new("table", b"one")),
-        Box::new(tables::Counter::by_length("table", b"one")),
-        Box::new(tables::Counter::by_length("table", b"another")),
-        Box::new(tables::Counter::new("sorted", b"cnt0")),
-        Box::new(tables::Counter::new("sorted", b"cnt0")),
+        Box::new(crowd::Crowd::default()),
+        Box::new(transactions::Transactions::new(9)),
+        Box::new(transactions::Transactions::new(10)),
+        Box::new(tables::Counter::new("table", &[b"one"])),
+        Box::new(tables::Counter::new("table", &[b"one"])),
+        Box::new(tables::Counter::by_length("table", &[b"one"])),
+        Box::new(tables::Counter::by_length("table", &[b"another"])),
+        Box::new(tables::Counter::new("sorted", &[b"cnt0"])),
+        Box::new(tables::Counter::new("sorted", &[b"cnt0"])),
+        Box::new(tables::Counter::new("sorted", &[b"cnt0", b"left"])),
+        Box::new(tables::Counter::new("sorted", &[b"rght", b"cnt0"])),
         Box::new(tables::Lock::new("sorted", b"lock", 1)),
         Box::new(tables::Lock::new("sorted", b"lock", 2)),
         Box::new(churn::Churn::default()),
+        Box::new(churn::Watcher::default()),
+        Box::new(churn::Watcher::default()),
         Box::new(churn::Sealer::default()),
         Box::new(churn::Reader::default()),
     ]

@@ -8,13 +8,12 @@ use crate::testing::check::Seen;
 use crate::testing::net::{Ask, Tell};
 use crate::{Op, Refusal, SegmentName};
 
-/// Replaces an entry if nobody has since it looked.
+/// Replaces entries if nobody has since it looked: all of them at once, with one value.
 pub(super) struct Counter {
     link: Link,
     table: SegmentName,
-    key: &'static [u8],
-    found: i64,
-    /// Of nobody else.
+    keys: Vec<&'static [u8]>,
+    found: Vec<i64>,
     value: u64,
     condition: Condition,
 }
@@ -22,48 +21,79 @@ pub(super) struct Counter {
 /// How it knows that nobody has.
 #[derive(Clone, Copy)]
 enum Condition {
-    /// The entry has the version that was found.
+    /// Each entry has the version that was found.
     Version,
     /// The table is as long as before that.
     Length(u64),
 }
 
 impl Counter {
-    pub(super) fn new(table: &str, key: &'static [u8]) -> Self {
+    pub(super) fn new(table: &str, keys: &[&'static [u8]]) -> Self {
         Self {
             link: Link::default(),
             table: name(table),
-            key,
-            found: Version::ABSENT,
+            keys: keys.to_vec(),
+            found: Vec::new(),
             value: 0,
             condition: Condition::Version,
         }
     }
 
-    pub(super) fn by_length(table: &str, key: &'static [u8]) -> Self {
+    pub(super) fn by_length(table: &str, keys: &[&'static [u8]]) -> Self {
         Self {
             condition: Condition::Length(0),
-            ..Self::new(table, key)
+            ..Self::new(table, keys)
         }
     }
 
     fn look(&mut self, cx: &mut Context<'_>) {
-        let ask = match self.condition {
-            Condition::Version => Ask::Get(self.table.clone(), self.key),
-            Condition::Length(_) => Ask::Info(self.table.clone()),
+        match self.condition {
+            Condition::Version => self.get(cx),
+            Condition::Length(_) => self.link.ask(Ask::Info(self.table.clone()), cx),
+        }
+    }
+
+    fn get(&mut self, cx: &mut Context<'_>) {
+        let (table, keys) = (self.table.clone(), self.keys.clone());
+        let ask = match cx.chance.one_in(4) {
+            true => Ask::List(table, keys),
+            false => Ask::Get(table, keys),
         };
         self.link.ask(ask, cx);
     }
 
-    fn saw(&self, version: i64, value: Option<u64>, cx: &mut Context<'_>) {
+    fn saw(&self, key: &'static [u8], version: i64, value: Option<u64>, cx: &mut Context<'_>) {
         let seen = Seen {
             asked: self.link.asked,
             told: cx.net.now,
             version,
             value,
         };
-        let key = (self.table.clone(), self.key);
+        let key = (self.table.clone(), key);
         cx.history.seen.entry(key).or_default().push(seen);
+    }
+
+    fn put(&mut self, cx: &mut Context<'_>) {
+        // Of nobody else.
+        self.value = (cx.net.now + 1) * 100 + cx.idx as u64;
+        let expected_length = match self.condition {
+            Condition::Version => None,
+            Condition::Length(length) => Some(length),
+        };
+        let put = |(key, found): (&&'static [u8], &i64)| Put {
+            key: Bytes::from_static(key),
+            value: Bytes::copy_from_slice(&self.value.to_be_bytes()),
+            when: match self.condition {
+                Condition::Version => (*found).into(),
+                Condition::Length(_) => Version::Any,
+            },
+        };
+        let put = Op::PutEntries {
+            table: self.table.clone(),
+            entries: self.keys.iter().zip(&self.found).map(put).collect(),
+            expected_length,
+        };
+        self.link.ask(Ask::Do(put), cx);
     }
 }
 
@@ -78,41 +108,33 @@ impl Client for Counter {
         match tell {
             Tell::Info(info) => {
                 self.condition = Condition::Length(info.length);
-                self.link.ask(Ask::Get(self.table.clone(), self.key), cx);
+                self.get(cx);
             }
-            Tell::Refused(Refusal::BadOffset { .. }) => self.look(cx),
-            Tell::Entry(entry) => {
-                let value = entry.value[..].try_into().map_or(0, u64::from_be_bytes);
-                self.found = entry.version;
-                self.saw(entry.version, Some(value), cx);
-                self.value = (cx.net.now + 1) * 100 + cx.idx as u64;
-                let (when, expected_length) = match self.condition {
-                    Condition::Version => (self.found.into(), None),
-                    Condition::Length(length) => (Version::Any, Some(length)),
-                };
-                let put = Op::PutEntries {
-                    table: self.table.clone(),
-                    entries: vec![Put {
-                        key: Bytes::from_static(self.key),
-                        value: Bytes::copy_from_slice(&self.value.to_be_bytes()),
-                        when,
-                    }],
-                    expected_length,
-                };
-                self.link.ask(Ask::Do(put), cx);
+            Tell::Entries(entries) => {
+                for (key, entry) in self.keys.iter().zip(&entries) {
+                    let value = entry.value[..].try_into().map_or(0, u64::from_be_bytes);
+                    self.saw(key, entry.version, Some(value), cx);
+                }
+                self.found = entries.iter().map(|entry| entry.version).collect();
+                self.put(cx);
             }
             Tell::Done(Outcome::Put { versions }) => {
-                cx.history
-                    .update(&self.table, self.key, self.found, versions[0]);
-                self.saw(versions[0], Some(self.value), cx);
+                for ((key, found), version) in self.keys.iter().zip(&self.found).zip(versions) {
+                    cx.history.update(&self.table, key, *found, version);
+                    self.saw(key, version, Some(self.value), cx);
+                }
                 self.look(cx);
             }
-            Tell::Refused(Refusal::KeyBadVersion) => {
-                self.saw(self.found + 1, None, cx);
-                self.look(cx);
-            }
-            Tell::Refused(Refusal::KeyDoesNotExist) => {
-                self.saw(Version::ABSENT, Some(0), cx);
+            Tell::Refused(why) => {
+                cx.history.refused.insert(self.value);
+                match (why, &self.keys[..]) {
+                    (Refusal::KeyBadVersion, [key]) => self.saw(key, self.found[0] + 1, None, cx),
+                    (Refusal::KeyDoesNotExist, [key]) => {
+                        self.saw(key, Version::ABSENT, Some(0), cx);
+                    }
+                    (Refusal::KeyBadVersion | Refusal::BadOffset { .. }, _) => {}
+                    _ => return self.link.hang_up(cx),
+                }
                 self.look(cx);
             }
             _ => self.link.hang_up(cx),
@@ -151,7 +173,21 @@ impl Lock {
     }
 
     fn look(&mut self, cx: &mut Context<'_>) {
-        self.link.ask(Ask::Get(self.table.clone(), self.key), cx);
+        let keys = vec![self.key];
+        self.link.ask(Ask::Get(self.table.clone(), keys), cx);
+    }
+
+    fn insert(&mut self, cx: &mut Context<'_>) {
+        let put = Op::PutEntries {
+            table: self.table.clone(),
+            entries: vec![Put {
+                key: Bytes::from_static(self.key),
+                value: Bytes::copy_from_slice(&[self.client]),
+                when: Version::Absent,
+            }],
+            expected_length: None,
+        };
+        self.link.ask(Ask::Do(put), cx);
     }
 
     fn remove(&mut self, version: i64, cx: &mut Context<'_>) {
@@ -186,22 +222,12 @@ impl Client for Lock {
 
     fn told(&mut self, tell: Tell, cx: &mut Context<'_>) {
         match tell {
-            // One that it did not know of.
-            Tell::Entry(entry) if entry.value[..] == [self.client] => {
-                self.remove(entry.version, cx);
-            }
-            Tell::Entry(entry) if entry.version == Version::ABSENT => {
-                let put = Op::PutEntries {
-                    table: self.table.clone(),
-                    entries: vec![Put {
-                        key: Bytes::from_static(self.key),
-                        value: Bytes::copy_from_slice(&[self.client]),
-                        when: Version::Absent,
-                    }],
-                    expected_length: None,
-                };
-                self.link.ask(Ask::Do(put), cx);
-            }
+            Tell::Entries(entries) => match &entries[..] {
+                // One that it did not know of.
+                [entry] if entry.value[..] == [self.client] => self.remove(entry.version, cx),
+                [entry] if entry.version == Version::ABSENT => self.insert(cx),
+                _ => self.look(cx),
+            },
             Tell::Done(Outcome::Put { versions }) => {
                 let since = cx.net.now;
                 self.held = Some(Held {
@@ -210,10 +236,9 @@ impl Client for Lock {
                     version: versions[0],
                 });
             }
-            Tell::Entry(_) | Tell::Done(_) | Tell::Refused(Refusal::KeyBadVersion) => {
-                self.look(cx);
+            Tell::Done(_) | Tell::Refused(Refusal::KeyBadVersion | Refusal::KeyDoesNotExist) => {
+                self.look(cx)
             }
-            Tell::Refused(Refusal::KeyDoesNotExist) => self.look(cx),
             _ => self.link.hang_up(cx),
         }
     }
