@@ -414,6 +414,13 @@ impl Control {
         self.limits.check("bytes of a row", n_bytes, max)
     }
 
+    /// Somebody waits there for who is at work.
+    pub(crate) fn has_queue(&self, key: &LaneKey) -> bool {
+        self.lanes
+            .get(key)
+            .is_some_and(|lane| !lane.queue.is_empty())
+    }
+
     /// May that row be another one than is known here?
     pub(crate) fn is_planned(&self, lane: &LaneKey, row: &Key) -> bool {
         let lane = self.lanes.get(lane);

@@ -1,4 +1,4 @@
-//! Transactions that end, by the batch.
+//! Transactions that end, by the batch. That of one which comes alone is written with its own intent.
 //!
 //! Those that began in the active epoch, or in one that it repeats, are merged into its segments. Others have keys that no segment has any more,
 //! so both epochs are repeated: the transactions are the whole of the first, and the stream goes on with the second.
@@ -11,7 +11,7 @@
 use crate::epochs::EpochSegments;
 use crate::error::Refusal;
 use crate::lanes::lengths;
-use crate::names::{SegmentId, StreamName, TxnId};
+use crate::names::{Epoch, SegmentId, StreamName, TxnId};
 use crate::rows::{Commit, EndedRow, Key, Row, State, StreamRow};
 use crate::state::{Control, Stream};
 use crate::step::{Call, Response};
@@ -29,7 +29,8 @@ impl Control {
     ) -> Result<Next, Refusal> {
         let stream = self.stream(name).ok_or(Refusal::NoStream)?;
         let Some(commit) = &stream.row.commit else {
-            return Ok(match stream.next_commit(self.limits.txn_batch(stream)) {
+            let batch = stream.next_commit(self.limits.txn_batch(stream), None);
+            return Ok(match batch {
                 Some(row) if step == 0 => Next::Write(vec![stream_row(name, row)]),
                 _ => Next::Done(Response::Done),
             });
@@ -169,11 +170,19 @@ fn merges(
 }
 
 impl Stream {
-    /// The next of them: those of the first epoch that has some, in the order in which they were committed, and no more than that.
-    fn next_commit(&self, max: usize) -> Option<StreamRow> {
-        let (epoch, ..) = *self.committing.first()?;
-        let txns = self.committing.iter();
-        let txns = txns.take_while(|(it, ..)| *it == epoch);
+    /// The next of them, with one more that is to be committed at that place: those of the first epoch that has some, in the order in which they were
+    /// committed, and no more than that.
+    pub(super) fn next_commit(
+        &self,
+        max: usize,
+        one_more: Option<(u64, TxnId)>,
+    ) -> Option<StreamRow> {
+        let one_more = one_more.map(|(order, id)| (id.epoch(), order, id));
+        let first = self.committing.first().into_iter().chain(&one_more);
+        let (epoch, ..) = *first.min()?;
+        let is_of_it = |it: &&(Epoch, u64, TxnId)| it.0 == epoch;
+        let txns = self.committing.iter().take_while(is_of_it);
+        let txns = txns.chain(one_more.iter().filter(is_of_it));
         let commit = Commit {
             epoch,
             txns: txns.map(|(.., id)| *id).take(max).collect(),

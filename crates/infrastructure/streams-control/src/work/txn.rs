@@ -8,7 +8,7 @@ use crate::rows::{Committed, Key, Row, TxnRow, TxnState};
 use crate::state::{Control, Stream, Txn};
 use crate::step::{Call, Ping, Response};
 
-use super::Next;
+use super::{Next, stream_row};
 
 impl Control {
     /// `None`: it is to be written down.
@@ -148,11 +148,20 @@ impl Control {
             let max = self.limits.epochs_max;
             self.limits.check("epochs of a stream", n_epochs, max)?;
         }
+        let order = stream.next_order;
         let committed = Committed {
-            order: stream.next_order,
+            order,
             ..with.clone()
         };
-        stream.end_txn(name, id, TxnState::Committing(committed))
+        let mut next = stream.end_txn(name, id, TxnState::Committing(committed))?;
+        if let Next::Write(rows) = &mut next
+            && !self.has_queue(&LaneKey::Stream(name.base()))
+        {
+            // Nobody else would be in its batch, so that begins with it.
+            let batch = stream.next_commit(self.limits.txn_batch(stream), Some((order, id)));
+            rows.extend(batch.map(|row| stream_row(name, row)));
+        }
+        Ok(next)
     }
 
     pub(super) fn abort_txn(
