@@ -44,7 +44,7 @@ pub fn lower_priority(priority: Priority) -> io::Result<()> {
     }
 }
 
-/// A thread with tasks that nobody waits for. It ends when this is dropped, which waits for that.
+/// A thread with tasks that others go before. It ends when this is dropped, which waits for that, unless one of the tasks drops it.
 pub struct Background {
     runtime: Handle,
     /// There until it is dropped, as is the thread.
@@ -110,6 +110,7 @@ impl Drop for Background {
     fn drop(&mut self) {
         self.end = None;
         if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
         {
             tracing::error!("a background thread has panicked");
@@ -153,5 +154,20 @@ mod tests {
         dropped.await.expect_err("nobody has it");
         let panicking = background.run(async { panic!("on purpose") });
         panicking.await.expect_err("an error");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_of_its_tasks_may_drop_it() {
+        let background = Background::start("background", Priority::Low).expect("a thread");
+        let (tell, told) = oneshot::channel();
+        let runtime = background.runtime.clone();
+        let _task = {
+            let _there = runtime.enter();
+            crate::spawn("background", async move {
+                drop(background);
+                tell.send(()).expect("somebody waits");
+            })
+        };
+        told.await.expect("it goes on");
     }
 }

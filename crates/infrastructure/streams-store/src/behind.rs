@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
+use rt::Background;
 use store::Opened;
 use streams_core::SegmentId;
 use streams_lts::names::{ChunkName, ContainerId};
 use streams_lts::{Chunk, ChunkList, Lts};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{Notify, oneshot};
 
 use crate::error::{Error, Result};
 
@@ -37,6 +38,8 @@ pub(crate) struct Behind {
     is_open: Notify,
     chunks: Mutex<ChunkList>,
     blocks: Blocks,
+    /// Where they are fetched.
+    background: Arc<Background>,
     ahead: Sender<(Chunk, u32)>,
 }
 
@@ -56,6 +59,7 @@ impl Behind {
         config: streams_lts::Config,
         opened: Opened,
         blocks: Blocks,
+        background: Arc<Background>,
     ) -> (Self, Ahead) {
         let (ahead, wanted) = channel(AHEAD_QUEUE);
         let behind = Self {
@@ -66,6 +70,7 @@ impl Behind {
             is_open: Notify::new(),
             chunks: Mutex::default(),
             blocks,
+            background,
             ahead,
         };
         (behind, wanted)
@@ -147,14 +152,11 @@ impl Behind {
         if let Some(bytes) = self.blocks.get(&key).await {
             return Ok(bytes);
         }
-        // Others may wait for it, too: it does not stand still with who asked first.
+        // Others may wait for it, too: it does not stand still with who asked first. What is written and read at the tail goes before.
         let (this, chunk) = (Arc::clone(self), chunk.clone());
-        let (tell, told) = oneshot::channel();
-        let _task = rt::spawn("streams-block", async move {
-            tell.send(this.fetch(&chunk, block).await).ok();
-        });
-        let ended = |_| Err(Error::unavailable("the server is ending"));
-        told.await.unwrap_or_else(ended)
+        let fetch = async move { this.fetch(&chunk, block).await };
+        let fetched = self.background.run(fetch).await;
+        fetched.map_err(Error::unavailable)?
     }
 
     /// Who asks for one that is being fetched waits for that.

@@ -127,13 +127,19 @@ impl Store {
         let room = Arc::new(room);
         let blocks = behind::blocks(config.cache.blocks.0);
         let failed = Arc::<Notify>::default();
-        let background = Background::start("streams-tiering", Priority::Low);
+        let background = Background::start("streams-behind", Priority::Low);
         let background = Arc::new(background.map_err(Error::unavailable)?);
         let (mut owners, mut upkeep) = (Vec::new(), Vec::new());
         for number in 0..=files.identity.containers {
             let of_lts = files.identity.lts();
             let id = ContainerId(number);
-            let (behind, ahead) = Behind::new(id, of_lts.clone(), lts.clone(), blocks.clone());
+            let (behind, ahead) = Behind::new(
+                id,
+                of_lts.clone(),
+                lts.clone(),
+                blocks.clone(),
+                Arc::clone(&background),
+            );
             let (behind, failed) = (Arc::new(behind), Arc::clone(&failed));
             let (from, owned) = (Arc::clone(&files), config.clone());
             let recovered = rt::blocking(move || from.recover(number, &owned, behind, failed));
