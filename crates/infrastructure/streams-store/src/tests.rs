@@ -279,6 +279,30 @@ async fn the_log_is_truncated_behind_what_is_stored() {
 }
 
 #[tokio::test]
+async fn a_flush_does_not_wait_for_what_is_written_meanwhile() {
+    let world = World::new();
+    let segment = name("a/b/0.#epoch.0");
+    let store = world.open().await;
+    create(&store, &segment).await;
+    let write = async || {
+        let appended = store.execute(append(&segment, &[7; 1_000])).await;
+        appended.expect("appended")
+    };
+    write().await;
+    let many = async {
+        for _ in 0..20_000 {
+            write().await;
+        }
+    };
+    tokio::select! {
+        flushed = store.flush() => flushed.expect("flushed"),
+        () = many => panic!("it is still waiting"),
+    }
+    let chunks = store.chunks(&segment).await.expect("listed");
+    assert!(!chunks.is_empty());
+}
+
+#[tokio::test]
 async fn who_opens_the_directory_ends_the_owner_before() {
     let world = World::new();
     let segment = name("a/b/0.#epoch.0");

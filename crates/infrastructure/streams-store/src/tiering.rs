@@ -120,6 +120,18 @@ impl Tiering {
         Ok(())
     }
 
+    /// Puts all that is durable now, whatever comes meanwhile.
+    pub(crate) async fn put_all(&mut self) -> Result<()> {
+        let owner = Arc::clone(&self.owner);
+        let wanted = unstored(&owner)
+            .into_iter()
+            .map(|it| (it.id, it.durable_to));
+        let wanted: HashMap<_, _> = wanted.collect();
+        let is_missing = |it: &State| wanted.get(&it.id).is_some_and(|to| it.stored_to < *to);
+        while self.round(true).await? && unstored(&owner).iter().any(is_missing) {}
+        Ok(())
+    }
+
     /// Puts what is due; everything, if the log needs room. Whether something has got there.
     pub(crate) async fn round(&mut self, log_is_full: bool) -> Result<bool> {
         let owner = Arc::clone(&self.owner);
@@ -171,11 +183,7 @@ impl Tiering {
     /// The segments of which something is to be put.
     fn due(&mut self, log_is_full: bool) -> Vec<State> {
         let now = rt::now();
-        let states: Vec<_> = {
-            let state = self.owner.lock();
-            let tiering = state.container.tiering();
-            tiering.filter(|it| it.durable_to > it.stored_to).collect()
-        };
+        let states = unstored(&self.owner);
         let known: HashMap<_, _> = states.iter().map(|it| (it.id, ())).collect();
         self.since.retain(|id, _| known.contains_key(id));
         self.cursors.retain(|id, _| known.contains_key(id));
@@ -251,6 +259,13 @@ impl Tiering {
         let ticked = self.collector.tick(lts).await;
         ticked.map(drop).map_err(|error| of_lts(&error))
     }
+}
+
+/// Segments of which something durable is in the log only.
+fn unstored(owner: &Owner) -> Vec<State> {
+    let state = owner.lock();
+    let tiering = state.container.tiering();
+    tiering.filter(|it| it.durable_to > it.stored_to).collect()
 }
 
 /// Of chunks of segments that are no more, or begin later.

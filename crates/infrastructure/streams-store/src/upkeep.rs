@@ -82,10 +82,10 @@ impl Upkeep {
         }
     }
 
-    /// What was durable is in long-term storage, and the log is truncated.
+    /// What was durable when this was called is in long-term storage, and the log is truncated.
     pub(crate) async fn flush(&self, room: &Room) -> Result<()> {
         room.measure();
-        while self.tiering.lock().await.round(true).await? {}
+        self.tiering.lock().await.put_all().await?;
         self.keeper.lock().await.checkpoint().await?;
         room.measure();
         Ok(())
