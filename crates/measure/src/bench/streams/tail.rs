@@ -120,7 +120,8 @@ impl Tails {
     }
 }
 
-/// Reads all that is there, from the beginning to an offset and again, until it is told to end. How many bytes.
+/// Reads all that is there, from the beginning to an offset and again, until it is told to end. How many bytes. Who reads that would be elsewhere, so
+/// it has the processors when nobody else wants them.
 pub(super) struct Historic {
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<anyhow::Result<u64>>>,
@@ -133,6 +134,7 @@ impl Historic {
             let mut reader = Reader::open(&place.store, &place.segment)?;
             let is_over = Arc::clone(&is_over);
             thread("bench historic reader", move || {
+                rt::lower_priority(rt::Priority::Idle)?;
                 let mut n_bytes = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     if reader.offset >= to {
