@@ -145,27 +145,32 @@ fn the_object_store_is_proven_a_little() -> Result<()> {
     Ok(())
 }
 
-/// Crashes of a trace, faults, and some simulated histories.
+/// Crashes of a trace, faults, and some simulated histories; a server is killed and stopped under its clients, and S3 is away from it.
 #[test]
 fn streams_are_proven_a_little() -> Result<()> {
     let site = Site::new()?;
-    let ids = ["crashes", "faults", "simulations"];
-    let ids = ids.map(|id| format!("streams.{id}"));
-    let options = ["--traces 1", "--histories 20"];
-    let args = format!("{} {}", ids.join(" "), options.join(" "));
+    let ids = ["kill", "stop", "crashes", "faults", "simulations", "outage"];
+    let args = "streams --kills 10 --stops 5 --traces 1 --histories 20 --outage 4";
     let ended = prove(&site, &args.split(' ').collect::<Vec<_>>())?;
     let lines: Vec<Value> = ended
         .stdout
         .lines()
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()?;
-    let has_all = ids
-        .iter()
-        .all(|id| lines.iter().any(|proof| proof["bench"] == **id));
-    ensure!(
-        ended.code == Some(0) && has_all && lines.iter().all(|proof| proof["ok"] == true),
-        "{ended:?}"
-    );
+    // Other tests keep the machine busy: `./x prove streams` says whether one that is not keeps up.
+    let is_behind = |proof: &Value| {
+        let problem = proof["problem"].as_str();
+        problem.is_some_and(|problem| problem.starts_with("it is behind"))
+    };
+    for id in ids {
+        let id = format!("streams.{id}");
+        let mut proofs = lines.iter().filter(|proof| proof["bench"] == *id);
+        let proof = proofs.next().filter(|_| proofs.next().is_none());
+        ensure!(
+            proof.is_some_and(|proof| proof["ok"] == true || is_behind(proof)),
+            "{id}: {ended:?}"
+        );
+    }
     Ok(())
 }
 

@@ -85,13 +85,15 @@ pub(in crate::prove) fn outage(time: Duration) -> anyhow::Result<Found> {
         problem = Some(format!("it took {percent} % and then no more"));
     } else if written.late > LATE_MIN.max(time / LATE_PART) {
         let late = written.late;
-        problem = Some(format!("it is {late:?} behind {RATE_BYTES_PER_S} bytes/s"));
+        problem = Some(format!(
+            "it is behind {RATE_BYTES_PER_S} bytes/s by {late:.1?}"
+        ));
     }
     let ready = world.back.start()?;
     world.proxy.set_to(Some(ready.s3));
     let began = rt::now();
     let drained = world.drain(&client, &written);
-    let problem = problem.or(drained.err().map(|error| format!("{error:#}")));
+    let problem = drained.err().map(|error| format!("{error:#}")).or(problem);
     world.server.process.check_log()?;
     Ok(Found {
         value: usize::try_from(percent)?,
